@@ -1,0 +1,1 @@
+//! The worker: session with the dispatcher, assignments, attachments, status.

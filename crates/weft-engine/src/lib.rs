@@ -1,0 +1,1 @@
+//! Local containers: images, bundles, runtime, shim, exec, logs.

@@ -1,0 +1,1 @@
+//! SWIM membership and NetworkDB tables as a state machine.

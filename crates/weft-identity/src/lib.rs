@@ -1,0 +1,1 @@
+//! Root CA, certificates, join tokens and TLS configuration.

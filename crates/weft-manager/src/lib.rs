@@ -1,0 +1,1 @@
+//! The swarm's brain: Raft store, CA, dispatcher, network state, control.

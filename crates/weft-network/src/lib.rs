@@ -1,0 +1,1 @@
+//! The CNM controller: networks, endpoints, sandboxes, drivers, resolver and the helper process.

@@ -1,0 +1,1 @@
+//! Allocation as functions over a store snapshot.

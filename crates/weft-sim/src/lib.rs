@@ -1,0 +1,1 @@
+//! Virtual time, network and faults for the pure crates.

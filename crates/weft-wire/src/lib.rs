@@ -1,0 +1,1 @@
+//! Bytes on the wire: SwarmKit protobufs, memberlist and NetworkDB codec, VXLAN.
