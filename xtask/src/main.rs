@@ -1,1 +1,46 @@
-fn main() {}
+//! Everything a developer or a first-time user runs: `cargo xtask <command>`.
+//!
+//! This crate is built before anything else and with few dependencies, so that it can install what the rest
+//! needs. Nothing here is part of the product.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
+
+mod demo;
+mod packages;
+mod run;
+mod soak;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  demo [--keep]       two hosts behind a router, one overlay network between containers on them
+  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, peers, vm
+  soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
+  bench [NAME]        measurements beside Docker, printed as ratios
+  fix                 cargo fmt and clippy --fix
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words.split_first() {
+        Some((&"demo", rest)) => demo::demo(rest),
+        Some((&"test", rest)) => test::test(rest),
+        Some((&"soak", rest)) => soak::soak(rest),
+        Some((&"bench", rest)) => soak::bench(rest),
+        Some((&"fix", [])) => test::fix(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\ncargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! dockerd's command line, as far as it matters to Weft.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
+
+/// Weft's daemon: containers, networks and swarm of this host behind the Docker Engine API.
+#[derive(Debug, Parser)]
+#[command(name = "weftd", version, about, disable_help_subcommand = true)]
+pub(super) struct Flags {
+    /// Where to listen: unix:///path, tcp://address:port or fd:// (repeatable)
+    #[arg(short = 'H', long = "host", value_name = "list")]
+    pub(super) hosts: Vec<String>,
+
+    /// Daemon configuration file
+    #[arg(long, value_name = "file")]
+    pub(super) config_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) settings: Settings,
+}
+
+/// What may stand on the command line or, under the same name, in `daemon.json`; never in both.
+#[derive(Debug, Default, Clone, Args)]
+pub(super) struct Settings {
+    /// Root directory of persistent state
+    #[arg(long, value_name = "dir")]
+    pub(super) data_root: Option<PathBuf>,
+
+    /// Root directory of state that a reboot may lose
+    #[arg(long, value_name = "dir")]
+    pub(super) exec_root: Option<PathBuf>,
+
+    /// Path of the daemon's PID file
+    #[arg(short = 'p', long, value_name = "file")]
+    pub(super) pidfile: Option<PathBuf>,
+
+    /// Log at level debug
+    #[arg(short = 'D', long, action = ArgAction::SetTrue)]
+    pub(super) debug: Option<bool>,
+
+    /// Logging level: debug, info, warn, error or fatal
+    #[arg(short = 'l', long, value_name = "level")]
+    pub(super) log_level: Option<String>,
+
+    /// Logging format: text or json
+    #[arg(long, value_name = "format")]
+    pub(super) log_format: Option<String>,
+
+    /// Keep containers running while the daemon is away
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(super) live_restore: Option<bool>,
+
+    /// Storage driver: only overlay2
+    #[arg(short = 's', long, value_name = "driver")]
+    pub(super) storage_driver: Option<String>,
+
+    /// Pool for networks of this host: base=CIDR,size=N (repeatable)
+    #[arg(long = "default-address-pool", value_name = "pool-options")]
+    pub(super) default_address_pools: Vec<String>,
+
+    /// Address and prefix of the default bridge
+    #[arg(long, value_name = "cidr")]
+    pub(super) bip: Option<String>,
+
+    /// MTU of containers on the default bridge
+    #[arg(long, value_name = "bytes")]
+    pub(super) mtu: Option<u32>,
+
+    /// DNS server to use (repeatable)
+    #[arg(long, value_name = "address")]
+    pub(super) dns: Vec<String>,
+
+    /// DNS search domain to use (repeatable)
+    #[arg(long, value_name = "domain")]
+    pub(super) dns_search: Vec<String>,
+
+    /// DNS option to use (repeatable)
+    #[arg(long = "dns-opt", value_name = "option")]
+    pub(super) dns_opts: Vec<String>,
+
+    /// Label of the daemon, key=value (repeatable)
+    #[arg(long = "label", value_name = "key=value")]
+    pub(super) labels: Vec<String>,
+
+    /// Group that owns the unix socket
+    #[arg(short = 'G', long, value_name = "group")]
+    pub(super) group: Option<String>,
+
+    /// Use TLS; implied by --tlsverify
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(super) tls: Option<bool>,
+
+    /// Use TLS and verify the client
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub(super) tlsverify: Option<bool>,
+
+    /// Trust client certificates signed by this CA
+    #[arg(long, value_name = "file")]
+    pub(super) tlscacert: Option<PathBuf>,
+
+    /// The daemon's TLS certificate
+    #[arg(long, value_name = "file")]
+    pub(super) tlscert: Option<PathBuf>,
+
+    /// The daemon's TLS key
+    #[arg(long, value_name = "file")]
+    pub(super) tlskey: Option<PathBuf>,
+}
+
+/// Parses the command line; on error or `--help` clap's error says what to print and how to exit.
+pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Flags, clap::Error> {
+    let matches = Flags::command().try_get_matches_from(args).map_err(with_hint)?;
+    let mut flags = Flags::from_arg_matches(&matches)?;
+    let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+    let settings = &mut flags.settings;
+    for (name, value) in [
+        ("debug", &mut settings.debug),
+        ("live_restore", &mut settings.live_restore),
+        ("tls", &mut settings.tls),
+        ("tlsverify", &mut settings.tlsverify),
+    ] {
+        if !given(name) {
+            *value = None;
+        }
+    }
+    Ok(flags)
+}
+
+/// dockerd has many more flags: say so, instead of leaving the user to guess whether it was misspelt.
+fn with_hint(error: clap::Error) -> clap::Error {
+    if error.kind() != clap::error::ErrorKind::UnknownArgument {
+        return error;
+    }
+    let unknown = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    let mut text = format!("unknown flag: {unknown}");
+    if let Some(near) = error.get(clap::error::ContextKind::SuggestedArg) {
+        text.push_str(&format!(" (did you mean {near}?)"));
+    }
+    text.push_str(
+        "\n\nweftd takes the flags of dockerd that matter to it, not all of them.\n\
+         Leave this one out, or see 'weftd --help' for those it knows.\n",
+    );
+    Flags::command().error(clap::error::ErrorKind::UnknownArgument, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(words: &[&str]) -> Vec<String> {
+        std::iter::once("weftd").chain(words.iter().copied()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn takes_what_docker_hosts_gives_dockerd() {
+        let flags = parse(args(&[
+            "--data-root",
+            "/d",
+            "-H",
+            "unix:///d/docker.sock",
+            "-p",
+            "/d/pid",
+            "--storage-driver",
+            "overlay2",
+        ]))
+        .unwrap();
+        assert_eq!(flags.hosts, ["unix:///d/docker.sock"]);
+        assert_eq!(flags.settings.pidfile.as_deref(), Some("/d/pid".as_ref()));
+        assert_eq!(flags.settings.debug, None, "an absent switch must not override daemon.json");
+    }
+
+    #[test]
+    fn an_unknown_flag_is_refused_with_a_hint() {
+        let text = parse(args(&["--userland-proxy=false"])).unwrap_err().to_string();
+        assert!(text.contains("unknown flag: --userland-proxy"), "{text}");
+        assert!(text.contains("weftd --help"), "{text}");
+        let near = parse(args(&["--live-restor"])).unwrap_err().to_string();
+        assert!(near.contains("did you mean --live-restore?"), "{near}");
+    }
+}

@@ -1,0 +1,83 @@
+//! Debian packages that the build, the demo and the tests need.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{on_path, run};
+
+/// A Debian package and a file or program whose presence shows that it is installed.
+struct Package {
+    name: &'static str,
+    proof: Proof,
+}
+
+enum Proof {
+    Program(&'static str),
+    File(&'static str),
+}
+
+use Proof::{File, Program};
+
+const BUILD: &[Package] = &[
+    Package { name: "gcc", proof: Program("gcc") },
+    Package { name: "libc6-dev", proof: File("/usr/include/stdlib.h") },
+    Package { name: "make", proof: Program("make") },
+    Package { name: "libseccomp-dev", proof: File("/usr/include/seccomp.h") },
+];
+
+const RUN: &[Package] = &[
+    Package { name: "nftables", proof: Program("nft") },
+    Package { name: "iproute2", proof: Program("ip") },
+    Package { name: "busybox-static", proof: File("/usr/share/doc/busybox-static/copyright") },
+];
+
+const TEST: &[Package] = &[
+    Package { name: "docker.io", proof: Program("dockerd") },
+    Package { name: "iptables", proof: Program("iptables") },
+    Package { name: "tcpdump", proof: Program("tcpdump") },
+    Package { name: "iputils-ping", proof: Program("ping") },
+];
+
+/// What is needed to build.
+pub(crate) fn for_build() -> Result<()> {
+    install(&[BUILD])
+}
+
+/// What the demo needs on top of the build.
+pub(crate) fn for_demo() -> Result<()> {
+    install(&[BUILD, RUN])
+}
+
+/// What the tests need on top of the demo.
+pub(crate) fn for_tests() -> Result<()> {
+    install(&[BUILD, RUN, TEST])
+}
+
+fn install(groups: &[&[Package]]) -> Result<()> {
+    let missing: Vec<&str> = groups.iter().flat_map(|g| g.iter()).filter(|p| !is_there(p)).map(|p| p.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(", "));
+    if !on_path("apt-get") {
+        bail!("install these packages by your system's means and run it again: {}", missing.join(" "));
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::null());
+        run(&mut command)
+    };
+    let help = || format!("install these packages by hand and run it again: {}", missing.join(" "));
+    apt(&["update", "-qq"]).with_context(help)?;
+    let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    args.extend(&missing);
+    apt(&args).with_context(help)
+}
+
+fn is_there(package: &Package) -> bool {
+    match package.proof {
+        Program(name) => on_path(name),
+        File(path) => std::path::Path::new(path).exists(),
+    }
+}
