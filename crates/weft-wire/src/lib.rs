@@ -2,6 +2,15 @@
 //!
 //! * [`swarmkit`]: SwarmKit's messages with clients and servers, package `docker.swarmkit.v1`.
 //! * [`weft_v1`]: our own `weft.v1.NetworkState` beside them.
+//! * [`memberlist`]: datagrams and streams of gossip. [`networkdb`]: what rides in them.
+//! * [`vxlan`]: the header of the overlay's frames.
+
+mod error;
+pub mod memberlist;
+pub mod networkdb;
+pub mod vxlan;
+
+pub use error::WireError;
 
 /// Generated from `proto/docker/swarmkit/v1`.
 #[allow(
