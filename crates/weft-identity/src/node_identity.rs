@@ -1,0 +1,210 @@
+//! Who this node is: its certificate, key and the root it trusts, kept in one file.
+//!
+//! One file and one rename: after a crash the identity is the old one or the new one, never half of each.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind as IoErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rcgen::KeyPair;
+use serde::{Deserialize, Serialize};
+use weft_types::{NodeId, SwarmId};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::{CertificateError, NodeRole, PeerCertificate, RootBundle, StoreError, pem};
+
+const FILE_NAME: &str = "node-identity.json";
+const FORMAT: u32 = 1;
+
+/// Certificate, key and root of this node; the ids and times are those in the certificate.
+#[derive(Clone)]
+pub struct NodeIdentity {
+    /// This node.
+    pub node_id: NodeId,
+    /// The swarm it is in.
+    pub swarm_id: SwarmId,
+    /// What it is there.
+    pub role: NodeRole,
+    /// Chain, leaf first.
+    pub certificate_pem: String,
+    /// PKCS#8.
+    pub key_pem: String,
+    /// Bundle of trusted roots.
+    pub root_pem: String,
+    /// Begin of validity.
+    pub not_before: SystemTime,
+    /// End of validity.
+    pub not_after: SystemTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    certificate: String,
+    key: String,
+    root: String,
+}
+
+impl NodeIdentity {
+    /// Reads what the certificate says and checks that key and root are usable. Does not look at the clock.
+    pub fn from_pem(
+        certificate_pem: String,
+        key_pem: String,
+        root_pem: String,
+    ) -> Result<Self, CertificateError> {
+        RootBundle::parse(&root_pem)?;
+        let chain = pem::certificates(&certificate_pem)?;
+        let leaf = chain.first().ok_or(CertificateError::NotPem("certificate"))?;
+        let key = KeyPair::from_pem(&key_pem).map_err(|_| CertificateError::NotPem("private key"))?;
+        if !key_fits(leaf, &key)? {
+            return Err(CertificateError::KeyMismatch);
+        }
+        let (_, x509) =
+            X509Certificate::from_der(leaf).map_err(|_| CertificateError::Malformed("certificate"))?;
+        let peer = PeerCertificate::from_x509(&x509)?;
+        let at =
+            |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let (not_before, not_after) =
+            (at(x509.validity().not_before.timestamp()), at(x509.validity().not_after.timestamp()));
+        Ok(Self {
+            node_id: peer.node_id,
+            swarm_id: peer.swarm_id,
+            role: peer.role,
+            certificate_pem,
+            key_pem,
+            root_pem,
+            not_before,
+            not_after,
+        })
+    }
+
+    /// Whether the certificate's time is over.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        now >= self.not_after
+    }
+
+    /// When to renew: uniformly between 50 % and 80 % of the validity, in whole minutes, as SwarmKit does;
+    /// `fraction` in 0..1 is the random part.
+    pub fn renewal_time(&self, fraction: f64) -> SystemTime {
+        let validity = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        let share = 0.5 + 0.3 * fraction.clamp(0.0, 1.0);
+        let minutes = (validity.as_secs_f64() * share / 60.0) as u64;
+        self.not_before + Duration::from_secs(minutes * 60)
+    }
+
+    /// Subject of the issuer and its public key, both DER: what `NodeDescription.tls_info` reports.
+    pub fn issuer_info(&self) -> Result<IssuerInfo, CertificateError> {
+        let malformed = || CertificateError::Malformed("certificate");
+        let chain = pem::certificates(&self.certificate_pem)?;
+        let (_, leaf) = X509Certificate::from_der(&chain[0]).map_err(|_| malformed())?;
+        // The issuer's key is in the certificate whose subject is the leaf's issuer: an intermediate, or a root.
+        let roots = pem::certificates(&self.root_pem)?;
+        for der in chain[1..].iter().chain(&roots) {
+            let (_, issuer) = X509Certificate::from_der(der).map_err(|_| malformed())?;
+            if issuer.subject() == leaf.issuer() && leaf.verify_signature(Some(issuer.public_key())).is_ok() {
+                return Ok(IssuerInfo {
+                    subject: leaf.issuer().as_raw().to_vec(),
+                    public_key: issuer.public_key().raw.to_vec(),
+                });
+            }
+        }
+        Err(malformed())
+    }
+
+    /// The identity kept in `dir`.
+    pub fn load(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(FILE_NAME);
+        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            IoErrorKind::NotFound => StoreError::Missing(dir.to_owned()),
+            _ => StoreError::Io { action: "read", path: path.clone(), source },
+        })?;
+        let stored: Stored = serde_json::from_slice(&bytes)
+            .map_err(|source| StoreError::Malformed { path: path.clone(), source })?;
+        if stored.format != FORMAT {
+            return Err(StoreError::Format { path, found: stored.format, known: FORMAT });
+        }
+        Self::from_pem(stored.certificate, stored.key, stored.root)
+            .map_err(|source| StoreError::Certificate { path, source })
+    }
+
+    /// Keeps the identity in `dir` (made if missing); returns when it is safe on disk.
+    pub fn store(&self, dir: &Path) -> Result<(), StoreError> {
+        let io = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Io { action, path, source }
+        };
+        std::fs::create_dir_all(dir).map_err(io("create", dir))?;
+        let path = dir.join(FILE_NAME);
+        let temporary = dir.join(format!("{FILE_NAME}.new"));
+        let stored = Stored {
+            format: FORMAT,
+            certificate: self.certificate_pem.clone(),
+            key: self.key_pem.clone(),
+            root: self.root_pem.clone(),
+        };
+        let bytes = serde_json::to_vec_pretty(&stored)
+            .map_err(|source| StoreError::Malformed { path: path.clone(), source })?;
+        // A file left by a crash may have any mode: make it anew.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != IoErrorKind::NotFound => {
+                return Err(io("replace", &temporary)(error));
+            }
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(io("create", &temporary))?;
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io("write", &temporary))?;
+        std::fs::rename(&temporary, &path).map_err(io("replace", &path))?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))
+    }
+
+    /// Forgets the identity kept in `dir`, if there is one.
+    pub fn remove(dir: &Path) -> Result<(), StoreError> {
+        let path = dir.join(FILE_NAME);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != IoErrorKind::NotFound => {
+                Err(StoreError::Io { action: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Issuer of a node's certificate, as the manager wants to hear it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerInfo {
+    /// DER name.
+    pub subject: Vec<u8>,
+    /// DER SubjectPublicKeyInfo.
+    pub public_key: Vec<u8>,
+}
+
+/// The key stays out of logs.
+impl fmt::Debug for NodeIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeIdentity")
+            .field("node_id", &self.node_id)
+            .field("swarm_id", &self.swarm_id)
+            .field("role", &self.role)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether `key` is the private half of the public key in the certificate `der`.
+pub(crate) fn key_fits(der: &[u8], key: &KeyPair) -> Result<bool, CertificateError> {
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| CertificateError::Malformed("certificate"))?;
+    Ok(certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw())
+}
+
+#[cfg(test)]
+#[path = "node_identity_test.rs"]
+mod tests;
