@@ -1,0 +1,152 @@
+//! What can go wrong with images and containers. `Display` is what a user of the API reads: Docker's wording.
+
+use std::io;
+use std::path::PathBuf;
+
+use weft_types::{Classified, ErrorKind};
+
+/// An operation on containers, execs, images or volumes failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing was changed.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// Nothing was changed.
+    #[error("No such exec instance: {0}")]
+    NoSuchExec(String),
+    /// Nothing was changed.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// Nothing was changed.
+    #[error("get {0}: no such volume")]
+    NoSuchVolume(String),
+    /// Several containers have ids with this prefix.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    AmbiguousPrefix(String),
+    /// The request is malformed; the text says how.
+    #[error("{0}")]
+    Invalid(String),
+    /// The request is well formed but the daemon refuses or fails to parse a part of it with a 500, as Docker does.
+    #[error("{0}")]
+    Refused(String),
+    /// The object's state forbids the operation.
+    #[error("{0}")]
+    Conflict(String),
+    /// Another container has the name.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameTaken {
+        /// The wanted name.
+        name: String,
+        /// Full id of its owner.
+        id: String,
+    },
+    /// The container is not running.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// The state already is as asked for.
+    #[error("{0}")]
+    NotModified(String),
+    /// What was asked for is not built.
+    #[error("{0}")]
+    NotImplemented(String),
+    /// The process could not be started: exit code as a shell gives it (126 cannot execute, 127 not found, 128 else).
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: weft create failed: unable to start container process: {reason}"
+    )]
+    Start {
+        /// What the runtime said.
+        reason: String,
+        /// Exit code that the container gets.
+        exit_code: i64,
+    },
+    /// An exec could not be started.
+    #[error("OCI runtime exec failed: exec failed: unable to start container process: {reason}")]
+    ExecStart {
+        /// What the runtime said.
+        reason: String,
+        /// Exit code that the exec gets.
+        exit_code: i64,
+    },
+    /// The network part failed; nothing of the container runs.
+    #[error("{prefix}{source}")]
+    Network {
+        /// Text before the network's own, empty or ending in `": "`.
+        prefix: &'static str,
+        /// What the network said.
+        source: crate::network::NetworkFailure,
+    },
+    /// `action: source`, with the class of the source.
+    #[error("{action}: {source}")]
+    Context {
+        /// What was being done.
+        action: String,
+        /// Why it failed.
+        source: Box<EngineError>,
+    },
+    /// A file of ours could not be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was being done, for example `read`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An archive, manifest or configuration is not what it claims to be.
+    #[error("{what}: {detail}")]
+    Malformed {
+        /// Which document.
+        what: &'static str,
+        /// What is wrong in it.
+        detail: String,
+    },
+    /// The shim did not answer as agreed.
+    #[error("shim of container {container}: {detail}")]
+    Shim {
+        /// Which container.
+        container: String,
+        /// What happened.
+        detail: String,
+    },
+}
+
+impl EngineError {
+    /// Turns an [`io::Error`] of a file operation into an engine error.
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// The same error with what was being done in front.
+    pub(crate) fn context(self, action: impl Into<String>) -> Self {
+        Self::Context { action: action.into(), source: Box::new(self) }
+    }
+}
+
+impl Classified for EngineError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchImage(_) | Self::NoSuchVolume(_) => {
+                ErrorKind::NotFound
+            }
+            Self::AmbiguousPrefix(_) | Self::Invalid(_) => ErrorKind::InvalidParameter,
+            Self::Conflict(_) | Self::NameTaken { .. } | Self::NotRunning(_) => ErrorKind::Conflict,
+            Self::NotModified(_) => ErrorKind::NotModified,
+            Self::NotImplemented(_) => ErrorKind::NotImplemented,
+            Self::Start { exit_code: 126 | 127, .. } | Self::ExecStart { exit_code: 126 | 127, .. } => {
+                ErrorKind::InvalidParameter
+            }
+            Self::Network { source, .. } => source.kind,
+            Self::Context { source, .. } => source.kind(),
+            Self::Refused(_)
+            | Self::Start { .. }
+            | Self::ExecStart { .. }
+            | Self::File { .. }
+            | Self::Malformed { .. }
+            | Self::Shim { .. } => ErrorKind::System,
+        }
+    }
+}
