@@ -1,1 +1,47 @@
-//! Desired kernel state from networks, endpoints and peers, and the difference to what is there.
+//! Desired kernel state of a namespace as values, and the difference to what is there.
+//!
+//! ```text
+//! specs (overlay, bridge, sandbox, guard) --> NamespaceState --diff(Observed)--> Vec<Op> --> weft-kernel
+//! ```
+//!
+//! Nothing here talks to a kernel. What the kernel calls objects (links, FDB entries, nftables tables) are plain
+//! values; `diff` is total, ordered and idempotent: applying its operations to the observed state gives the desired
+//! one, and the difference of equal states is empty.
+//!
+//! Invariant: what does not carry Weft's mark (link group, protocol number, table prefix; see [`mark`]) is never
+//! changed or removed.
+
+mod bridge;
+mod diff;
+#[cfg(test)]
+mod golden;
+mod guard;
+mod link;
+pub mod mark;
+pub mod model;
+mod nft;
+mod observed;
+mod op;
+mod overlay;
+mod resolver;
+mod route;
+mod sandbox;
+mod state;
+
+pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published};
+pub use diff::diff;
+pub use guard::VxlanGuard;
+pub use link::{
+    BridgeOptions, BridgePort, Link, LinkKind, LinkName, LinkNameError, NamespaceRef, VethPeer, Vxlan,
+};
+pub use nft::{
+    Chain, Family, Hook, HookKind, NftRule, NftSet, Table, TableId, change_elements_script, delete_table_script,
+    set_table_script,
+};
+pub use observed::{Observed, Owner, SeenLink, SeenNeighbour};
+pub use op::{LinkChange, Op};
+pub use overlay::{LocalEndpoint, OverlayNetwork, RemoteEndpoint, Segment, port_name};
+pub use resolver::{RESOLVER_ADDRESS, ResolverHook, ResolverRedirect};
+pub use route::{PolicyRule, Route, RouteTarget};
+pub use sandbox::{Sandbox, SandboxInterface};
+pub use state::{Address, FdbEntry, FdbTarget, NamespaceState, Neighbour};

@@ -1,0 +1,292 @@
+//! The operations that turn the observed state into the desired one.
+//!
+//! Order, and why:
+//! 1. what is no longer wanted goes, dependants before what they depend on;
+//! 2. nftables: a guard stands before the device it guards;
+//! 3. links are made and set, still down, bridges before their ports: a port is never up with the wrong flags;
+//! 4. settings, some of which belong to links;
+//! 5. addresses, then links come up, then routes (they need both), forwarding entries, neighbours and rules.
+
+use std::collections::BTreeSet;
+
+use weft_types::MacAddr;
+
+use crate::{
+    Address, FdbTarget, Link, LinkChange, LinkKind, LinkName, NamespaceState, Observed, Op, Owner, SeenLink, Table,
+};
+
+/// What to do so that `observed` becomes `desired`. Empty when it already is.
+///
+/// Safe to apply twice; objects without Weft's mark are left alone. A foreign link that has the name of a wanted one
+/// gives a `CreateLink` that will fail and say so, and nothing on top of it.
+pub fn diff(observed: &Observed, desired: &NamespaceState) -> Vec<Op> {
+    let links = Links::new(observed, desired);
+    let mut ops = Vec::new();
+    remove_rules_and_routes(observed, desired, &links, &mut ops);
+    remove_entries(observed, desired, &links, &mut ops);
+    ops.extend(links.delete.iter().map(|name| Op::DeleteLink { name: (*name).clone() }));
+    tables(observed, desired, &mut ops);
+    let mut up = Vec::new();
+    set_links(observed, desired, &links, &mut ops, &mut up);
+    for (key, value) in &desired.sysctls {
+        if observed.sysctls.get(key).is_some_and(|have| have != value) || links.brings_sysctl(key) {
+            ops.push(Op::SetSysctl { key: key.clone(), value: value.clone() });
+        }
+    }
+    add_addresses(observed, desired, &links, &mut ops);
+    ops.extend(up);
+    add_entries(observed, desired, &links, &mut ops);
+    add_routes_and_rules(observed, desired, &links, &mut ops);
+    ops
+}
+
+/// Which links stay, go, come and are out of reach.
+struct Links<'a> {
+    /// Observed ones to remove: unwanted, or of the wrong kind.
+    delete: BTreeSet<&'a LinkName>,
+    /// Wanted ones that are not there, or not as they can be changed to be.
+    fresh: BTreeSet<&'a LinkName>,
+    /// Wanted names that foreign links have.
+    blocked: BTreeSet<&'a LinkName>,
+}
+
+impl<'a> Links<'a> {
+    fn new(observed: &'a Observed, desired: &'a NamespaceState) -> Self {
+        let mut links = Self { delete: BTreeSet::new(), fresh: BTreeSet::new(), blocked: BTreeSet::new() };
+        for (name, seen) in &observed.links {
+            if seen.owner == Owner::Weft && !desired.links.contains_key(name) {
+                links.delete.insert(name);
+            }
+        }
+        for (name, want) in &desired.links {
+            match observed.links.get(name) {
+                None => {
+                    links.fresh.insert(name);
+                }
+                Some(seen) if !is_ours(seen, want) => {
+                    links.blocked.insert(name);
+                }
+                Some(seen) if !can_become(&seen.link.kind, &want.kind) => {
+                    links.delete.insert(name);
+                    links.fresh.insert(name);
+                }
+                Some(_) => {}
+            }
+        }
+        links
+    }
+
+    /// Whether things on this link vanish or never were: it goes, or it is not there yet.
+    fn loses(&self, name: &LinkName) -> bool {
+        self.delete.contains(name) || self.fresh.contains(name)
+    }
+
+    /// Settings of a link appear with it.
+    fn brings_sysctl(&self, key: &str) -> bool {
+        let mut parts = key.split('/');
+        let per_link = parts.next() == Some("net")
+            && matches!(parts.next(), Some("ipv4" | "ipv6"))
+            && matches!(parts.next(), Some("conf" | "neigh"));
+        per_link && parts.next().is_some_and(|name| self.fresh.iter().any(|fresh| fresh.as_str() == name))
+    }
+}
+
+fn is_ours(seen: &SeenLink, want: &Link) -> bool {
+    seen.owner == Owner::Weft || want.kind == LinkKind::Loopback
+}
+
+/// Whether a link of one kind can be changed into the other without making it anew.
+fn can_become(have: &LinkKind, want: &LinkKind) -> bool {
+    match (have, want) {
+        (LinkKind::Bridge(_), LinkKind::Bridge(_)) | (LinkKind::Loopback, LinkKind::Loopback) => true,
+        (LinkKind::Veth(_) | LinkKind::VethEnd, LinkKind::Veth(_) | LinkKind::VethEnd) => true,
+        (LinkKind::Vxlan(a), LinkKind::Vxlan(b)) => a.vni == b.vni && a.local == b.local && a.port == b.port,
+        _ => false,
+    }
+}
+
+fn remove_rules_and_routes(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
+    for (rule, owner) in &observed.rules {
+        if *owner == Owner::Weft && !desired.rules.contains(rule) {
+            ops.push(Op::DeleteRule(rule.clone()));
+        }
+    }
+    for (route, owner) in &observed.routes {
+        let replaced = || desired.routes.iter().any(|want| want.key() == route.key());
+        let vanishes = route.link().is_some_and(|link| links.delete.contains(link));
+        if *owner == Owner::Weft && !vanishes && !desired.routes.contains(route) && !replaced() {
+            ops.push(Op::DeleteRoute(route.clone()));
+        }
+    }
+}
+
+fn remove_entries(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
+    for ((link, ip), seen) in &observed.neighbours {
+        let wanted = desired.neighbours.iter().any(|n| n.link == *link && n.ip == *ip);
+        if let (Owner::Weft, false, false, Some(mac)) = (seen.owner, wanted, links.delete.contains(link), seen.mac) {
+            ops.push(Op::DeleteNeighbour(crate::Neighbour { link: link.clone(), ip: *ip, mac }));
+        }
+    }
+    for entry in &observed.fdb {
+        let keeps = desired.fdb.contains(entry) || links.delete.contains(&entry.link);
+        let replaced = || desired.fdb.iter().any(|want| same_place(want, entry));
+        // Several destinations of one group address stand side by side: there only removal helps.
+        if !keeps && (is_group(entry.mac) || !replaced()) {
+            ops.push(Op::DeleteFdb(entry.clone()));
+        }
+    }
+    for (address, owner) in &observed.addresses {
+        let keeps = desired.addresses.contains(address) || links.delete.contains(&address.link);
+        if *owner == Owner::Weft && !keeps {
+            ops.push(Op::DeleteAddress(address.clone()));
+        }
+    }
+}
+
+/// Group addresses and the all-zero default may have many destinations in a tunnel's table.
+fn is_group(mac: MacAddr) -> bool {
+    !mac.is_unicast()
+}
+
+fn same_place(a: &crate::FdbEntry, b: &crate::FdbEntry) -> bool {
+    let table = |target: &FdbTarget| matches!(target, FdbTarget::Port);
+    a.mac == b.mac && table(&a.target) == table(&b.target) && (table(&a.target) || a.link == b.link)
+}
+
+fn tables(observed: &Observed, desired: &NamespaceState, ops: &mut Vec<Op>) {
+    for id in observed.tables.keys() {
+        if !desired.tables.contains_key(id) {
+            ops.push(Op::DeleteTable(id.clone()));
+        }
+    }
+    for (id, want) in &desired.tables {
+        match observed.tables.get(id) {
+            Some(have) if have.same_shape(want) => elements(have, want, ops),
+            _ => ops.push(Op::SetTable(want.clone())),
+        }
+    }
+}
+
+fn elements(have: &Table, want: &Table, ops: &mut Vec<Op>) {
+    for (name, wanted) in &want.sets {
+        let Some(seen) = have.sets.get(name) else { continue };
+        let add: BTreeSet<_> = wanted.elements.difference(&seen.elements).cloned().collect();
+        let remove: BTreeSet<_> = seen.elements.difference(&wanted.elements).cloned().collect();
+        if !add.is_empty() || !remove.is_empty() {
+            ops.push(Op::ChangeElements { table: want.id.clone(), set: name.clone(), add, remove });
+        }
+    }
+}
+
+fn set_links(
+    observed: &Observed,
+    desired: &NamespaceState,
+    links: &Links<'_>,
+    ops: &mut Vec<Op>,
+    up: &mut Vec<Op>,
+) {
+    let bridges_first = |link: &Link| !matches!(link.kind, LinkKind::Bridge(_));
+    let mut wanted: Vec<_> = desired.links.iter().collect();
+    wanted.sort_by_key(|(_, link)| bridges_first(link));
+    for (name, want) in wanted {
+        if links.blocked.contains(name) || (links.fresh.contains(name) && want.kind != LinkKind::VethEnd) {
+            ops.push(Op::CreateLink { name: name.clone(), link: want.clone() });
+        } else if links.fresh.contains(name) {
+            ops.push(Op::AwaitLink { name: name.clone() });
+        }
+        if links.blocked.contains(name) {
+            continue;
+        }
+        let have = observed.links.get(name).filter(|_| !links.fresh.contains(name)).map(|seen| &seen.link);
+        let master_vanishes = want.master.as_ref().is_some_and(|master| links.loses(master));
+        set_link(name, have, want, master_vanishes, ops, up);
+    }
+}
+
+/// `have` is none for a link that was just made: it has its MAC and MTU, but no master, and is down.
+fn set_link(
+    name: &LinkName,
+    have: Option<&Link>,
+    want: &Link,
+    master_vanishes: bool,
+    ops: &mut Vec<Op>,
+    up: &mut Vec<Op>,
+) {
+    let change = |change| Op::ChangeLink { name: name.clone(), change };
+    let awaited = have.is_none() && want.kind == LinkKind::VethEnd;
+    if have.is_some() || awaited {
+        if let Some(mac) = want.mac.filter(|mac| have.and_then(|h| h.mac) != Some(*mac)) {
+            ops.push(change(LinkChange::Mac(mac)));
+        }
+        if let Some(mtu) = want.mtu.filter(|mtu| have.and_then(|h| h.mtu) != Some(*mtu)) {
+            ops.push(change(LinkChange::Mtu(mtu)));
+        }
+        if let (LinkKind::Bridge(wanted), Some(LinkKind::Bridge(seen))) = (&want.kind, have.map(|h| &h.kind))
+            && wanted != seen
+        {
+            ops.push(change(LinkChange::Bridge(*wanted)));
+        }
+    }
+    let enslave = master_vanishes || have.and_then(|h| h.master.as_ref()) != want.master.as_ref();
+    if enslave {
+        ops.push(change(LinkChange::Master(want.master.clone())));
+    }
+    if let Some(port) = want.port
+        && (enslave || have.and_then(|h| h.port) != Some(port))
+    {
+        ops.push(change(LinkChange::Port(port)));
+    }
+    if have.is_some_and(|h| h.up) != want.up {
+        up.push(change(LinkChange::Up(want.up)));
+    }
+}
+
+fn add_addresses(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
+    let missing = |a: &&Address| links.fresh.contains(&a.link) || !observed.addresses.contains_key(a);
+    for address in desired.addresses.iter().filter(missing) {
+        if !links.blocked.contains(&address.link) {
+            ops.push(Op::AddAddress(address.clone()));
+        }
+    }
+}
+
+fn add_entries(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
+    for entry in &desired.fdb {
+        let bridge = desired.links.get(&entry.link).and_then(|link| link.master.as_ref());
+        let lost = links.fresh.contains(&entry.link)
+            || (entry.target == FdbTarget::Port && bridge.is_some_and(|b| links.fresh.contains(b)));
+        if !links.blocked.contains(&entry.link) && (lost || !observed.fdb.contains(entry)) {
+            ops.push(Op::SetFdb(entry.clone()));
+        }
+    }
+    for want in &desired.neighbours {
+        let have = observed.neighbours.get(&(want.link.clone(), want.ip));
+        let right = have.is_some_and(|n| n.permanent && n.mac == Some(want.mac) && n.owner == Owner::Weft);
+        if !links.blocked.contains(&want.link) && (links.fresh.contains(&want.link) || !right) {
+            ops.push(Op::SetNeighbour(want.clone()));
+        }
+    }
+}
+
+fn add_routes_and_rules(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
+    for route in &desired.routes {
+        let blocked = route.link().is_some_and(|link| links.blocked.contains(link));
+        let lost = route.link().is_some_and(|link| links.fresh.contains(link));
+        let taken = observed.routes.iter().any(|(seen, owner)| {
+            let vanishes = seen.link().is_some_and(|link| links.delete.contains(link));
+            *owner == Owner::Foreign && seen.key() == route.key() && !vanishes
+        });
+        if !blocked && !taken && (lost || !observed.routes.contains_key(route)) {
+            ops.push(Op::SetRoute(route.clone()));
+        }
+    }
+    for rule in &desired.rules {
+        if !observed.rules.contains_key(rule) {
+            ops.push(Op::AddRule(rule.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

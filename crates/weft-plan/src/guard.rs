@@ -1,0 +1,123 @@
+//! Who may send VXLAN to this node.
+//!
+//! VXLAN has no authentication: whoever reaches the port can put frames into every network. Accepted is only what a
+//! member's data-path address sends to ours, on the interface that holds it; everything else to the port is dropped
+//! and counted. The table works before connection tracking, and accepted tunnel packets skip tracking altogether.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Chain, Family, Hook, HookKind, LinkName, NamespaceState, NftRule, NftSet, Table, TableId};
+
+/// Priority before connection tracking (`NF_IP_PRI_RAW`).
+const RAW: i32 = -300;
+
+/// The rules for a node's data-path port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VxlanGuard {
+    /// This node's data-path address.
+    pub address: IpAddr,
+    /// UDP port of the data path.
+    pub port: u16,
+    /// The interface that packets must come in by; none where the address is on no real interface (routed fabrics).
+    pub interface: Option<LinkName>,
+    /// Data-path addresses of the other members.
+    pub members: Vec<IpAddr>,
+}
+
+impl VxlanGuard {
+    /// The table's name.
+    pub fn table_id() -> TableId {
+        TableId::new(Family::Inet, "vxlan")
+    }
+
+    /// Counter of packets from senders that are no members.
+    pub const STRANGER: &'static str = "stranger";
+    /// Counter of packets to another address, or through another interface, than the data path's.
+    pub const MISDIRECTED: &'static str = "misdirected";
+
+    /// The table for the host's namespace.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(Self::table_id());
+        table.counters = [Self::STRANGER, Self::MISDIRECTED].map(str::to_owned).into();
+        table.sets.insert("members4".to_owned(), self.members(false));
+        table.sets.insert("members6".to_owned(), self.members(true));
+        let port = self.port;
+        let hooked = |hook: &str, rule: NftRule| Chain {
+            hook: Some(Hook::new(HookKind::Filter, hook, RAW)),
+            rules: vec![rule],
+        };
+        let incoming = NftRule::new("data path in", format!("udp dport {port} jump check"));
+        table.chains.insert("prerouting".to_owned(), hooked("prerouting", incoming));
+        let outgoing = NftRule::new("data path out", format!("udp dport {port} notrack"));
+        table.chains.insert("output".to_owned(), hooked("output", outgoing));
+        table.chains.insert("check".to_owned(), Chain { hook: None, rules: self.check() });
+        table
+    }
+
+    /// [`VxlanGuard::table`] as a wish for the host's namespace.
+    pub fn plan(&self) -> NamespaceState {
+        let mut state = NamespaceState::default();
+        state.add_table(self.table());
+        state
+    }
+
+    fn members(&self, ipv6: bool) -> NftSet {
+        let mut set = NftSet::set(&[if ipv6 { "ipv6_addr" } else { "ipv4_addr" }]);
+        let ours = self.members.iter().filter(|ip| ip.is_ipv6() == ipv6 && **ip != self.address);
+        set.elements = ours.map(IpAddr::to_string).collect();
+        set
+    }
+
+    fn check(&self) -> Vec<NftRule> {
+        let (family, set) = if self.address.is_ipv4() { ("ip", "members4") } else { ("ip6", "members6") };
+        let address = self.address;
+        let mut place = format!("{family} daddr {address}");
+        if let Some(interface) = &self.interface {
+            place = format!("iifname \"{interface}\" {place}");
+        }
+        vec![
+            NftRule::new("member", format!("{place} {family} saddr @{set} notrack accept")),
+            NftRule::new("not a member", format!("{place} counter name {} drop", Self::STRANGER)),
+            NftRule::new("wrong address or interface", format!("counter name {} drop", Self::MISDIRECTED)),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> VxlanGuard {
+        VxlanGuard {
+            address: "192.0.2.1".parse().unwrap(),
+            port: 4789,
+            interface: Some("eth0".parse().unwrap()),
+            members: ["192.0.2.1", "192.0.2.2", "198.51.100.7"].map(|ip| ip.parse().unwrap()).to_vec(),
+        }
+    }
+
+    #[test]
+    fn golden_ipv4() {
+        crate::golden::assert_golden("vxlan_guard.nft", &guard().table().to_string());
+    }
+
+    #[test]
+    fn golden_ipv6() {
+        let members = vec!["2001:db8::2".parse().unwrap()];
+        let guard = VxlanGuard { address: "2001:db8::1".parse().unwrap(), interface: None, members, ..guard() };
+        crate::golden::assert_golden("vxlan_guard_ipv6.nft", &guard.table().to_string());
+    }
+
+    #[test]
+    fn a_new_member_changes_only_the_set() {
+        let before = crate::model::observed(&guard().plan());
+        let mut more = guard();
+        more.members.push("192.0.2.9".parse().unwrap());
+        let ops = crate::diff(&before, &more.plan());
+        assert_eq!(ops.iter().map(ToString::to_string).collect::<Vec<_>>(), [
+            "change set inet weft-vxlan members4: +1 -0"
+        ]);
+    }
+}

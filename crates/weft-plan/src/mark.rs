@@ -1,0 +1,14 @@
+//! How an object says that it is Weft's.
+//!
+//! The marks live in the kernel beside the object, so they survive the daemon and need no file: a link has a group,
+//! routes, rules, addresses and neighbours have a protocol number, nftables tables a name prefix.
+
+/// Group number of Weft's links (`IFLA_GROUP`): the letters `weft` as a big-endian number, 2^31 not exceeded.
+pub const LINK_GROUP: u32 = 0x7765_6674;
+
+/// Protocol number of Weft's routes, rules, addresses and neighbours (`RTA_PROTOCOL`, `FRA_PROTOCOL`, `IFA_PROTO`,
+/// `NDA_PROTOCOL`). Unassigned in iproute2's `rt_protos`.
+pub const PROTOCOL: u8 = 119;
+
+/// Every nftables table of Weft begins with this.
+pub const TABLE_PREFIX: &str = "weft-";
