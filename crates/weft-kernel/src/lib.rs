@@ -1,1 +1,32 @@
-//! The only door to the kernel: namespaces, links, routes, FDB, neighbours, nftables.
+//! The only door to the kernel: namespaces, links, addresses, routes, forwarding and neighbour tables, nftables.
+//!
+//! ```text
+//! Netns            a namespace: made and pinned by a file, opened, entered by fresh threads only
+//! Kernel::open     netlink sockets made inside it, driven by the caller's runtime
+//!   .observe()     reads what is there
+//!   .apply(ops)    carries out a difference; goes on after errors and returns them all
+//!   .reconcile()   observe, diff, apply
+//! ```
+//!
+//! Invariant: no thread of the caller ever changes its namespace. Entering happens on a fresh thread that then ends, so
+//! neither a runtime's worker nor its blocking pool can be left behind in a foreign namespace.
+
+mod apply;
+mod capabilities;
+mod conntrack;
+mod counters;
+mod error;
+mod kernel;
+mod netns;
+mod nft;
+mod observe;
+mod rtnl;
+mod sysctl;
+
+pub use apply::Report;
+pub use capabilities::Capabilities;
+pub use conntrack::ConntrackFilter;
+pub use counters::{LinkCounters, NftCounter};
+pub use error::{ApplyError, KernelError, NetnsError};
+pub use kernel::Kernel;
+pub use netns::Netns;

@@ -1,0 +1,24 @@
+//! Forgetting tracked connections.
+
+use std::net::IpAddr;
+
+use crate::{Kernel, KernelError};
+use weft_types::PortProtocol;
+
+/// Which tracked connections to forget; what is none matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConntrackFilter {
+    /// Transport protocol.
+    pub protocol: Option<PortProtocol>,
+    /// The port first connected to, for example a published one.
+    pub original_port: Option<u16>,
+    /// The address that answers, for example a container's.
+    pub reply_source: Option<IpAddr>,
+}
+
+impl Kernel {
+    /// Forgets the tracked connections that match, so that their next packet meets the rules anew; says how many.
+    pub async fn forget_connections(&self, filter: &ConntrackFilter) -> Result<usize, KernelError> {
+        todo!("{filter:?}")
+    }
+}
