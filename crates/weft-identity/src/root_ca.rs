@@ -10,6 +10,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
     SerialNumber,
 };
+use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 use weft_types::{NodeId, SwarmId};
 
@@ -88,7 +90,9 @@ impl RootCa {
         now: SystemTime,
         validity: Duration,
     ) -> Result<String, CertificateError> {
-        let mut request = CertificateSigningRequestParams::from_pem(csr_pem)
+        let der = CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes())
+            .map_err(|_| CertificateError::Malformed("certificate request"))?;
+        let mut request = CertificateSigningRequestParams::from_der(&der)
             .map_err(|_| CertificateError::Malformed("certificate request"))?;
         request.params = node_params(role, node, swarm, now, validity)?;
         let certificate = request
