@@ -1,0 +1,262 @@
+//! Raft's log and vote in one redb file, written by one thread that commits in groups.
+//!
+//! openraft calls `append` from its core loop, so `append` must not wait for the disk: entries go to a tail in
+//! memory, where readers find them at once, and to the writer thread. That thread takes everything that has queued up,
+//! writes it in one transaction with one sync, and only then reports each entry as durable.
+//!
+//! Invariants: what was reported durable is on disk; jobs are applied in the order they were given; the tail equals
+//! the log on disk plus the jobs still queued. A failed write stops the thread: every later job fails, Raft stops.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::type_config::alias::{EntryOf, LogIdOf, VoteOf};
+use openraft::{OptionalSend, RaftLogReader};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tokio::sync::oneshot;
+
+use super::StorageError;
+use super::raft::RaftTypes;
+use super::state_file::{format_row, open_database};
+use super::wire;
+use crate::seal::{Place, Sealer};
+
+const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const ROLE: &str = "log";
+const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+
+type LogId = LogIdOf<RaftTypes>;
+type Vote = VoteOf<RaftTypes>;
+type Entry = EntryOf<RaftTypes>;
+
+enum Job {
+    Append(Vec<Entry>, IOFlushed<RaftTypes>),
+    Truncate(u64, oneshot::Sender<io::Result<()>>),
+    Purge(LogId, oneshot::Sender<io::Result<()>>),
+    Vote(Vote, oneshot::Sender<io::Result<()>>),
+}
+
+/// The log as Raft sees it.
+#[derive(Clone)]
+pub(super) struct LogStore {
+    shared: Arc<Mutex<Tail>>,
+    jobs: mpsc::Sender<Job>,
+}
+
+#[derive(Default)]
+struct Tail {
+    entries: BTreeMap<u64, Entry>,
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+}
+
+/// What the writer thread needs.
+struct Writer {
+    database: Database,
+    path: PathBuf,
+    sealer: Arc<Sealer>,
+}
+
+impl LogStore {
+    /// Opens or makes the file and starts its writer. The thread ends when the last clone is dropped.
+    pub(super) fn open(path: &Path, sealer: Arc<Sealer>) -> Result<Self, StorageError> {
+        let database = open_database(path)?;
+        let writer = Writer { database, path: path.to_path_buf(), sealer };
+        let tail = writer.read_all()?;
+        let (jobs, queue) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| StorageError::Io { action: "start the writer of", path: path.to_path_buf(), source })?;
+        Ok(Self { shared: Arc::new(Mutex::new(tail)), jobs })
+    }
+
+    /// Whether anything was ever written: a fresh file belongs to no swarm.
+    pub(super) fn is_empty(&self) -> bool {
+        let tail = self.tail();
+        tail.entries.is_empty() && tail.vote.is_none() && tail.purged.is_none()
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(&self, job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job) -> io::Result<()> {
+        let (done, wait) = oneshot::channel();
+        self.jobs.send(job(done)).map_err(|_| gone())?;
+        wait.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the writer of the raft log has stopped")
+}
+
+impl Writer {
+    fn run(&self, queue: &mpsc::Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
+            let result = self.write(&jobs);
+            if let Err(error) = &result {
+                tracing::error!(file = %self.path.display(), %error, "cannot write the raft log");
+            }
+            let failed = result.is_err();
+            for job in jobs {
+                let result = match &result {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(io::Error::other(error.to_string())),
+                };
+                match job {
+                    Job::Append(_, flushed) => flushed.io_completed(result),
+                    Job::Truncate(_, done) | Job::Purge(_, done) | Job::Vote(_, done) => drop(done.send(result)),
+                }
+            }
+            if failed {
+                return;
+            }
+        }
+    }
+
+    /// All jobs in one transaction: one sync.
+    fn write(&self, jobs: &[Job]) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut log = transaction.open_table(LOG)?;
+            let mut meta = transaction.open_table(META)?;
+            for job in jobs {
+                match job {
+                    Job::Append(entries, _) => {
+                        for entry in entries {
+                            let index = entry.log_id.index;
+                            let sealed = self.seal(&entry_name(index), &wire::encode_entry(entry));
+                            log.insert(index, sealed.as_slice())?;
+                        }
+                    }
+                    Job::Truncate(from, _) => log.retain_in(*from.., |_, _| false)?,
+                    Job::Purge(upto, _) => {
+                        meta.insert(PURGED, self.seal(PURGED, &wire::encode_log_id(upto)).as_slice())?;
+                        log.retain_in(..=upto.index, |_, _| false)?;
+                    }
+                    Job::Vote(vote, _) => {
+                        meta.insert(VOTE, self.seal(VOTE, &wire::encode_vote(vote)).as_slice())?;
+                    }
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn seal(&self, record: &str, plain: &[u8]) -> Vec<u8> {
+        self.sealer.seal(Place { file: &self.path, role: ROLE, record }, plain)
+    }
+
+    fn read_all(&self) -> Result<Tail, StorageError> {
+        let open = |source| StorageError::Open { path: self.path.clone(), source };
+        let database = |error: redb::Error| open(error);
+        {
+            let transaction = self.database.begin_write().map_err(|e| database(e.into()))?;
+            transaction.open_table(LOG).map_err(|e| database(e.into()))?;
+            transaction.open_table(META).map_err(|e| database(e.into()))?;
+            transaction.commit().map_err(|e| database(e.into()))?;
+        }
+        format_row(&self.database, &self.path)?;
+        let transaction = self.database.begin_read().map_err(|e| database(e.into()))?;
+        let mut tail = Tail::default();
+        let meta = transaction.open_table(META).map_err(|e| database(e.into()))?;
+        if let Some(sealed) = meta.get(VOTE).map_err(|e| database(e.into()))? {
+            tail.vote = Some(self.read(VOTE, sealed.value(), wire::decode_vote)?);
+        }
+        if let Some(sealed) = meta.get(PURGED).map_err(|e| database(e.into()))? {
+            tail.purged = Some(self.read(PURGED, sealed.value(), wire::decode_log_id)?);
+        }
+        let log = transaction.open_table(LOG).map_err(|e| database(e.into()))?;
+        for row in log.iter().map_err(|e| database(e.into()))? {
+            let (index, sealed) = row.map_err(|e| database(e.into()))?;
+            let entry = self.read(&entry_name(index.value()), sealed.value(), wire::decode_entry)?;
+            tail.entries.insert(index.value(), entry);
+        }
+        Ok(tail)
+    }
+
+    fn read<T>(
+        &self,
+        record: &str,
+        sealed: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, wire::WireError>,
+    ) -> Result<T, StorageError> {
+        let place = Place { file: &self.path, role: ROLE, record };
+        let plain = self.sealer.open(place, sealed)?;
+        Ok(decode(&plain).map_err(|error| place.malformed(error))?)
+    }
+}
+
+fn entry_name(index: u64) -> String {
+    format!("entry {index}")
+}
+
+impl RaftLogReader<RaftTypes> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        Ok(self.tail().entries.range(range).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.tail().vote)
+    }
+}
+
+impl RaftLogStorage<RaftTypes> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<RaftTypes>> {
+        let tail = self.tail();
+        let last = tail.entries.last_key_value().map(|(_, entry)| entry.log_id);
+        Ok(LogState { last_purged_log_id: tail.purged, last_log_id: last.or(tail.purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let vote = *vote;
+        self.run(|done| Job::Vote(vote, done)).await?;
+        self.tail().vote = Some(vote);
+        Ok(())
+    }
+
+    async fn append<I>(&mut self, entries: I, flushed: IOFlushed<RaftTypes>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        self.tail().entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
+        self.jobs.send(Job::Append(entries, flushed)).map_err(|_| gone())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |id| id.index + 1);
+        self.tail().entries.split_off(&from);
+        self.run(|done| Job::Truncate(from, done)).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        {
+            let mut tail = self.tail();
+            tail.entries = tail.entries.split_off(&(upto.index + 1));
+            tail.purged = Some(upto);
+        }
+        self.run(|done| Job::Purge(upto, done)).await
+    }
+}

@@ -1,0 +1,332 @@
+//! What can go wrong for the users of a manager, in Docker's words where clients rely on them.
+
+use weft_types::{Classified, ErrorKind};
+
+use crate::consensus::{ConsensusError, StorageError};
+
+/// A manager cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// The folder holds a swarm already. Nothing was changed.
+    #[error(
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one."
+    )]
+    AlreadyInitialised,
+    /// The folder holds no swarm: `init` never ended there.
+    #[error("there is no swarm in {}", .0.display())]
+    NoSwarm(std::path::PathBuf),
+    /// The spec must be named so.
+    #[error("swarm spec must be named \"default\"")]
+    SpecName,
+    /// Docker's rule for the data-path port.
+    #[error("Datapath port number is not in valid range (1024-49151) : {0}")]
+    DataPathPort(u32),
+    /// A prefix length that no subnet has.
+    #[error("subnet size is out of range: {0}")]
+    SubnetSize(u32),
+    /// A pool that is smaller than one subnet.
+    #[error("invalid CIDR: \"{pool}\". Subnet size is too small for pool: {size}")]
+    SubnetLargerThanPool {
+        /// The pool.
+        pool: ipnet::IpNet,
+        /// The wanted prefix length.
+        size: u32,
+    },
+    /// Two pools share addresses.
+    #[error("Default address pool overlaps: {0} and {1}")]
+    PoolsOverlap(ipnet::IpNet, ipnet::IpNet),
+    /// A cluster setting is out of range.
+    #[error("error updating cluster settings: {0}")]
+    Settings(#[source] ControlError),
+    /// The state folder cannot be made.
+    #[error("create {}", path.display())]
+    StateDir {
+        /// Which one.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The port cannot be listened on.
+    #[error("manager stopped: failed to listen on remote API address: listen tcp {address}: bind: {}", lower(source))]
+    Listen {
+        /// Which one.
+        address: std::net::SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store's files cannot be used.
+    #[error("open the swarm's store: {}", chain(.0))]
+    Storage(#[source] StorageError),
+    /// Raft does not start.
+    #[error("start the swarm's store: {}", chain(.0))]
+    Consensus(#[source] ConsensusError),
+    /// A certificate cannot be made.
+    #[error("make the first certificate: {}", chain(.0))]
+    Certificate(#[source] weft_identity::CertificateError),
+}
+
+/// A source that users need to see: the file and what is wrong with it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// As Go words it: lower case, without Rust's `(os error N)`.
+fn lower(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+impl Classified for ManagerError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::AlreadyInitialised => ErrorKind::Unavailable,
+            Self::SpecName => ErrorKind::InvalidParameter,
+            // Docker answers 500 for these too.
+            Self::NoSwarm(_)
+            | Self::DataPathPort(_)
+            | Self::SubnetSize(_)
+            | Self::SubnetLargerThanPool { .. }
+            | Self::PoolsOverlap(..)
+            | Self::Settings(_)
+            | Self::StateDir { .. }
+            | Self::Listen { .. }
+            | Self::Storage(_)
+            | Self::Consensus(_)
+            | Self::Certificate(_) => ErrorKind::System,
+        }
+    }
+}
+
+impl From<ConsensusError> for ManagerError {
+    fn from(error: ConsensusError) -> Self {
+        match error {
+            ConsensusError::Storage(error) => Self::Storage(error),
+            other => Self::Consensus(other),
+        }
+    }
+}
+
+/// A request to the control interface was refused. Nothing was changed unless said otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No node of that name or id.
+    #[error("node {0} not found")]
+    NoSuchNode(String),
+    /// A name that several nodes carry, or a prefix of several ids.
+    #[error("node {term} is ambiguous ({matches} matches found)")]
+    AmbiguousNode {
+        /// What was asked for.
+        term: String,
+        /// How many fit.
+        matches: usize,
+    },
+    /// No network of that name or id.
+    #[error("network {0} not found")]
+    NoSuchNetwork(String),
+    /// A prefix of several ids.
+    #[error("network {term} is ambiguous ({matches} matches found on ID prefix)")]
+    AmbiguousNetwork {
+        /// What was asked for.
+        term: String,
+        /// How many fit.
+        matches: usize,
+    },
+    /// No task of that id.
+    #[error("task {0} not found")]
+    NoSuchTask(String),
+    /// A node that is up is not removed without force.
+    #[error("rpc error: code = FailedPrecondition desc = node {0} is not down and can't be removed")]
+    NodeNotDown(String),
+    /// A manager must be demoted first.
+    #[error(
+        "rpc error: code = FailedPrecondition desc = node {0} is a cluster manager and is a member of the raft \
+         cluster. It must be demoted to worker before removal"
+    )]
+    NodeIsManager(String),
+    /// The only manager stays one.
+    #[error("rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm")]
+    LastManager,
+    /// Managers of more than one are not built yet.
+    #[error("rpc error: code = Unimplemented desc = node {0} cannot be promoted: swarms with several managers are not supported yet")]
+    Promotion(String),
+    /// The caller's object is not the current one.
+    #[error("rpc error: code = Unknown desc = update out of sequence")]
+    OutOfSequence,
+    /// The name is taken.
+    #[error("network with name {0} already exists")]
+    NetworkExists(String),
+    /// There is only one ingress network.
+    #[error("rpc error: code = AlreadyExists desc = ingress network ({0}) is already present")]
+    IngressExists(String),
+    /// A spec breaks a rule.
+    #[error("rpc error: code = InvalidArgument desc = {0}")]
+    InvalidSpec(SpecProblem),
+    /// The IPAM part of a network breaks rules; all of them are listed.
+    #[error("invalid network config:\n{}", join(.0))]
+    InvalidIpam(Vec<IpamProblem>),
+    /// The network option has no number.
+    #[error("failed to parse com.docker.network.driver.mtu value: {0}")]
+    MtuNotANumber(String),
+    /// The network option is out of range.
+    #[error("invalid MTU number: {0}")]
+    MtuRange(i64),
+    /// The VNI list is malformed.
+    #[error("invalid vxlan id list {list:?}: {problem}")]
+    VniList {
+        /// As given.
+        list: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Someone still uses the network.
+    #[error("rpc error: code = FailedPrecondition desc = network {network} is in use by task {task}")]
+    NetworkInUse {
+        /// Its id.
+        network: String,
+        /// One of the tasks.
+        task: String,
+    },
+    /// No subnet, VNI or address is left, or the wanted one is taken.
+    #[error("{0}")]
+    Allocation(String),
+    /// The driver is not one for swarm networks.
+    #[error("plugin \"{0}\" not found")]
+    NoSuchDriver(String),
+    /// Other changes kept coming in between.
+    #[error("rpc error: code = Aborted desc = the swarm's state changed too often while this request was computed")]
+    Contention,
+    /// The store refused the request or has stopped.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+}
+
+/// A rule of a cluster, node or network spec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecProblem {
+    /// Docker's rule for names.
+    #[error("name must be valid as a DNS name component")]
+    Name,
+    /// Docker's limit for names.
+    #[error("name must be 63 characters or fewer")]
+    NameLength,
+    /// No name at all.
+    #[error("meta: name must be provided")]
+    NameMissing,
+    /// Ingress is not for containers.
+    #[error("ingress network cannot be attachable")]
+    IngressAttachable,
+    /// Certificates must live for an hour at least.
+    #[error("minimum certificate expiry time is: 1h0m0s")]
+    CertificateExpiry,
+    /// The cluster has one name.
+    #[error("modification of cluster name is not allowed")]
+    ClusterName,
+    /// A heartbeat period that is negative.
+    #[error("heartbeat time period cannot be a negative duration")]
+    HeartbeatPeriod,
+    /// Raft settings are fixed once the swarm runs.
+    #[error("amount of ticks before an election must be larger than the heartbeat tick")]
+    RaftTicks,
+}
+
+/// A rule of the IPAM part of a network, worded as Docker words it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IpamProblem {
+    /// No CIDR.
+    #[error("invalid subnet {0}: invalid CIDR block notation")]
+    Subnet(String),
+    /// Host bits are set.
+    #[error("invalid subnet {given}: it should be {network}")]
+    HostBits {
+        /// As given.
+        given: String,
+        /// What it should be.
+        network: ipnet::IpNet,
+    },
+    /// No address.
+    #[error("invalid gateway {0}: invalid address")]
+    Gateway(String),
+    /// An address outside.
+    #[error("invalid gateway {gateway}: parent subnet {subnet} doesn't contain this address")]
+    GatewayOutside {
+        /// As given.
+        gateway: String,
+        /// Its subnet.
+        subnet: ipnet::IpNet,
+    },
+    /// No CIDR.
+    #[error("invalid ip-range {0}: invalid CIDR block notation")]
+    Range(String),
+    /// A range outside.
+    #[error("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range")]
+    RangeOutside {
+        /// As given.
+        range: String,
+        /// Its subnet.
+        subnet: ipnet::IpNet,
+    },
+    /// An address outside, or none.
+    #[error("invalid auxiliary address {address}: parent subnet {subnet} doesn't contain this address")]
+    Auxiliary {
+        /// As given.
+        address: String,
+        /// Its subnet.
+        subnet: ipnet::IpNet,
+    },
+    /// A range or gateway without the subnet it belongs to.
+    #[error("invalid subnet : invalid CIDR block notation")]
+    SubnetMissing,
+    /// An IPv6 subnet on a network without IPv6.
+    #[error("invalid subnet {0}: IPv6 is not enabled for this network")]
+    Ipv6Disabled(ipnet::IpNet),
+}
+
+fn join(problems: &[IpamProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Classified for ControlError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchNode(_) | Self::NoSuchNetwork(_) | Self::NoSuchTask(_) | Self::NoSuchDriver(_) => {
+                ErrorKind::NotFound
+            }
+            Self::AmbiguousNode { .. }
+            | Self::AmbiguousNetwork { .. }
+            | Self::NodeNotDown(_)
+            | Self::NodeIsManager(_)
+            | Self::LastManager
+            | Self::InvalidSpec(_)
+            | Self::InvalidIpam(_)
+            | Self::MtuNotANumber(_)
+            | Self::MtuRange(_)
+            | Self::VniList { .. }
+            | Self::NetworkInUse { .. } => ErrorKind::InvalidParameter,
+            Self::NetworkExists(_) | Self::IngressExists(_) => ErrorKind::Conflict,
+            Self::Promotion(_) => ErrorKind::NotImplemented,
+            // Docker answers 500 for "update out of sequence".
+            Self::OutOfSequence => ErrorKind::System,
+            Self::Allocation(_) => ErrorKind::Forbidden,
+            Self::Contention => ErrorKind::Unavailable,
+            Self::Consensus(error) => error.kind(),
+        }
+    }
+}
+
+impl Classified for ConsensusError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotLeader => ErrorKind::Unavailable,
+            Self::Stopped(_) | Self::Storage(_) => ErrorKind::System,
+        }
+    }
+}

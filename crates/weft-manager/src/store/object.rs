@@ -1,0 +1,166 @@
+//! Any stored object, shared and immutable.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use weft_wire::swarmkit::{Cluster, Meta, Network, Node, StoreAction, StoreActionKind, Task, store_action::Target};
+
+/// The kinds of object the store keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// The swarm itself.
+    Cluster,
+    /// A member.
+    Node,
+    /// A network of the swarm.
+    Network,
+    /// A task or attachment.
+    Task,
+}
+
+impl ObjectKind {
+    /// All kinds, in the order of storage.
+    pub const ALL: [Self; 4] = [Self::Cluster, Self::Node, Self::Network, Self::Task];
+
+    /// The name used in storage and errors.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Node => "node",
+            Self::Network => "network",
+            Self::Task => "task",
+        }
+    }
+}
+
+impl std::str::FromStr for ObjectKind {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    }
+}
+
+impl std::fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One object of any kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// The swarm itself.
+    Cluster(Arc<Cluster>),
+    /// A member.
+    Node(Arc<Node>),
+    /// A network of the swarm.
+    Network(Arc<Network>),
+    /// A task or attachment.
+    Task(Arc<Task>),
+}
+
+macro_rules! each {
+    ($object:expr, $bound:ident => $body:expr) => {
+        match $object {
+            Object::Cluster($bound) => $body,
+            Object::Node($bound) => $body,
+            Object::Network($bound) => $body,
+            Object::Task($bound) => $body,
+        }
+    };
+}
+
+impl Object {
+    /// Its kind.
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Self::Cluster(_) => ObjectKind::Cluster,
+            Self::Node(_) => ObjectKind::Node,
+            Self::Network(_) => ObjectKind::Network,
+            Self::Task(_) => ObjectKind::Task,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        each!(self, o => &o.id)
+    }
+
+    /// Raft index of its last change; 0 before it was ever stored.
+    pub fn version(&self) -> u64 {
+        version_of(each!(self, o => o.meta.as_ref()))
+    }
+
+    pub(crate) fn with_meta(self, meta: Meta) -> Self {
+        match self {
+            Self::Cluster(o) => Self::Cluster(Arc::new(Cluster { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
+            Self::Node(o) => Self::Node(Arc::new(Node { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
+            Self::Network(o) => Self::Network(Arc::new(Network { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
+            Self::Task(o) => Self::Task(Arc::new(Task { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
+        }
+    }
+
+    pub(crate) fn meta(&self) -> Option<&Meta> {
+        each!(self, o => o.meta.as_ref())
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        each!(self, o => o.encode_to_vec())
+    }
+
+    pub(crate) fn decode(kind: ObjectKind, bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+        Ok(match kind {
+            ObjectKind::Cluster => Self::Cluster(Arc::new(Cluster::decode(bytes)?)),
+            ObjectKind::Node => Self::Node(Arc::new(Node::decode(bytes)?)),
+            ObjectKind::Network => Self::Network(Arc::new(Network::decode(bytes)?)),
+            ObjectKind::Task => Self::Task(Arc::new(Task::decode(bytes)?)),
+        })
+    }
+
+    /// Only its id: what a removal carries.
+    pub(crate) fn id_only(kind: ObjectKind, id: &str) -> Self {
+        let id = id.to_owned();
+        match kind {
+            ObjectKind::Cluster => Self::Cluster(Arc::new(Cluster { id, ..Default::default() })),
+            ObjectKind::Node => Self::Node(Arc::new(Node { id, ..Default::default() })),
+            ObjectKind::Network => Self::Network(Arc::new(Network { id, ..Default::default() })),
+            ObjectKind::Task => Self::Task(Arc::new(Task { id, ..Default::default() })),
+        }
+    }
+
+    pub(crate) fn into_action(self, kind: StoreActionKind) -> StoreAction {
+        let target = match self {
+            Self::Cluster(o) => Target::Cluster(Arc::unwrap_or_clone(o)),
+            Self::Node(o) => Target::Node(Arc::unwrap_or_clone(o)),
+            Self::Network(o) => Target::Network(Arc::unwrap_or_clone(o)),
+            Self::Task(o) => Target::Task(Arc::unwrap_or_clone(o)),
+        };
+        StoreAction { action: kind as i32, target: Some(target) }
+    }
+
+    pub(crate) fn from_target(target: Target) -> Option<Self> {
+        match target {
+            Target::Cluster(o) => Some(Self::Cluster(Arc::new(o))),
+            Target::Node(o) => Some(Self::Node(Arc::new(o))),
+            Target::Network(o) => Some(Self::Network(Arc::new(o))),
+            Target::Task(o) => Some(Self::Task(Arc::new(o))),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn version_of(meta: Option<&Meta>) -> u64 {
+    meta.and_then(|meta| meta.version.as_ref()).map_or(0, |version| version.index)
+}
+
+macro_rules! from_object {
+    ($($kind:ident),*) => {
+        $(impl From<$kind> for Object {
+            fn from(object: $kind) -> Self {
+                Self::$kind(Arc::new(object))
+            }
+        })*
+    };
+}
+
+from_object!(Cluster, Node, Network, Task);

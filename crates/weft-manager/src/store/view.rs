@@ -1,0 +1,192 @@
+//! The whole state at one moment: cheap to clone, never changed in place once shared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use weft_wire::swarmkit::{Cluster, Network, Node, Task};
+
+use super::claim::{Claim, Claims};
+use super::{Object, ObjectKind};
+
+type Table<T> = Arc<BTreeMap<String, Arc<T>>>;
+type Pairs = Arc<BTreeSet<(String, String)>>;
+
+/// All objects as of one Raft index.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    index: u64,
+    clusters: Table<Cluster>,
+    nodes: Table<Node>,
+    networks: Table<Network>,
+    tasks: Table<Task>,
+    tasks_by_node: Pairs,
+    tasks_by_network: Pairs,
+    claims: Claims,
+}
+
+impl View {
+    /// Raft index of the last transaction that changed something.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The swarm itself; there is one once `init` is through.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.clusters.values().next()
+    }
+
+    /// A node by id.
+    pub fn node(&self, id: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(id)
+    }
+
+    /// All nodes by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// A network by id.
+    pub fn network(&self, id: &str) -> Option<&Arc<Network>> {
+        self.networks.get(id)
+    }
+
+    /// All networks by id.
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+
+    /// The network of this name.
+    pub fn network_named(&self, name: &str) -> Option<&Arc<Network>> {
+        self.networks.get(self.claims.holder(&Claim::network_name(name))?)
+    }
+
+    /// A task by id.
+    pub fn task(&self, id: &str) -> Option<&Arc<Task>> {
+        self.tasks.get(id)
+    }
+
+    /// All tasks by id.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
+    /// The tasks given to a node.
+    pub fn tasks_of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Arc<Task>> + 'a {
+        second_of(&self.tasks_by_node, node).filter_map(|id| self.tasks.get(id))
+    }
+
+    /// The tasks that use a network.
+    pub fn tasks_of_network<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a Arc<Task>> + 'a {
+        second_of(&self.tasks_by_network, network).filter_map(|id| self.tasks.get(id))
+    }
+
+    /// Any object by kind and id.
+    pub fn object(&self, kind: ObjectKind, id: &str) -> Option<Object> {
+        match kind {
+            ObjectKind::Cluster => self.clusters.get(id).cloned().map(Object::Cluster),
+            ObjectKind::Node => self.nodes.get(id).cloned().map(Object::Node),
+            ObjectKind::Network => self.networks.get(id).cloned().map(Object::Network),
+            ObjectKind::Task => self.tasks.get(id).cloned().map(Object::Task),
+        }
+    }
+
+    /// All objects, kind by kind.
+    pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        (self.clusters.values().cloned().map(Object::Cluster))
+            .chain(self.nodes.values().cloned().map(Object::Node))
+            .chain(self.networks.values().cloned().map(Object::Network))
+            .chain(self.tasks.values().cloned().map(Object::Task))
+    }
+
+    /// Addresses in use on a network, with the object that holds each.
+    pub fn addresses<'a>(&'a self, network: &'a str) -> impl Iterator<Item = (IpAddr, &'a str)> + 'a {
+        self.claims.addresses(network)
+    }
+
+    /// Subnets in use, with the network that holds each.
+    pub fn subnets(&self) -> impl Iterator<Item = (&IpNet, &str)> {
+        self.claims.subnets()
+    }
+
+    /// VNIs in use.
+    pub fn vnis(&self) -> impl Iterator<Item = u32> + '_ {
+        self.claims.vnis()
+    }
+
+    /// What an object holds.
+    pub fn held_by<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Claim> + 'a {
+        self.claims.held_by(id)
+    }
+
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub(crate) fn claims_mut(&mut self) -> &mut Claims {
+        &mut self.claims
+    }
+
+    pub(crate) fn set_index(&mut self, index: u64) {
+        self.index = index;
+    }
+
+    pub(crate) fn put(&mut self, object: Object) {
+        match object {
+            Object::Cluster(o) => insert(&mut self.clusters, o.id.clone(), o),
+            Object::Node(o) => insert(&mut self.nodes, o.id.clone(), o),
+            Object::Network(o) => insert(&mut self.networks, o.id.clone(), o),
+            Object::Task(o) => {
+                self.unindex(&o.id);
+                self.index_task(&o);
+                insert(&mut self.tasks, o.id.clone(), o);
+            }
+        }
+    }
+
+    pub(crate) fn delete(&mut self, kind: ObjectKind, id: &str) {
+        match kind {
+            ObjectKind::Cluster => drop(Arc::make_mut(&mut self.clusters).remove(id)),
+            ObjectKind::Node => drop(Arc::make_mut(&mut self.nodes).remove(id)),
+            ObjectKind::Network => drop(Arc::make_mut(&mut self.networks).remove(id)),
+            ObjectKind::Task => {
+                self.unindex(id);
+                drop(Arc::make_mut(&mut self.tasks).remove(id));
+            }
+        }
+    }
+
+    fn index_task(&mut self, task: &Task) {
+        if !task.node_id.is_empty() {
+            Arc::make_mut(&mut self.tasks_by_node).insert((task.node_id.clone(), task.id.clone()));
+        }
+        for network in networks_of(task) {
+            Arc::make_mut(&mut self.tasks_by_network).insert((network.to_owned(), task.id.clone()));
+        }
+    }
+
+    fn unindex(&mut self, id: &str) {
+        let Some(old) = self.tasks.get(id).cloned() else { return };
+        Arc::make_mut(&mut self.tasks_by_node).remove(&(old.node_id.clone(), old.id.clone()));
+        for network in networks_of(&old) {
+            Arc::make_mut(&mut self.tasks_by_network).remove(&(network.to_owned(), old.id.clone()));
+        }
+    }
+}
+
+/// Ids of the networks that a task is attached to.
+pub(crate) fn networks_of(task: &Task) -> impl Iterator<Item = &str> {
+    task.networks.iter().filter_map(|attachment| attachment.network.as_ref()).map(|network| network.id.as_str())
+}
+
+fn insert<T>(table: &mut Table<T>, id: String, object: Arc<T>) {
+    Arc::make_mut(table).insert(id, object);
+}
+
+fn second_of<'a>(pairs: &'a BTreeSet<(String, String)>, first: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+    pairs
+        .range((first.to_owned(), String::new())..)
+        .take_while(move |(of, _)| of == first)
+        .map(|(_, second)| second.as_str())
+}
