@@ -30,7 +30,8 @@ struct Authority {
     ca: RootCa,
     swarm: SwarmId,
     worker: JoinToken,
-    issued: Mutex<HashMap<String, (Vec<u8>, Option<String>)>>,
+    /// Requests by node id.
+    issued: Mutex<HashMap<String, Vec<u8>>>,
     /// Answers this many status calls with PENDING first.
     pending: Mutex<u32>,
 }
@@ -73,7 +74,7 @@ impl NodeCa for Service {
                 return Err(Status::invalid_argument("A valid join token is necessary to join this cluster"));
             }
         };
-        self.0.issued.lock().unwrap().insert(node.to_string(), (request.csr, None));
+        self.0.issued.lock().unwrap().insert(node.to_string(), request.csr);
         Ok(Response::new(IssueNodeCertificateResponse { node_id: node.into(), node_membership: 1 }))
     }
 
@@ -82,8 +83,9 @@ impl NodeCa for Service {
         request: Request<NodeCertificateStatusRequest>,
     ) -> Result<Response<NodeCertificateStatusResponse>, Status> {
         let node_id = request.into_inner().node_id;
-        let mut issued = self.0.issued.lock().unwrap();
-        let (csr, leaf) = issued.get_mut(&node_id).ok_or_else(|| Status::not_found("node not found"))?;
+        let issued = self.0.issued.lock().unwrap();
+        let csr = issued.get(&node_id).ok_or_else(|| Status::not_found("node not found"))?;
+        let mut leaf = None;
         let mut pending = self.0.pending.lock().unwrap();
         let state = if *pending > 0 {
             *pending -= 1;
@@ -91,13 +93,13 @@ impl NodeCa for Service {
         } else {
             let text = std::str::from_utf8(csr).unwrap();
             let node: NodeId = node_id.parse().unwrap();
-            *leaf = Some(leaf_for(&self.0, text, NodeRole::Worker, &node, SystemTime::now()));
+            leaf = Some(leaf_for(&self.0, text, NodeRole::Worker, &node, SystemTime::now()));
             State::Issued
         };
         let status = IssuanceStatus { state: state.into(), err: String::new() };
         let certificate = Certificate {
             csr: csr.clone(),
-            certificate: leaf.clone().unwrap_or_default().into_bytes(),
+            certificate: leaf.unwrap_or_default().into_bytes(),
             cn: node_id,
             ..Default::default()
         };
