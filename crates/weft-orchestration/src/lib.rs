@@ -1,1 +1,42 @@
-//! Allocation as functions over a store snapshot.
+//! Allocation as functions over a store snapshot: subnets, VXLAN network identifiers, addresses, MTU.
+//!
+//! The leader computes an allocation from what the store says is taken ([`Taken`]) and proposes it as explicit
+//! writes plus [`Claim`]s in one Raft transaction; the store refuses claims that were taken meanwhile and the
+//! leader computes again. So the store alone decides; [`Allocator`] only remembers in which order to try.
+//!
+//! Invariants: an address is given to one holder at a time, lies in its network's subnet and range, and is never
+//! the gateway, a reserved address, or (IPv4) the network or broadcast address; what is freed can be given again,
+//! but only after everything that was never given. No clock, no randomness, no I/O.
+
+mod address;
+mod allocator;
+mod claim;
+mod error;
+mod mtu;
+mod network;
+mod pools;
+mod rotation;
+mod subnet;
+mod taken;
+mod ula;
+
+pub use address::AddressAllocation;
+pub use allocator::{Allocator, AllocatorConfig};
+pub use claim::Claim;
+pub use error::AllocationError;
+pub use mtu::{
+    MTU_OPTION, MTU_OPTION_GENERIC, MtuChoice, NodeMtu, carry_mtu, choose_mtu, mtu_option, too_small,
+};
+pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis};
+pub use pools::{AddressPools, PoolError};
+pub use taken::{InUse, Taken};
+pub use ula::UlaPrefix;
+
+/// Which engine a node runs, by the managers' word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NodeEngine {
+    /// Balances services through an address of its own on each overlay, and waits for it before it starts a task.
+    Docker,
+    /// Needs no address of its own.
+    Weft,
+}
