@@ -155,8 +155,10 @@ fn resolve(flags: Flags, path: &Path, text: &str) -> Result<Config, ConfigError>
     let Flags { hosts, settings, .. } = flags;
     let conflicts = conflicts(&hosts, &settings, &file);
     if !conflicts.is_empty() {
-        let problem =
-            format!("the following directives are specified both as a flag and in the configuration file: {}", conflicts.join(", "));
+        let problem = format!(
+            "the following directives are specified both as a flag and in the configuration file: {}",
+            conflicts.join(", ")
+        );
         return Err(ConfigError::File { path: path.to_owned(), problems: vec![problem] });
     }
     Resolver::default().finish(merge(hosts, settings, file))
@@ -211,9 +213,12 @@ struct Merged {
 }
 
 fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
-    let list = |flag: Vec<String>, file: Option<Vec<String>>| if flag.is_empty() { file.unwrap_or_default() } else { flag };
-    let pools =
-        file.default_address_pools.map(|pools| pools.iter().map(|p| format!("base={},size={}", p.base, p.size)).collect());
+    let list = |flag: Vec<String>, file: Option<Vec<String>>| {
+        if flag.is_empty() { file.unwrap_or_default() } else { flag }
+    };
+    let pools = file
+        .default_address_pools
+        .map(|pools| pools.iter().map(|p| format!("base={},size={}", p.base, p.size)).collect());
     let settings = Settings {
         data_root: flags.data_root.or(file.data_root),
         exec_root: flags.exec_root.or(file.exec_root),
@@ -262,8 +267,12 @@ impl Resolver {
             log_json: self.log_format(settings.log_format.as_deref()),
             live_restore: settings.live_restore.unwrap_or(false),
             address_pools: settings.default_address_pools.iter().filter_map(|p| self.pool(p)).collect(),
-            bip: settings.bip.and_then(|text| self.parse("bip", &text, "an address with prefix, for example 172.20.0.1/16")),
-            mtu: settings.mtu.and_then(|mtu| Mtu::try_from(mtu).map_err(|e| self.mistakes.push(e.to_string())).ok()),
+            bip: settings.bip.and_then(|text| {
+                self.parse("bip", &text, "an address with prefix, for example 172.20.0.1/16")
+            }),
+            mtu: settings
+                .mtu
+                .and_then(|mtu| Mtu::try_from(mtu).map_err(|e| self.mistakes.push(e.to_string())).ok()),
             dns: settings.dns.iter().filter_map(|text| self.parse("dns", text, "an IP address")).collect(),
             dns_search: settings.dns_search,
             dns_opts: settings.dns_opts,
@@ -296,7 +305,9 @@ impl Resolver {
 
     fn storage_driver(&mut self, driver: Option<&str>) {
         if let Some(other) = driver.filter(|d| !matches!(*d, "overlay2" | "overlay" | "overlayfs")) {
-            self.mistakes.push(format!("storage-driver: {other:?} is not supported: Weft keeps images and containers on overlay2"));
+            self.mistakes.push(format!(
+                "storage-driver: {other:?} is not supported: Weft keeps images and containers on overlay2"
+            ));
         }
     }
 
@@ -416,7 +427,9 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_together() {
-        let error = config(&["--dns", "x", "--bip", "y", "-s", "zfs", "--label", "q", "-H", "http://z"], "").unwrap_err().to_string();
+        let error = config(&["--dns", "x", "--bip", "y", "-s", "zfs", "--label", "q", "-H", "http://z"], "")
+            .unwrap_err()
+            .to_string();
         assert_eq!(error.lines().count(), 5, "{error}");
     }
 

@@ -132,7 +132,8 @@ fn with_hint(error: clap::Error) -> clap::Error {
     if error.kind() != clap::error::ErrorKind::UnknownArgument {
         return error;
     }
-    let unknown = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    let unknown =
+        error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     let mut text = format!("unknown flag: {unknown}");
     if let Some(near) = error.get(clap::error::ContextKind::SuggestedArg) {
         text.push_str(&format!(" (did you mean {near}?)"));

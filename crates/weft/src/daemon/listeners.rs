@@ -42,7 +42,8 @@ pub(super) fn bind(hosts: &[Listen], group: Option<&str>) -> Result<Vec<Bound>, 
 }
 
 fn tcp(address: &str) -> Result<TcpListener, ListenError> {
-    let listener = TcpListener::bind(address).map_err(|source| ListenError::Bind { address: format!("tcp://{address}"), source })?;
+    let listener = TcpListener::bind(address)
+        .map_err(|source| ListenError::Bind { address: format!("tcp://{address}"), source })?;
     nonblocking(listener.set_nonblocking(true), || format!("tcp://{address}"))?;
     Ok(listener)
 }

@@ -15,7 +15,8 @@ pub(crate) fn start(level: tracing::Level, json: bool) {
         // Below warnings these two speak of every packet and every heartbeat.
         .add_directive_if_absent("openraft=warn")
         .add_directive_if_absent("h2=warn");
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     let outcome = if json { builder.json().try_init() } else { builder.try_init() };
     if outcome.is_err() {
         tracing::debug!("logging was started before");

@@ -1,0 +1,118 @@
+//! The `weft` command line as a client of the Docker Engine API, for machines without `docker`.
+//!
+//! The verbs, flags and tables are docker's. Nothing here knows how the daemon works: what `docker` can ask, this asks.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
+
+mod connection;
+mod container;
+mod container_spec;
+mod error;
+mod image;
+mod network;
+mod stream;
+mod swarm;
+mod system;
+mod table;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use connection::Daemon;
+use error::{EXIT_CLIENT_ERROR, EXIT_RUN_ERROR, Outcome};
+
+/// Docker's overlay networking and swarm, as one binary.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, disable_help_subcommand = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The daemon to talk to: unix:///path or tcp://address:port
+    #[arg(short = 'H', long, value_name = "address", env = "DOCKER_HOST")]
+    host: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    System(system::Verb),
+    #[command(flatten)]
+    Container(container::Verb),
+    #[command(flatten)]
+    Image(image::Verb),
+    /// Manage networks
+    #[command(subcommand, arg_required_else_help = true)]
+    Network(network::Verb),
+    /// Manage the swarm
+    #[command(subcommand, arg_required_else_help = true)]
+    Swarm(swarm::SwarmVerb),
+    /// Manage the nodes of the swarm
+    #[command(subcommand, arg_required_else_help = true)]
+    Node(swarm::NodeVerb),
+    /// Print the completion script of a shell
+    Completion { shell: clap_complete::Shell },
+}
+
+/// The grammar of the client, for help, completion and the roof's own subcommands.
+pub(crate) fn command() -> Command {
+    Cli::command()
+}
+
+/// Runs one command; `args` starts with the program's name.
+pub(crate) fn run(args: Vec<String>, extra: Vec<Command>) -> ExitCode {
+    let grammar = extra.into_iter().fold(command(), Command::subcommand);
+    let cli = match grammar.clone().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    if let Verb::Completion { shell } = cli.verb {
+        clap_complete::generate(shell, &mut { grammar }, "weft", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("start: {error}");
+            return ExitCode::from(EXIT_CLIENT_ERROR);
+        }
+    };
+    let starts_container = matches!(cli.verb, Verb::Container(container::Verb::Run(_)));
+    let outcome = runtime.block_on(execute(cli));
+    // A thread may still be blocked in a read from standard input: nobody needs its answer.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(if starts_container { EXIT_RUN_ERROR } else { EXIT_CLIENT_ERROR })
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> Outcome {
+    let daemon = Daemon::new(cli.global.host.as_deref())?;
+    match cli.verb {
+        Verb::System(verb) => system::execute(&daemon, verb).await,
+        Verb::Container(verb) => Box::pin(container::execute(&daemon, verb)).await,
+        Verb::Image(verb) => image::execute(&daemon, verb).await,
+        Verb::Network(verb) => network::execute(&daemon, verb).await,
+        Verb::Swarm(verb) => swarm::execute_swarm(&daemon, verb).await,
+        Verb::Node(verb) => swarm::execute_node(&daemon, verb).await,
+        Verb::Completion { .. } => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_grammar_is_consistent() {
+        super::command().debug_assert();
+    }
+}

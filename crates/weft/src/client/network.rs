@@ -1,0 +1,273 @@
+//! `network …`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::connection::{Call, Daemon, escape};
+use super::error::{ClientError, Outcome};
+use super::system::{for_each, inspect_all, text};
+use super::table;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Create a network
+    Create(Create),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Only names that match, for example driver=overlay
+        #[arg(short, long, value_name = "filter")]
+        filter: Vec<String>,
+        /// Only ids
+        #[arg(short, long)]
+        quiet: bool,
+        /// Whole ids
+        #[arg(long)]
+        no_trunc: bool,
+    },
+    /// Show networks as JSON
+    Inspect {
+        #[arg(required = true)]
+        networks: Vec<String>,
+        /// Also show what the swarm knows of services and peers
+        #[arg(short, long)]
+        verbose: bool,
+    },
+    /// Remove networks
+    #[command(visible_alias = "remove")]
+    Rm {
+        #[arg(required = true)]
+        networks: Vec<String>,
+    },
+    /// Connect a container to a network
+    Connect(Connect),
+    /// Disconnect a container from a network
+    Disconnect {
+        network: String,
+        container: String,
+        /// Also when the container is not to be found
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Remove all networks that no container uses
+    Prune {
+        /// Do not ask
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    name: String,
+    /// Driver: bridge or overlay
+    #[arg(short, long, default_value = "bridge")]
+    driver: String,
+    /// Subnet in CIDR form (repeatable)
+    #[arg(long)]
+    subnet: Vec<String>,
+    /// Gateway of the subnet (repeatable)
+    #[arg(long)]
+    gateway: Vec<String>,
+    /// Part of the subnet from which containers get addresses (repeatable)
+    #[arg(long)]
+    ip_range: Vec<String>,
+    /// Address that is used elsewhere, name=address (repeatable)
+    #[arg(long)]
+    aux_address: Vec<String>,
+    /// Also give IPv6 addresses
+    #[arg(long)]
+    ipv6: bool,
+    /// No way out of this network
+    #[arg(long)]
+    internal: bool,
+    /// Single containers may use this swarm network
+    #[arg(long)]
+    attachable: bool,
+    /// The network of the routing mesh
+    #[arg(long)]
+    ingress: bool,
+    /// Label key=value (repeatable)
+    #[arg(long)]
+    label: Vec<String>,
+    /// Option of the driver key=value (repeatable)
+    #[arg(short, long)]
+    opt: Vec<String>,
+    /// Driver of addresses
+    #[arg(long, default_value = "default")]
+    ipam_driver: String,
+    /// local or swarm
+    #[arg(long, default_value = "")]
+    scope: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Connect {
+    network: String,
+    container: String,
+    /// IPv4 address
+    #[arg(long)]
+    ip: Option<String>,
+    /// IPv6 address
+    #[arg(long)]
+    ip6: Option<String>,
+    /// Further name on this network (repeatable)
+    #[arg(long)]
+    alias: Vec<String>,
+    /// Option of the driver key=value (repeatable)
+    #[arg(long)]
+    driver_opt: Vec<String>,
+}
+
+pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
+    match verb {
+        Verb::Create(create) => self::create(daemon, create).await,
+        Verb::Ls { filter, quiet, no_trunc } => list(daemon, &filter, quiet, no_trunc).await,
+        Verb::Inspect { networks, verbose } => {
+            let suffix = if verbose { "?verbose=true" } else { "" };
+            inspect_all(daemon, "/networks/", suffix, &networks).await
+        }
+        Verb::Rm { networks } => {
+            for_each(daemon, &networks, |n| Call::delete(format!("/networks/{n}"))).await
+        }
+        Verb::Connect(connect) => self::connect(daemon, connect).await,
+        Verb::Disconnect { network, container, force } => {
+            let body = json!({"Container": container, "Force": force});
+            daemon
+                .json(Call::post(format!("/networks/{}/disconnect", escape(&network))).json_body(&body))
+                .await?;
+            Ok(0)
+        }
+        Verb::Prune { force } => prune(daemon, force).await,
+    }
+}
+
+async fn create(daemon: &Daemon, create: Create) -> Outcome {
+    let body = json!({
+        "Name": create.name,
+        "Driver": create.driver,
+        "Scope": create.scope,
+        "EnableIPv6": create.ipv6,
+        "Internal": create.internal,
+        "Attachable": create.attachable,
+        "Ingress": create.ingress,
+        "IPAM": {"Driver": create.ipam_driver, "Options": {}, "Config": ipam_config(&create)?},
+        "Options": pairs(&create.opt),
+        "Labels": pairs(&create.label),
+    });
+    let answer = daemon.json(Call::post("/networks/create").json_body(&body)).await?;
+    if let Some(warning) = answer["Warning"].as_str().filter(|w| !w.is_empty()) {
+        eprintln!("WARNING: {warning}");
+    }
+    println!("{}", text(&answer["Id"]));
+    Ok(0)
+}
+
+/// Gives each gateway, range and auxiliary address to the subnet that contains it.
+fn ipam_config(create: &Create) -> Result<Vec<Value>, ClientError> {
+    let bad = |what: &str| ClientError::Usage(what.to_owned());
+    let mut configs = Vec::new();
+    for subnet in &create.subnet {
+        let net: ipnet::IpNet = subnet
+            .parse()
+            .map_err(|_| bad(&format!("invalid subnet {subnet}: want CIDR form, for example 10.0.9.0/24")))?;
+        configs.push((net, Map::from_iter([("Subnet".to_owned(), json!(subnet))])));
+    }
+    let home = |configs: &mut Vec<(ipnet::IpNet, Map<String, Value>)>,
+                what: &str,
+                text: &str,
+                ip: std::net::IpAddr| {
+        configs
+            .iter()
+            .position(|(net, _)| net.contains(&ip))
+            .ok_or_else(|| bad(&format!("no matching subnet for {what} {text}")))
+    };
+    for gateway in &create.gateway {
+        let ip = gateway.parse().map_err(|_| bad(&format!("invalid gateway address: {gateway}")))?;
+        let i = home(&mut configs, "gateway", gateway, ip)?;
+        configs[i].1.insert("Gateway".into(), json!(gateway));
+    }
+    for range in &create.ip_range {
+        let net: ipnet::IpNet = range.parse().map_err(|_| bad(&format!("invalid ip-range: {range}")))?;
+        let i = home(&mut configs, "range", range, net.addr())?;
+        configs[i].1.insert("IPRange".into(), json!(range));
+    }
+    for aux in &create.aux_address {
+        let (name, address) = aux
+            .split_once('=')
+            .ok_or_else(|| bad(&format!("invalid aux-address {aux}: want name=address")))?;
+        let ip = address.parse().map_err(|_| bad(&format!("invalid aux-address: {address}")))?;
+        let i = home(&mut configs, "aux-address", address, ip)?;
+        configs[i].1.entry("AuxiliaryAddresses").or_insert_with(|| json!({}))[name] = json!(address);
+    }
+    Ok(configs.into_iter().map(|(_, config)| Value::Object(config)).collect())
+}
+
+/// `key=value` words as an object; a word without `=` has an empty value.
+pub(super) fn pairs(words: &[String]) -> Value {
+    let pair = |word: &String| {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        (key.to_owned(), json!(value))
+    };
+    Value::Object(words.iter().map(pair).collect())
+}
+
+async fn list(daemon: &Daemon, filter: &[String], quiet: bool, no_trunc: bool) -> Outcome {
+    let networks = daemon.json(Call::get("/networks").filters(filter)?).await?;
+    let mut rows: Vec<Vec<String>> = networks
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|n| {
+            let id = text(&n["Id"]);
+            let id = if no_trunc { id } else { id.chars().take(12).collect() };
+            vec![id, text(&n["Name"]), text(&n["Driver"]), text(&n["Scope"])]
+        })
+        .collect();
+    rows.sort_by(|a, b| a[1].cmp(&b[1]));
+    if quiet {
+        rows.iter().for_each(|row| println!("{}", row[0]));
+    } else {
+        table::print(&["NETWORK ID", "NAME", "DRIVER", "SCOPE"], &rows);
+    }
+    Ok(0)
+}
+
+async fn connect(daemon: &Daemon, connect: Connect) -> Outcome {
+    let body = json!({
+        "Container": connect.container,
+        "EndpointConfig": {
+            "IPAMConfig": {"IPv4Address": connect.ip.unwrap_or_default(), "IPv6Address": connect.ip6.unwrap_or_default()},
+            "Aliases": connect.alias,
+            "DriverOpts": pairs(&connect.driver_opt),
+        },
+    });
+    daemon
+        .json(Call::post(format!("/networks/{}/connect", escape(&connect.network))).json_body(&body))
+        .await?;
+    Ok(0)
+}
+
+async fn prune(daemon: &Daemon, force: bool) -> Outcome {
+    if !force
+        && !confirm("WARNING! This will remove all custom networks not used by at least one container.")?
+    {
+        return Ok(0);
+    }
+    let answer = daemon.json(Call::post("/networks/prune")).await?;
+    let removed: Vec<String> = answer["NetworksDeleted"].as_array().into_iter().flatten().map(text).collect();
+    if !removed.is_empty() {
+        println!("Deleted Networks:\n{}\n", removed.join("\n"));
+    }
+    Ok(0)
+}
+
+/// Asks a question that only `y` answers with yes.
+fn confirm(warning: &str) -> Result<bool, ClientError> {
+    use std::io::Write as _;
+    print!("{warning}\nAre you sure you want to continue? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}

@@ -1,0 +1,87 @@
+//! Tables in the form of docker's: columns padded to their widest cell, three spaces between.
+
+/// Spaces between two columns.
+const GAP: usize = 3;
+
+/// Prints a header and rows.
+pub(super) fn print(header: &[&str], rows: &[Vec<String>]) {
+    for line in render(header, rows) {
+        println!("{line}");
+    }
+}
+
+fn render(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let header: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();
+    let all: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
+    let widths: Vec<usize> =
+        (0..header.len()).map(|i| all.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &&Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
+        cells.join(&" ".repeat(GAP)).trim_end().to_owned()
+    };
+    all.iter().map(line).collect()
+}
+
+/// How long ago a moment is, in docker's words.
+pub(super) fn ago(seconds: i64) -> String {
+    format!("{} ago", duration(seconds))
+}
+
+fn duration(seconds: i64) -> String {
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 60 * MINUTE;
+    const DAY: i64 = 24 * HOUR;
+    match seconds {
+        ..1 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..MINUTE => format!("{seconds} seconds"),
+        MINUTE..120 => "About a minute".to_owned(),
+        120..HOUR => format!("{} minutes", seconds / MINUTE),
+        HOUR..7200 => "About an hour".to_owned(),
+        _ if seconds < 2 * DAY => format!("{} hours", seconds / HOUR),
+        _ if seconds < 14 * DAY => format!("{} days", seconds / DAY),
+        _ if seconds < 60 * DAY => format!("{} weeks", seconds / (7 * DAY)),
+        _ if seconds < 730 * DAY => format!("{} months", seconds / (30 * DAY)),
+        _ => format!("{} years", seconds / (365 * DAY)),
+    }
+}
+
+/// A size in docker's decimal units.
+pub(super) fn size(bytes: i64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = if unit == 0 || value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.decimals$}{}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let lines =
+            render(&["NAME", "ID"], &[vec!["a-long-name".into(), "1".into()], vec!["b".into(), "22".into()]]);
+        assert_eq!(lines, ["NAME          ID", "a-long-name   1", "b             22"]);
+    }
+
+    #[test]
+    fn sizes_and_times_read_like_dockers() {
+        assert_eq!(size(2_140_000), "2.14MB");
+        assert_eq!(size(512), "512B");
+        assert_eq!(ago(0), "Less than a second ago");
+        assert_eq!(ago(61), "About a minute ago");
+        assert_eq!(ago(7300), "2 hours ago");
+    }
+}
