@@ -1,8 +1,15 @@
 //! Carrying out operations.
 
-use weft_plan::Op;
+use std::collections::HashMap;
 
-use crate::ApplyError;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::errno::Errno;
+use weft_plan::{Link, LinkChange, LinkKind, LinkName, Op, Owner};
+
+use crate::socket::{NetlinkSocket, Refusal};
+use crate::{ApplyError, KernelError, Netns, message, nft, observe, sysctl};
 
 /// What became of a list of operations.
 #[derive(Debug, Default)]
@@ -19,11 +26,225 @@ impl Report {
         self.failed.is_empty()
     }
 
-    /// The first failure, if any.
+    /// The operations done, or the first failure.
     pub fn into_result(self) -> Result<Vec<Op>, ApplyError> {
         match self.failed.into_iter().next() {
             None => Ok(self.done),
             Some(error) => Err(error),
         }
+    }
+
+    /// Nothing was done: the namespace could not be entered.
+    pub(crate) fn not_entered(ops: &[Op], error: KernelError) -> Self {
+        let failed = ops.first().map(|op| ApplyError { op: op.clone(), source: error });
+        Self { done: Vec::new(), failed: failed.into_iter().collect() }
+    }
+
+    fn note(&mut self, op: &Op, result: Result<(), KernelError>) {
+        match result {
+            Ok(()) => self.done.push(op.clone()),
+            Err(source) => {
+                tracing::debug!(op = %op, error = %source, "operation failed");
+                self.failed.push(ApplyError { op: op.clone(), source });
+            }
+        }
+    }
+}
+
+/// Carries out `ops` in order, those of nftables as one transaction at the place of the first. Runs inside `netns`.
+pub(crate) fn apply(socket: &mut NetlinkSocket, netns: &Netns, ops: &[Op]) -> Report {
+    let nft_ops: Vec<&Op> = ops.iter().filter(|op| op.is_nft()).collect();
+    let mut applier = Applier { socket, netns, indexes: HashMap::new() };
+    let mut report = Report::default();
+    let mut nft_done = false;
+    for op in ops {
+        if !op.is_nft() {
+            report.note(op, applier.apply(op));
+        } else if !nft_done {
+            nft_done = true;
+            apply_nft(&nft_ops, &mut report);
+        }
+    }
+    report
+}
+
+/// One transaction; when it fails, one by one, so that one bad table does not keep the others out.
+fn apply_nft(ops: &[&Op], report: &mut Report) {
+    match nft::apply(ops) {
+        Ok(()) => report.done.extend(ops.iter().map(|op| (*op).clone())),
+        Err(error) if ops.len() == 1 => report.note(ops[0], Err(error)),
+        Err(_) => ops.iter().for_each(|op| report.note(op, nft::apply(&[*op]))),
+    }
+}
+
+struct Applier<'a> {
+    socket: &'a mut NetlinkSocket,
+    netns: &'a Netns,
+    indexes: HashMap<LinkName, u32>,
+}
+
+impl Applier<'_> {
+    fn apply(&mut self, op: &Op) -> Result<(), KernelError> {
+        match op {
+            Op::CreateLink { name, link } => self.create_link(op, name, link),
+            Op::AwaitLink { name } => {
+                let awaited = || KernelError::Awaited { name: name.to_string() };
+                self.index(name).map(|_| ()).map_err(|_| awaited())
+            }
+            Op::ChangeLink { name, change } => self.change_link(op, name, change),
+            Op::DeleteLink { name } => self.delete_link(op, name),
+            Op::AddAddress(address) => {
+                let message = message::address(self.index(&address.link)?, address);
+                self.send(op, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE, &[])
+            }
+            Op::DeleteAddress(address) => {
+                let message = message::address(self.index(&address.link)?, address);
+                self.send(op, RouteNetlinkMessage::DelAddress(message), 0, &[Errno::EADDRNOTAVAIL])
+            }
+            Op::SetRoute(route) => {
+                let index = route.link().map(|link| self.index(link)).transpose()?;
+                let message = message::route(route, index);
+                self.send(op, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE, &[])
+            }
+            Op::DeleteRoute(route) => {
+                let index = route.link().map(|link| self.index(link)).transpose()?;
+                let message = message::route(route, index);
+                self.send(op, RouteNetlinkMessage::DelRoute(message), 0, &[Errno::ESRCH])
+            }
+            Op::AddRule(rule) => {
+                let message = RouteNetlinkMessage::NewRule(message::rule(rule));
+                self.send(op, message, NLM_F_CREATE | NLM_F_EXCL, &[Errno::EEXIST])
+            }
+            Op::DeleteRule(rule) => {
+                let message = RouteNetlinkMessage::DelRule(message::rule(rule));
+                self.send(op, message, 0, &[Errno::ENOENT])
+            }
+            Op::SetFdb(entry) => {
+                let message = message::fdb(self.index(&entry.link)?, entry);
+                self.send(op, RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE, &[])
+            }
+            Op::DeleteFdb(entry) => {
+                let message = message::fdb(self.index(&entry.link)?, entry);
+                self.send(op, RouteNetlinkMessage::DelNeighbour(message), 0, &[Errno::ENOENT])
+            }
+            Op::SetNeighbour(neighbour) => {
+                let message = message::neighbour(self.index(&neighbour.link)?, neighbour);
+                self.send(op, RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE, &[])
+            }
+            Op::DeleteNeighbour(neighbour) => {
+                let message = message::neighbour(self.index(&neighbour.link)?, neighbour);
+                self.send(op, RouteNetlinkMessage::DelNeighbour(message), 0, &[Errno::ENOENT])
+            }
+            Op::SetSysctl { key, value } => sysctl::write(key, value),
+            // Done together, see `apply_nft`.
+            Op::SetTable(_) | Op::DeleteTable(_) | Op::ChangeElements { .. } => Ok(()),
+        }
+    }
+
+    /// Sends one request; errors that mean "already so" are none.
+    fn send(&mut self, op: &Op, message: RouteNetlinkMessage, flags: u16, fine: &[Errno]) -> Result<(), KernelError> {
+        match self.socket.request(message, flags) {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.errno().is_some_and(|errno| fine.contains(&Errno::from_raw(errno))) => Ok(()),
+            Err(refusal) => Err(refusal.of(op.to_string())),
+        }
+    }
+
+    fn index(&mut self, name: &LinkName) -> Result<u32, KernelError> {
+        if let Some(index) = self.indexes.get(name) {
+            return Ok(*index);
+        }
+        let message = find_link(self.socket, name)?.ok_or(KernelError::NoLink { name: name.to_string() })?;
+        self.indexes.insert(name.clone(), message.header.index);
+        Ok(message.header.index)
+    }
+
+    fn create_link(&mut self, op: &Op, name: &LinkName, link: &Link) -> Result<(), KernelError> {
+        self.indexes.remove(name);
+        let create = NLM_F_CREATE | NLM_F_EXCL;
+        let answer = match &link.kind {
+            LinkKind::Bridge(options) => {
+                let message = message::new_bridge(name, link, *options);
+                self.socket.request(RouteNetlinkMessage::NewLink(message), create)
+            }
+            LinkKind::Veth(Some(peer)) => {
+                let there = Netns::resolve(&peer.namespace)?;
+                let message = message::new_veth(name, link, peer, &there);
+                self.socket.request(RouteNetlinkMessage::NewLink(message), create)
+            }
+            LinkKind::Vxlan(vxlan) => {
+                let underlay = Netns::resolve(&vxlan.underlay)?;
+                let message = message::new_vxlan(name, link, vxlan, self.netns);
+                NetlinkSocket::open(&underlay, NETLINK_ROUTE)?.request(RouteNetlinkMessage::NewLink(message), create)
+            }
+            LinkKind::Loopback | LinkKind::Veth(None) | LinkKind::VethEnd | LinkKind::Other(_) => {
+                Err(Refusal::Errno { errno: Errno::EOPNOTSUPP as i32, explanation: None })
+            }
+        };
+        match answer {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.errno() == Some(Errno::EEXIST as i32) => self.existing(op, name, link, refusal),
+            Err(refusal) => Err(refusal.of(op.to_string())),
+        }
+    }
+
+    /// Already made by an earlier run of the same operation, in the way, or another of its resources is taken.
+    fn existing(&mut self, op: &Op, name: &LinkName, link: &Link, refusal: Refusal) -> Result<(), KernelError> {
+        let Some(message) = find_link(self.socket, name)? else { return Err(refusal.of(taken(op, link))) };
+        let seen = observe::seen_link(&message, &HashMap::new());
+        if seen.owner == Owner::Weft && seen.link.kind.name() == link.kind.name() {
+            return Ok(());
+        }
+        Err(KernelError::InTheWay { request: op.to_string() })
+    }
+
+    fn change_link(&mut self, op: &Op, name: &LinkName, change: &LinkChange) -> Result<(), KernelError> {
+        let master = match change {
+            LinkChange::Master(Some(master)) => self.index(master)?,
+            _ => 0,
+        };
+        let message = message::change_link(self.index(name)?, change, master);
+        // Changes of kind-specific data go by NEWLINK, which also does everything SETLINK does.
+        self.send(op, RouteNetlinkMessage::NewLink(message), 0, &[])
+    }
+
+    fn delete_link(&mut self, op: &Op, name: &LinkName) -> Result<(), KernelError> {
+        // The index may be of an older link of that name.
+        self.indexes.remove(name);
+        let index = match self.index(name) {
+            Err(KernelError::NoLink { .. }) => return Ok(()),
+            index => index?,
+        };
+        self.indexes.remove(name);
+        let message = message::link_indexed(index);
+        self.send(op, RouteNetlinkMessage::DelLink(message), 0, &[Errno::ENODEV])
+    }
+}
+
+/// Says what else can exist already when the name is free.
+fn taken(op: &Op, link: &Link) -> String {
+    match &link.kind {
+        LinkKind::Vxlan(vxlan) => {
+            format!("{op}: another device of this host uses VNI {} at port {}", u32::from(vxlan.vni), vxlan.port)
+        }
+        LinkKind::Veth(Some(peer)) => format!("{op}: {} exists in {}", peer.name, peer.namespace.0),
+        _ => op.to_string(),
+    }
+}
+
+/// The link of that name.
+pub(crate) fn find_link(
+    socket: &mut NetlinkSocket,
+    name: &LinkName,
+) -> Result<Option<netlink_packet_route::link::LinkMessage>, KernelError> {
+    let mut request = message::link_named(name);
+    request.header.interface_family = AddressFamily::Unspec;
+    match socket.request(RouteNetlinkMessage::GetLink(request), 0) {
+        Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(message),
+            _ => None,
+        })),
+        Err(refusal) if refusal.errno() == Some(Errno::ENODEV as i32) => Ok(None),
+        Err(refusal) => Err(refusal.of(format!("look up interface {name}"))),
     }
 }

@@ -1,8 +1,15 @@
 //! What this kernel can do.
 
-use weft_plan::ResolverHook;
+use std::net::Ipv4Addr;
 
-use crate::KernelError;
+use weft_plan::{
+    BridgeOptions, BridgePort, Chain, Family, Hook, HookKind, Link, LinkKind, LinkName, NamespaceState, Op,
+    ResolverHook, ResolverRedirect, Table, TableId, Vxlan,
+};
+use weft_types::Vni;
+
+use crate::kernel::on_pool;
+use crate::{Kernel, KernelError, Netns};
 
 /// What this kernel has of what the data plane can use. Found out by trying, in a namespace that is thrown away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +20,7 @@ pub struct Capabilities {
     pub neighbour_suppression: bool,
     /// The egress hook of nftables' netdev family.
     pub nft_egress: bool,
-    /// Tables of nftables for address translation in both families.
+    /// Tables of nftables for address translation.
     pub nft_nat: bool,
     /// IPv6.
     pub ipv6: bool,
@@ -22,11 +29,78 @@ pub struct Capabilities {
 impl Capabilities {
     /// Tries everything; takes a few tens of milliseconds, so do it once.
     pub async fn probe() -> Result<Self, KernelError> {
-        todo!()
+        on_pool(Self::probe_blocking).await
+    }
+
+    /// [`Capabilities::probe`], blocking.
+    pub fn probe_blocking() -> Result<Self, KernelError> {
+        let netns = Netns::anonymous()?;
+        let kernel = Kernel::open_blocking(netns.clone())?;
+        let works = |state: NamespaceState| kernel.apply_blocking(&ops(&state)).is_clean();
+        Ok(Self {
+            vxlan: works(with_link("probe-v", vxlan(&netns))),
+            neighbour_suppression: works(suppressing(&netns)),
+            nft_egress: works(with_table(egress())),
+            nft_nat: works(with_table(nat())),
+            ipv6: std::path::Path::new("/proc/net/if_inet6").exists(),
+        })
     }
 
     /// The hook for the resolver's redirect.
     pub fn resolver_hook(&self) -> ResolverHook {
         if self.nft_egress { ResolverHook::NetdevEgress } else { ResolverHook::RawOutput }
+    }
+}
+
+fn ops(state: &NamespaceState) -> Vec<Op> {
+    weft_plan::diff(&weft_plan::Observed::default(), state)
+}
+
+fn with_link(name: &str, link: Link) -> NamespaceState {
+    let mut state = NamespaceState::empty();
+    if let Ok(name) = name.parse::<LinkName>() {
+        state.links.insert(name, link);
+    }
+    state
+}
+
+fn with_table(table: Table) -> NamespaceState {
+    let mut state = NamespaceState::empty();
+    state.tables.insert(table.id.clone(), table);
+    state
+}
+
+fn vxlan(netns: &Netns) -> Link {
+    let vxlan = Vxlan { vni: Vni::MAX, local: Ipv4Addr::LOCALHOST.into(), port: 4789, underlay: netns.reference() };
+    Link { up: false, ..Link::new(LinkKind::Vxlan(vxlan)) }
+}
+
+fn suppressing(netns: &Netns) -> NamespaceState {
+    let bridge = Link { up: false, ..Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping: false })) };
+    let mut state = with_link("probe-b", bridge);
+    let master = "probe-b".parse().ok();
+    state.merge(with_link("probe-v", Link { master, port: Some(BridgePort::TUNNEL), ..vxlan(netns) }));
+    state
+}
+
+fn egress() -> Table {
+    ResolverRedirect { udp: 1, tcp: 1, hook: ResolverHook::NetdevEgress }.table()
+}
+
+fn nat() -> Table {
+    let mut table = Table::new(TableId::new(Family::Ip, "probe"));
+    let hook = Some(Hook::new(HookKind::Nat, "prerouting", -100));
+    table.chains.insert("prerouting".to_owned(), Chain { hook, rules: Vec::new() });
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probing_leaves_nothing_and_finds_vxlan() {
+        let found = Capabilities::probe_blocking().unwrap();
+        assert!(found.vxlan && found.neighbour_suppression && found.nft_nat, "{found:?}");
     }
 }

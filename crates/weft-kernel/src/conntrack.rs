@@ -1,8 +1,7 @@
-//! Forgetting tracked connections.
+//! Which tracked connections to forget.
 
 use std::net::IpAddr;
 
-use crate::{Kernel, KernelError};
 use weft_types::PortProtocol;
 
 /// Which tracked connections to forget; what is none matches all.
@@ -14,11 +13,4 @@ pub struct ConntrackFilter {
     pub original_port: Option<u16>,
     /// The address that answers, for example a container's.
     pub reply_source: Option<IpAddr>,
-}
-
-impl Kernel {
-    /// Forgets the tracked connections that match, so that their next packet meets the rules anew; says how many.
-    pub async fn forget_connections(&self, filter: &ConntrackFilter) -> Result<usize, KernelError> {
-        todo!("{filter:?}")
-    }
 }

@@ -64,9 +64,12 @@ pub enum KernelError {
     NoAnswer {
         /// What was asked.
         request: String,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// `nft` could not be run.
-    #[error("cannot run nft: {source}; the package nftables must be installed")]
+    #[error("cannot run nft; the package nftables must be installed")]
     NftMissing {
         /// Why.
         #[source]
@@ -89,6 +92,12 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
+    /// A foreign interface has the name of one of ours.
+    #[error("{request}: an interface of that name, not made by Weft, is in the way")]
+    InTheWay {
+        /// What was asked.
+        request: String,
+    },
     /// An interface that an operation needs is not there.
     #[error("interface {name} does not exist")]
     NoLink {
@@ -108,7 +117,7 @@ impl KernelError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
-            Self::Socket { source, .. } | Self::Sysctl { source, .. } | Self::NftMissing { source } => {
+            Self::Socket { source, .. } | Self::NoAnswer { source, .. } | Self::Sysctl { source, .. } | Self::NftMissing { source } => {
                 source.raw_os_error()
             }
             Self::Netns(NetnsError::Step { source, .. }) => source.raw_os_error(),

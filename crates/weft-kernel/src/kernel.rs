@@ -1,19 +1,45 @@
 //! A connection to the kernel for one namespace.
 
-use weft_plan::{NamespaceState, Observed, Op};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{KernelError, Netns, Report};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use weft_plan::{NamespaceState, Observed, Op, Table};
 
-/// Reads and changes one namespace. Cheap to clone; needs a tokio runtime.
+use crate::netfilter::{self, Generation};
+use crate::socket::NetlinkSocket;
+use crate::{ConntrackFilter, KernelError, Netns, Report, apply, nft, observe, sysctl};
+
+/// Reads and changes one namespace. Cheap to clone; one request at a time.
+///
+/// Each call has a `_blocking` twin for callers without a runtime. The others run it on the runtime's blocking pool,
+/// where a fresh thread of its own enters the namespace.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     netns: Netns,
+    inner: Arc<Mutex<Sockets>>,
+}
+
+/// What is open towards the kernel.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) route: NetlinkSocket,
+    pub(crate) netfilter: NetlinkSocket,
+    /// The last listing of our tables, and the generation of the ruleset it shows.
+    tables: Option<(Generation, Vec<Table>)>,
 }
 
 impl Kernel {
-    /// Connects. The netlink socket is made inside the namespace and stays there, whatever happens to its file.
+    /// Connects. The sockets are made inside the namespace and stay there, whatever happens to its file.
     pub async fn open(netns: Netns) -> Result<Self, KernelError> {
-        todo!("{netns:?}")
+        on_pool(move || Self::open_blocking(netns)).await
+    }
+
+    /// [`Kernel::open`], blocking.
+    pub fn open_blocking(netns: Netns) -> Result<Self, KernelError> {
+        let route = NetlinkSocket::open(&netns, NETLINK_ROUTE)?;
+        let netfilter = netfilter::open(&netns)?;
+        let sockets = Sockets { route, netfilter, tables: None };
+        Ok(Self { netns, inner: Arc::new(Mutex::new(sockets)) })
     }
 
     /// The namespace.
@@ -23,17 +49,112 @@ impl Kernel {
 
     /// Reads what is there. `interest` says which settings to read.
     pub async fn observe(&self, interest: &NamespaceState) -> Result<Observed, KernelError> {
-        todo!("{interest:?}")
+        let (kernel, keys) = (self.clone(), keys(interest));
+        on_pool(move || kernel.observe_keys(&keys)).await
+    }
+
+    /// [`Kernel::observe`], blocking.
+    pub fn observe_blocking(&self, interest: &NamespaceState) -> Result<Observed, KernelError> {
+        self.observe_keys(&keys(interest))
+    }
+
+    fn observe_keys(&self, keys: &[String]) -> Result<Observed, KernelError> {
+        self.inside(|sockets| observe_all(sockets, keys))
     }
 
     /// Carries out operations in order. Goes on after a failure: what does not depend on it still stands.
     pub async fn apply(&self, ops: &[Op]) -> Report {
-        todo!("{ops:?}")
+        let (kernel, ops) = (self.clone(), ops.to_vec());
+        on_pool(move || kernel.apply_blocking(&ops)).await
+    }
+
+    /// [`Kernel::apply`], blocking.
+    pub fn apply_blocking(&self, ops: &[Op]) -> Report {
+        if ops.is_empty() {
+            return Report::default();
+        }
+        let netns = self.netns.clone();
+        let applied = self.inside(|sockets| Ok(apply::apply(&mut sockets.route, &netns, ops)));
+        applied.unwrap_or_else(|error| Report::not_entered(ops, error))
     }
 
     /// Observe, diff, apply.
     pub async fn reconcile(&self, desired: &NamespaceState) -> Result<Report, KernelError> {
-        let observed = self.observe(desired).await?;
-        Ok(self.apply(&weft_plan::diff(&observed, desired)).await)
+        let (kernel, desired) = (self.clone(), desired.clone());
+        on_pool(move || kernel.reconcile_blocking(&desired)).await
     }
+
+    /// [`Kernel::reconcile`], blocking.
+    pub fn reconcile_blocking(&self, desired: &NamespaceState) -> Result<Report, KernelError> {
+        let netns = self.netns.clone();
+        let keys = keys(desired);
+        self.inside(|sockets| {
+            let observed = observe_all(sockets, &keys)?;
+            let ops = weft_plan::diff(&observed, desired);
+            Ok(apply::apply(&mut sockets.route, &netns, &ops))
+        })
+    }
+
+    /// Forgets the tracked connections that match, so that their next packet meets the rules anew; says how many.
+    pub async fn forget_connections(&self, filter: &ConntrackFilter) -> Result<usize, KernelError> {
+        let (kernel, filter) = (self.clone(), filter.clone());
+        on_pool(move || kernel.with(|sockets| netfilter::forget(&mut sockets.netfilter, &filter))).await
+    }
+
+    /// Runs work that needs the sockets only.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Sockets) -> T) -> T {
+        // A panic between request and answer leaves at worst an unread answer, which is skipped by its number.
+        work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs work that also needs a thread inside: for settings and for `nft`.
+    pub(crate) fn inside<T: Send>(
+        &self,
+        work: impl FnOnce(&mut Sockets) -> Result<T, KernelError> + Send,
+    ) -> Result<T, KernelError> {
+        self.with(|sockets| self.netns.run_in(|| work(sockets))).map_err(KernelError::from).flatten()
+    }
+}
+
+/// Runs blocking work on the runtime's pool.
+pub(crate) async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Blocking work is only cancelled before it starts, when the runtime shuts down: nobody awaits then.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+fn keys(interest: &NamespaceState) -> Vec<String> {
+    interest.sysctls.keys().cloned().collect()
+}
+
+fn observe_all(sockets: &mut Sockets, keys: &[String]) -> Result<Observed, KernelError> {
+    let mut observed = observe::observe(&mut sockets.route)?;
+    for key in keys {
+        if let Some(value) = sysctl::read(key)? {
+            observed.sysctls.insert(key.clone(), value);
+        }
+    }
+    observed.tables = tables(sockets)?.into_iter().map(|table| (table.id.clone(), table)).collect();
+    Ok(observed)
+}
+
+/// Listing costs a process; the generation tells whether the last listing still holds.
+fn tables(sockets: &mut Sockets) -> Result<Vec<Table>, KernelError> {
+    let Some(generation) = netfilter::generation(&mut sockets.netfilter)? else { return Ok(Vec::new()) };
+    if generation.is_first() {
+        return Ok(Vec::new());
+    }
+    if let Some((listed, tables)) = &sockets.tables
+        && *listed == generation
+    {
+        return Ok(tables.clone());
+    }
+    let tables = nft::list()?;
+    sockets.tables = Some((generation, tables.clone()));
+    Ok(tables)
 }

@@ -17,10 +17,12 @@ mod conntrack;
 mod counters;
 mod error;
 mod kernel;
+mod message;
+mod netfilter;
 mod netns;
 mod nft;
 mod observe;
-mod rtnl;
+mod socket;
 mod sysctl;
 
 pub use apply::Report;

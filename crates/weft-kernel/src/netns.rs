@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -44,6 +44,23 @@ impl Netns {
             let _ = Self::remove(path);
         }
         pinned
+    }
+
+    /// Makes a namespace without a name: it ends with this value and its processes.
+    pub fn anonymous() -> Result<Self, NetnsError> {
+        let path = Path::new("anonymous");
+        let make = || -> io::Result<File> {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open("/proc/thread-self/ns/net")
+        };
+        let made = thread::scope(|scope| {
+            let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, make)?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let file = made.map_err(step(path, "create"))?;
+        // Good for this process, and for others while it lives.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        Ok(Self { file: Arc::new(file), path: path.into() })
     }
 
     /// Opens the namespace pinned at `path`, or any other namespace file.
