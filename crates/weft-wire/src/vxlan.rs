@@ -46,10 +46,7 @@ mod tests {
 
     #[test]
     fn a_header_without_identifier_or_cut_short_is_refused() {
-        assert_eq!(
-            decode_vxlan(&[0; 8]),
-            Err(WireError::Field { message: "VXLAN header", field: "flags" })
-        );
+        assert_eq!(decode_vxlan(&[0; 8]), Err(WireError::Field { message: "VXLAN header", field: "flags" }));
         assert_eq!(decode_vxlan(&[8; 7]), Err(WireError::Truncated("VXLAN header")));
     }
 }

@@ -108,7 +108,10 @@ impl Keyring {
     }
 
     /// Takes a newer list of the managers, matched with the present one by Lamport time.
-    pub fn update(&mut self, keys: impl IntoIterator<Item = GossipKey>) -> Result<KeyringChange, KeyringError> {
+    pub fn update(
+        &mut self,
+        keys: impl IntoIterator<Item = GossipKey>,
+    ) -> Result<KeyringChange, KeyringError> {
         let next = Self::new(keys)?;
         let lacks = |ring: &Self, time: &u64| !ring.times().any(|other| other == *time);
         let change = KeyringChange {

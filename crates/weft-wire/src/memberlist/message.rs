@@ -64,7 +64,8 @@ impl Versions {
 
 impl From<[u8; 6]> for Versions {
     fn from(bytes: [u8; 6]) -> Self {
-        let [protocol_min, protocol_max, protocol_current, delegate_min, delegate_max, delegate_current] = bytes;
+        let [protocol_min, protocol_max, protocol_current, delegate_min, delegate_max, delegate_current] =
+            bytes;
         Self { protocol_min, protocol_max, protocol_current, delegate_min, delegate_max, delegate_current }
     }
 }
@@ -190,7 +191,9 @@ impl Message {
             Self::Suspect(Suspect { incarnation, node, from }) => {
                 encode_verdict(kind::SUSPECT, *incarnation, node, from)
             }
-            Self::Dead(Dead { incarnation, node, from }) => encode_verdict(kind::DEAD, *incarnation, node, from),
+            Self::Dead(Dead { incarnation, node, from }) => {
+                encode_verdict(kind::DEAD, *incarnation, node, from)
+            }
             Self::Alive(alive) => encode_alive(alive),
             Self::User(content) => [&[kind::USER][..], content].concat(),
         }
@@ -239,7 +242,11 @@ pub(super) fn address_from(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// A name that must be there.
-pub(super) fn name(map: &Map<'_>, message: &'static str, field: &'static str) -> Result<GossipName, WireError> {
+pub(super) fn name(
+    map: &Map<'_>,
+    message: &'static str,
+    field: &'static str,
+) -> Result<GossipName, WireError> {
     optional_name(map, message, field)?.ok_or(WireError::Field { message, field })
 }
 
@@ -317,8 +324,8 @@ fn encode_indirect_ping(ping: &IndirectPing) -> Vec<u8> {
 fn decode_indirect_ping(body: &[u8]) -> Result<IndirectPing, WireError> {
     const MESSAGE: &str = "indirect ping";
     let (map, _) = Map::read(MESSAGE, body)?;
-    let target = address_from(map.bytes("Target")?)
-        .ok_or(WireError::Field { message: MESSAGE, field: "Target" })?;
+    let target =
+        address_from(map.bytes("Target")?).ok_or(WireError::Field { message: MESSAGE, field: "Target" })?;
     Ok(IndirectPing {
         sequence: map.uint("SeqNo")?,
         target: SocketAddr::new(target, map.uint("Port")?),

@@ -23,7 +23,9 @@ mod push_pull;
 mod seal;
 mod stream;
 
-pub use datagram::{Datagram, DatagramLayers, MAX_DATAGRAM_CONTENT, compound, decode_datagram, encode_datagram};
+pub use datagram::{
+    Datagram, DatagramLayers, MAX_DATAGRAM_CONTENT, compound, decode_datagram, encode_datagram,
+};
 pub use keyring::{GOSSIP_SUBSYSTEM, GossipKey, IPSEC_SUBSYSTEM, Keyring, KeyringChange, KeyringError};
 pub use message::{Ack, Alive, Dead, IndirectPing, Message, Nack, Ping, Suspect, Versions};
 pub use push_pull::{NodeStateKind, PushNodeState, PushPull};

@@ -9,6 +9,9 @@ use crate::WireError;
 /// Nested unknown values deeper than this are refused; memberlist's own are flat.
 const MAX_DEPTH: usize = 8;
 
+/// Most fields of one map; memberlist's own have at most eight. Keeps memory in proportion to the input.
+const MAX_FIELDS: usize = 64;
+
 /// Writes one map.
 pub(super) struct MapWriter {
     out: Vec<u8>,
@@ -109,6 +112,9 @@ impl<'a> Map<'a> {
     pub(super) fn read(message: &'static str, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), WireError> {
         let mut reader = Reader { rest: bytes };
         let entries = reader.map_len()?;
+        if entries > MAX_FIELDS {
+            return Err(WireError::Field { message, field: "number of fields" });
+        }
         let mut fields = Vec::new();
         for _ in 0..entries {
             let Value::Raw(key) = reader.value(0)? else { return Err(WireError::MessagePack) };
@@ -307,6 +313,14 @@ mod tests {
         let mut bytes = vec![0x81, 0xa1, b'N'];
         bytes.extend([0x91; 1000]);
         assert_eq!(Map::read("test", &bytes).err(), Some(WireError::TooDeep("MessagePack")));
+    }
+
+    #[test]
+    fn a_map_of_very_many_fields_is_refused() {
+        let mut bytes = vec![0xdf, 0, 0x10, 0, 0];
+        bytes.resize(1 << 16, 0xa0);
+        let refused = WireError::Field { message: "test", field: "number of fields" };
+        assert_eq!(Map::read("test", &bytes).err(), Some(refused));
     }
 
     #[test]
