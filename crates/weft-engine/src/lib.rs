@@ -5,13 +5,18 @@
 //! the daemon. Each create and exec runs in a short-lived *runtime* child of the shim ([`runtime_main`]): only there
 //! is libcontainer called.
 
+mod byte_pipe;
+mod cgroup;
 mod config;
 mod engine;
 mod error;
 mod events;
+mod executor;
 mod image;
 mod network;
 mod options;
+mod runtime;
+mod shim;
 
 pub use config::{EngineConfig, Reexec};
 pub use engine::Engine;
@@ -23,15 +28,5 @@ pub use options::{
     AttachOptions, AttachedStreams, ByteStream, Created, ExecStartOptions, Filters, ListOptions, LogOptions,
     LogStream, OutputStream, RemoveOptions, StopOptions, StreamKind, WaitCondition, WaitFuture, WaitResult,
 };
-
-/// Entry point of `weft shim …`. The caller has created no thread.
-pub fn shim_main(args: &[std::ffi::OsString]) -> ! {
-    let _ = args;
-    std::process::exit(1)
-}
-
-/// Entry point of `weft runtime …`. The caller has created no thread.
-pub fn runtime_main(args: &[std::ffi::OsString]) -> ! {
-    let _ = args;
-    std::process::exit(1)
-}
+pub use runtime::runtime_main;
+pub use shim::shim_main;

@@ -1,19 +1,95 @@
-//! Images: content store, layers, references.
+//! Images: content store, layers, names; import, load, save and Docker's rules of removal.
 
-use bollard_stubs::models::{ImageHistoryResponseItem, ImageDeleteResponseItem, ImageInspect, ImageSummary};
+mod archive;
+mod changes;
+mod compression;
+pub(crate) mod digest;
+pub(crate) mod document;
+mod layer;
+mod reference;
+mod removal;
+mod store;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
 use bytes::Bytes;
 use futures_util::Stream;
 
+pub(crate) use self::digest::Digest;
+use self::document::{Document, History, RootFs, RunConfig, architecture};
+pub(crate) use self::reference::{Reference, ReferenceError, Term};
+use self::store::{Image, Store};
+use crate::byte_pipe::{body_reader, body_writer};
 use crate::error::EngineError;
-use crate::options::Filters;
+use crate::events::{EventBus, EventType};
+use crate::options::ByteStream;
 
 type Result<T> = std::result::Result<T, EngineError>;
 
 /// The images of this host.
-pub struct Images {}
+#[derive(Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+}
 
-#[allow(clippy::todo, unused_variables, reason = "surface first; bodies follow")]
+struct Inner {
+    store: Store,
+    state: Mutex<State>,
+    events: EventBus,
+    /// Who uses images: asked by the rules of removal.
+    users: Mutex<Option<Arc<dyn ImageUsers>>>,
+}
+
+/// What is known of the images; the disk follows every change before it shows.
+#[derive(Default)]
+struct State {
+    images: BTreeMap<Digest, Document>,
+    names: BTreeMap<Reference, Digest>,
+    /// Layers that a load or import is about to use: removal leaves them.
+    busy: usize,
+}
+
+/// A container that uses an image.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageUser {
+    /// Short id of the container.
+    pub(crate) container: String,
+    /// Name of the image that it was created from.
+    pub(crate) image_name: String,
+    pub(crate) running: bool,
+}
+
+/// Knows which containers use an image.
+pub(crate) trait ImageUsers: Send + Sync {
+    fn users_of(&self, image: &Digest) -> Vec<ImageUser>;
+}
+
+/// What a container needs of its image.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageForContainer {
+    pub(crate) id: Digest,
+    pub(crate) config: RunConfig,
+    pub(crate) layers: Vec<Digest>,
+}
+
 impl Images {
+    pub(crate) fn open(root: PathBuf, events: EventBus) -> Result<Self> {
+        let store = Store::open(root)?;
+        let images: BTreeMap<_, _> =
+            store.load_images()?.into_iter().map(|image| (image.id, image.document)).collect();
+        let mut names = store.load_names()?;
+        names.retain(|_, id| images.contains_key(id));
+        let state = Mutex::new(State { images, names, busy: 0 });
+        Ok(Self { inner: Arc::new(Inner { store, state, events, users: Mutex::new(None) }) })
+    }
+
+    pub(crate) fn set_users(&self, users: Arc<dyn ImageUsers>) {
+        *self.inner.users.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(users);
+    }
+
     /// Makes an image of a root file system (`docker import`); its id (`sha256:…`). `changes` are Dockerfile
     /// instructions (`CMD ["sh"]`, `ENV a=b`).
     pub async fn import(
@@ -23,42 +99,225 @@ impl Images {
         message: Option<&str>,
         changes: &[String],
     ) -> Result<String> {
-        todo!()
+        let reference =
+            reference.filter(|text| !text.is_empty()).map(Reference::parse).transpose().map_err(invalid)?;
+        let mut config = RunConfig::default();
+        changes::apply(&mut config, changes)?;
+        let message = message.filter(|text| !text.is_empty()).unwrap_or("Imported from -").to_owned();
+        let (inner, reader) = (self.inner.clone(), body_reader(body));
+        blocking(move || {
+            let _busy = Busy::new(&inner);
+            let layer = inner.store.put_layer(reader, None)?;
+            let created = jiff::Timestamp::now().to_string();
+            let document = Document {
+                architecture: architecture().to_owned(),
+                comment: Some(message.clone()),
+                config: Some(config),
+                created: Some(created.clone()),
+                history: Some(vec![History {
+                    created: Some(created),
+                    comment: Some(message),
+                    ..History::default()
+                }]),
+                os: "linux".to_owned(),
+                rootfs: RootFs { typ: "layers".to_owned(), diff_ids: vec![layer] },
+                ..Document::default()
+            };
+            let image = inner.store.put_config(&serde_json::to_vec(&document).unwrap_or_default())?;
+            let id = inner.add(image, reference.iter().cloned().collect())?;
+            inner.event("import", &id, &id.to_string());
+            Ok(id.to_string())
+        })
+        .await
     }
+
     /// Loads an archive of `docker save` or an OCI layout; what to tell the user, line by line
     /// (`Loaded image: a:1`).
     pub async fn load(
         &self,
         body: impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
     ) -> Result<Vec<String>> {
-        todo!()
+        let (inner, reader) = (self.inner.clone(), body_reader(body));
+        blocking(move || {
+            let _busy = Busy::new(&inner);
+            let mut lines = Vec::new();
+            for loaded in archive::load(&inner.store, reader)? {
+                if loaded.names.is_empty() {
+                    lines.push(format!("Loaded image ID: {}", loaded.image.id));
+                }
+                lines.extend(loaded.names.iter().map(|name| format!("Loaded image: {name}")));
+                let id = inner.add(loaded.image, loaded.names)?;
+                inner.event("load", &id, &id.to_string());
+            }
+            Ok(lines)
+        })
+        .await
     }
-    /// Writes an archive of these images to `out`.
-    pub async fn save(&self, names: &[String]) -> Result<crate::options::ByteStream> {
-        todo!()
+
+    /// An archive of these images.
+    pub async fn save(&self, names: &[String]) -> Result<ByteStream> {
+        let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
+        {
+            let state = self.inner.lock();
+            for name in names {
+                let (id, reference) = state.resolve(name).map_err(|error| match error {
+                    // `docker save` shows the name as it was given.
+                    EngineError::NoSuchImage(_) => EngineError::NoSuchImage(name.clone()),
+                    other => other,
+                })?;
+                let at = images.iter().position(|(image, _)| image.id == id).unwrap_or_else(|| {
+                    let document = state.images.get(&id).cloned().unwrap_or_default();
+                    images.push((Image { id, document }, Vec::new()));
+                    images.len() - 1
+                });
+                images[at].1.extend(reference);
+            }
+        }
+        for (image, _) in &images {
+            self.inner.event("save", &image.id, &image.id.to_string());
+        }
+        let (mut writer, stream) = body_writer();
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = archive::save(&inner.store, &images, &mut writer) {
+                tracing::warn!(%error, "save images");
+                writer.fail(std::io::Error::other(error));
+            }
+        });
+        Ok(stream)
     }
-    /// Images that match.
-    pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<ImageSummary>> {
-        todo!()
-    }
-    /// Everything about one image.
-    pub fn inspect(&self, name: &str) -> Result<ImageInspect> {
-        todo!()
-    }
-    /// Its steps, newest first.
-    pub fn history(&self, name: &str) -> Result<Vec<ImageHistoryResponseItem>> {
-        todo!()
-    }
+
     /// Gives an image a further name.
     pub fn tag(&self, name: &str, repo: &str, tag: &str) -> Result<()> {
-        todo!()
+        let reference = Reference::new(repo, tag).map_err(invalid)?;
+        let mut state = self.inner.lock();
+        let (id, _) = state.resolve(name)?;
+        self.inner.set_name(&mut state, &reference, &id)?;
+        drop(state);
+        self.inner.event("tag", &id, &reference.to_string());
+        Ok(())
     }
-    /// Untags, and deletes what has no name left, by Docker's rules.
-    pub fn remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<ImageDeleteResponseItem>> {
-        todo!()
+
+    /// What a container of this image needs.
+    pub(crate) fn for_container(&self, name: &str) -> Result<ImageForContainer> {
+        let state = self.inner.lock();
+        let (id, _) = state.resolve(name)?;
+        let document = state.images.get(&id).cloned().unwrap_or_default();
+        Ok(ImageForContainer {
+            id,
+            config: document.config.unwrap_or_default(),
+            layers: document.rootfs.diff_ids,
+        })
     }
-    /// Deletes unused images; what was deleted and how many bytes that freed.
-    pub fn prune(&self, filters: &Filters) -> Result<(Vec<ImageDeleteResponseItem>, i64)> {
-        todo!()
+
+    /// Lower directories of an overlay, uppermost first.
+    pub(crate) fn lower_directories(&self, layers: &[Digest]) -> Vec<PathBuf> {
+        layers.iter().rev().map(|layer| self.inner.store.diff_path(layer)).collect()
+    }
+
+    /// How many images there are.
+    pub fn count(&self) -> usize {
+        self.inner.lock().images.len()
+    }
+}
+
+fn invalid(error: ReferenceError) -> EngineError {
+    EngineError::Invalid(error.to_string())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(EngineError::Refused(format!("internal error: {error}"))),
+    }
+}
+
+/// While it lives, no layer is removed: a load may be about to use it.
+struct Busy<'a>(&'a Inner);
+
+impl<'a> Busy<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        inner.lock().busy += 1;
+        Self(inner)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy -= 1;
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn event(&self, action: &str, id: &Digest, name: &str) {
+        let mut attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        let labels = self.lock().images.get(id).and_then(|document| document.config.clone()?.labels);
+        attributes.extend(labels.unwrap_or_default());
+        self.events.send(EventType::Image, action, &id.to_string(), attributes);
+    }
+
+    fn add(&self, image: Image, names: Vec<Reference>) -> Result<Digest> {
+        let mut state = self.lock();
+        state.images.insert(image.id.clone(), image.document);
+        for name in &names {
+            self.set_name(&mut state, name, &image.id)?;
+        }
+        Ok(image.id)
+    }
+
+    fn set_name(&self, state: &mut State, name: &Reference, id: &Digest) -> Result<()> {
+        let mut names = state.names.clone();
+        names.insert(name.clone(), id.clone());
+        self.store.save_names(&names)?;
+        state.names = names;
+        Ok(())
+    }
+}
+
+impl State {
+    /// What a user means by a name, an id or a unique prefix of one, and which name it was.
+    fn resolve(&self, term: &str) -> Result<(Digest, Option<Reference>)> {
+        let parsed = Term::parse(term);
+        match &parsed {
+            Ok(Term::Id(id)) if self.images.contains_key(id) => return Ok((id.clone(), None)),
+            Ok(Term::Name(name)) => {
+                if let Some(id) = self.names.get(name) {
+                    return Ok((id.clone(), Some(name.clone())));
+                }
+            }
+            _ => {}
+        }
+        if let Some(id) = self.by_prefix(term) {
+            return Ok((id, None));
+        }
+        match parsed {
+            Ok(Term::Name(name)) => Err(EngineError::NoSuchImage(name.to_string())),
+            Ok(Term::Id(id)) => Err(EngineError::NoSuchImage(id.to_string())),
+            Err(error) => Err(EngineError::Invalid(error.to_string())),
+        }
+    }
+
+    fn by_prefix(&self, term: &str) -> Option<Digest> {
+        let prefix = term.strip_prefix("sha256:").unwrap_or(term);
+        if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut found = self.images.keys().filter(|id| id.hex().starts_with(prefix));
+        let first = found.next()?;
+        found.next().is_none().then(|| first.clone())
+    }
+
+    fn names_of(&self, id: &Digest) -> Vec<Reference> {
+        self.names.iter().filter(|(_, named)| *named == id).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Layers that images other than `except` use.
+    fn used_layers(&self, except: &Digest) -> BTreeSet<Digest> {
+        let others = self.images.iter().filter(|(id, _)| *id != except);
+        others.flat_map(|(_, document)| document.rootfs.diff_ids.clone()).collect()
     }
 }

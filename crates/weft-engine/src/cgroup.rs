@@ -1,0 +1,187 @@
+//! The cgroups of a container: one directory of the same name below every hierarchy.
+//!
+//! On hybrid hosts the runtime library places a container in the version 1 hierarchies only; we enter a directory of
+//! its own in the version 2 hierarchy first, so that programs attached per cgroup find every container.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long leftover processes get to vanish after SIGKILL.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The mounted hierarchies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hierarchies {
+    /// Version 2, on hybrid hosts as well as on pure ones.
+    pub(crate) unified: Option<PathBuf>,
+    /// Version 1 with its controllers.
+    pub(crate) legacy: Vec<(Vec<String>, PathBuf)>,
+}
+
+impl Hierarchies {
+    /// Reads what is mounted.
+    pub(crate) fn read() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+    }
+
+    fn parse(mountinfo: &str) -> Self {
+        let mut found = Self::default();
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some(mount_point) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut right = right.split(' ');
+            match (right.next(), right.nth(1)) {
+                (Some("cgroup2"), _) if found.unified.is_none() => found.unified = Some(mount_point),
+                (Some("cgroup"), Some(options)) => {
+                    let controllers = options.split(',').map(str::to_owned).collect();
+                    found.legacy.push((controllers, mount_point));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Whether limits are set in version 2.
+    pub(crate) fn is_pure_v2(&self) -> bool {
+        self.legacy.is_empty()
+    }
+
+    /// The root of a version 1 controller.
+    pub(crate) fn controller(&self, name: &str) -> Option<&Path> {
+        self.legacy.iter().find(|(names, _)| names.iter().any(|n| n == name)).map(|(_, path)| path.as_path())
+    }
+
+    /// Directories of `cgroup` that exist.
+    fn directories(&self, cgroup: &Path) -> impl Iterator<Item = PathBuf> {
+        let relative = cgroup.strip_prefix("/").unwrap_or(cgroup).to_owned();
+        self.unified
+            .iter()
+            .chain(self.legacy.iter().map(|(_, path)| path))
+            .map(move |root| root.join(&relative))
+            .filter(|path| path.is_dir())
+    }
+
+    /// Moves the calling process into `cgroup` of the version 2 hierarchy.
+    pub(crate) fn enter_unified(&self, cgroup: &Path) -> io::Result<()> {
+        let Some(root) = &self.unified else { return Ok(()) };
+        let dir = root.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join("cgroup.procs"), "0")
+    }
+
+    /// Processes in `cgroup`.
+    pub(crate) fn processes(&self, cgroup: &Path) -> Vec<i32> {
+        let mut pids: Vec<i32> = self
+            .directories(cgroup)
+            .filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok())
+            .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>())
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Whether the kernel killed a process of `cgroup` for lack of memory.
+    pub(crate) fn oom_killed(&self, cgroup: &Path) -> bool {
+        let counts = |file: &str| {
+            self.directories(cgroup).filter_map(|dir| fs::read_to_string(dir.join(file)).ok()).any(|text| {
+                text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+            })
+        };
+        counts("memory.oom_control") || counts("memory.events")
+    }
+
+    /// Freezes or thaws `cgroup` and waits until the kernel has done so.
+    pub(crate) fn set_frozen(&self, cgroup: &Path, frozen: bool) -> io::Result<()> {
+        let relative = cgroup.strip_prefix("/").unwrap_or(cgroup);
+        if let Some(root) = self.controller("freezer") {
+            let file = root.join(relative).join("freezer.state");
+            let state = if frozen { "FROZEN" } else { "THAWED" };
+            fs::write(&file, state)?;
+            return wait_until(|| fs::read_to_string(&file).is_ok_and(|text| text.trim() == state));
+        }
+        let root = self.unified.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let dir = root.join(relative);
+        fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+        let wanted = format!("frozen {}", u8::from(frozen));
+        wait_until(|| {
+            fs::read_to_string(dir.join("cgroup.events")).is_ok_and(|text| text.lines().any(|line| line == wanted))
+        })
+    }
+
+    /// Kills what is left in `cgroup` and removes its directories. Goes on after errors; the first is returned.
+    pub(crate) fn remove(&self, cgroup: &Path) -> io::Result<()> {
+        let mut first = Ok(());
+        for dir in self.directories(cgroup).collect::<Vec<_>>() {
+            if let Err(error) = remove_directory(&dir) {
+                first = first.and(Err(error));
+            }
+        }
+        first
+    }
+
+    /// Removes the directory that holds the containers' cgroups if nothing is left in it.
+    pub(crate) fn remove_parent(&self, parent: &Path) {
+        for dir in self.directories(parent) {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+fn remove_directory(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_directory(&entry.path())?;
+        }
+    }
+    let mut last = None;
+    let done = wait_until(|| {
+        for pid in fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
+            if let Some(pid) = pid.parse().ok().filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        match fs::remove_dir(dir) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => {
+                last = Some(error);
+                false
+            }
+        }
+    });
+    done.map_err(|timeout| last.unwrap_or(timeout))
+}
+
+/// Polls a condition of the kernel that offers nothing to wait on.
+fn wait_until(mut condition: impl FnMut() -> bool) -> io::Result<()> {
+    let deadline = Instant::now() + KILL_DEADLINE;
+    let mut pause = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 500_000 };
+    while !condition() {
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let _ = rustix::thread::nanosleep(&pause);
+        pause.tv_nsec = (pause.tv_nsec * 2).min(20_000_000);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_hybrid_hierarchies() {
+        let text = "31 23 0:27 / /sys/fs/cgroup/cpu rw,relatime shared:1 - cgroup cgroup rw,cpu,cpuacct\n\
+                    40 23 0:35 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
+                    garbage\n";
+        let found = Hierarchies::parse(text);
+        assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(found.controller("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu")));
+        assert!(!found.is_pure_v2());
+    }
+}

@@ -1,0 +1,328 @@
+//! Unpacks a layer archive into a directory of its own, for use as one lower directory of an overlay.
+//!
+//! Nothing in an archive is trusted. Every parent directory is resolved by the kernel with `RESOLVE_IN_ROOT`, so that
+//! neither `..` nor symbolic links of this or an earlier entry lead out of the directory; the last component is then
+//! made relative to that parent without following links. Names with `..` are refused outright, as Docker does.
+//!
+//! Whiteouts (OCI image-spec `layer.md`) become overlayfs': `.wh.x` a character device 0:0 named `x`,
+//! `.wh..wh..opq` the attribute `trusted.overlay.opaque`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fsetxattr, linkat, lsetxattr, mkdirat, mknodat, openat2, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+use tar::{Archive, Entry, EntryType};
+
+/// The deepest path that is unpacked; deeper ones only occur in attacks on recursive code.
+const MAX_DEPTH: usize = 256;
+
+/// An archive that cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LayerError {
+    #[error("archive/tar: invalid tar header")]
+    Archive(#[source] io::Error),
+    #[error("unexpected EOF")]
+    Truncated,
+    #[error("invalid path in archive: {0:?}")]
+    Path(PathBuf),
+    #[error("invalid hard link in archive: {0:?}")]
+    Link(PathBuf),
+    #[error("unpack {path:?}: {source}")]
+    Entry { path: PathBuf, source: io::Error },
+}
+
+/// Unpacks `archive` below `root`, which exists and is empty; the number of bytes in regular files.
+pub(crate) fn unpack(archive: impl Read, root: &Path) -> Result<u64, LayerError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entry_error = |source: Errno| LayerError::Entry { path: root.to_owned(), source: source.into() };
+    let root_fd = rustix::fs::openat(CWD, root, flags, Mode::empty()).map_err(entry_error)?;
+    let mut unpacker = Unpacker { root: root_fd, directory_times: Vec::new(), size: 0 };
+    let mut archive = Archive::new(archive);
+    for entry in archive.entries().map_err(classify)? {
+        unpacker.entry(&mut entry.map_err(classify)?)?;
+    }
+    unpacker.set_directory_times();
+    Ok(unpacker.size)
+}
+
+fn classify(error: io::Error) -> LayerError {
+    if error.kind() == io::ErrorKind::UnexpectedEof { LayerError::Truncated } else { LayerError::Archive(error) }
+}
+
+struct Unpacker {
+    root: OwnedFd,
+    /// Set last: unpacking into a directory changes its time.
+    directory_times: Vec<(PathBuf, i64)>,
+    size: u64,
+}
+
+/// The normal components of an archive path; leading `/` and `.` are dropped.
+fn normalize(path: &Path) -> Result<PathBuf, LayerError> {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return Err(LayerError::Path(path.to_owned())),
+        }
+    }
+    if clean.components().count() > MAX_DEPTH || path.as_os_str().as_bytes().contains(&0) {
+        return Err(LayerError::Path(path.to_owned()));
+    }
+    Ok(clean)
+}
+
+impl Unpacker {
+    fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), LayerError> {
+        let kind = entry.header().entry_type();
+        if matches!(kind, EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink) {
+            return Ok(());
+        }
+        let path = normalize(&entry.path().map_err(classify)?)?;
+        let failed = |source: io::Error| LayerError::Entry { path: path.clone(), source };
+        let Some(name) = path.file_name() else {
+            // The root itself.
+            return self.attributes_of_root(entry).map_err(failed);
+        };
+        let parent = self.open_parent(path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
+        if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
+            return whiteout(&parent, hidden).map_err(failed);
+        }
+        if !self.make_room(&parent, name, kind).map_err(failed)? {
+            self.make(entry, &parent, &path, kind)?;
+        }
+        if kind == EntryType::Link {
+            return Ok(());
+        }
+        self.attributes(entry, &parent, &path, kind).map_err(failed)
+    }
+
+    /// Opens a directory below the root, making what is missing of it.
+    fn open_parent(&self, path: &Path) -> io::Result<OwnedFd> {
+        match self.open_directory(path) {
+            Err(Errno::NOENT) => {}
+            result => return result.map_err(Into::into),
+        }
+        let mut so_far = PathBuf::new();
+        for component in path.components() {
+            let parent = self.open_directory(&so_far)?;
+            match mkdirat(&parent, component.as_os_str(), Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            so_far.push(component);
+        }
+        Ok(self.open_directory(path)?)
+    }
+
+    fn open_directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    /// Removes what is in the way; whether a directory may stay as it is.
+    fn make_room(&self, parent: &OwnedFd, name: &std::ffi::OsStr, kind: EntryType) -> io::Result<bool> {
+        let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            unlinkat(parent, name, AtFlags::empty())?;
+            return Ok(false);
+        }
+        if kind == EntryType::Directory {
+            return Ok(true);
+        }
+        remove_tree(parent, Path::new(name))?;
+        Ok(false)
+    }
+
+    fn make(
+        &mut self,
+        entry: &mut Entry<'_, impl Read>,
+        parent: &OwnedFd,
+        path: &Path,
+        kind: EntryType,
+    ) -> Result<(), LayerError> {
+        let failed = |source: io::Error| LayerError::Entry { path: path.to_owned(), source };
+        let name = path.file_name().unwrap_or_default();
+        let node = |file_type: FileType, entry: &Entry<'_, _>| {
+            let number = |side: io::Result<Option<u32>>| side.ok().flatten().unwrap_or(0);
+            let device = rustix::fs::makedev(
+                number(entry.header().device_major()),
+                number(entry.header().device_minor()),
+            );
+            mknodat(parent, name, file_type, Mode::from_raw_mode(0o600), device)
+        };
+        match kind {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
+                    .map_err(|error| failed(error.into()))?;
+                self.size += io::copy(entry, &mut File::from(fd)).map_err(classify_copy(path))?;
+            }
+            EntryType::Directory => {
+                mkdirat(parent, name, Mode::from_raw_mode(0o755)).map_err(|error| failed(error.into()))?;
+            }
+            EntryType::Symlink => {
+                let target = link_name(entry)?;
+                symlinkat(&target, parent, name).map_err(|error| failed(error.into()))?;
+            }
+            EntryType::Link => {
+                let target = link_name(entry)?;
+                let target = normalize(&target).map_err(|_| LayerError::Link(target.clone()))?;
+                let Some(target_name) = target.file_name() else { return Err(LayerError::Link(target)) };
+                let from = self
+                    .open_directory(target.parent().unwrap_or(Path::new("")))
+                    .map_err(|error| failed(error.into()))?;
+                linkat(&from, target_name, parent, name, AtFlags::empty()).map_err(|error| failed(error.into()))?;
+            }
+            EntryType::Fifo => node(FileType::Fifo, entry).map_err(|error| failed(error.into()))?,
+            EntryType::Char => node(FileType::CharacterDevice, entry).map_err(|error| failed(error.into()))?,
+            EntryType::Block => node(FileType::BlockDevice, entry).map_err(|error| failed(error.into()))?,
+            _ => return Err(LayerError::Path(path.to_owned())),
+        }
+        Ok(())
+    }
+
+    fn attributes(
+        &mut self,
+        entry: &mut Entry<'_, impl Read>,
+        parent: &OwnedFd,
+        path: &Path,
+        kind: EntryType,
+    ) -> io::Result<()> {
+        let name = path.file_name().unwrap_or_default();
+        let header = entry.header();
+        let (uid, gid, mode) = (header.uid()?, header.gid()?, header.mode()?);
+        let mtime = header.mtime().unwrap_or(0) as i64;
+        let owner = (Uid::from_raw(uid as u32), Gid::from_raw(gid as u32));
+        chownat(parent, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
+        set_extended_attributes(entry, parent, name)?;
+        if kind != EntryType::Symlink {
+            // After the owner: chown clears the set-id bits.
+            chmodat(parent, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
+        }
+        if kind == EntryType::Directory {
+            self.directory_times.push((path.to_owned(), mtime));
+        } else {
+            utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
+    }
+
+    fn attributes_of_root(&self, entry: &Entry<'_, impl Read>) -> io::Result<()> {
+        let header = entry.header();
+        let owner = (Uid::from_raw(header.uid()? as u32), Gid::from_raw(header.gid()? as u32));
+        rustix::fs::fchown(&self.root, Some(owner.0), Some(owner.1))?;
+        Ok(rustix::fs::fchmod(&self.root, Mode::from_raw_mode(header.mode()? & 0o7777))?)
+    }
+
+    fn set_directory_times(&self) {
+        for (path, mtime) in self.directory_times.iter().rev() {
+            // A later entry may have replaced the directory: its time is then its own.
+            if let (Ok(parent), Some(name)) =
+                (self.open_directory(path.parent().unwrap_or(Path::new(""))), path.file_name())
+            {
+                let _ = utimensat(&parent, name, &times(*mtime), AtFlags::SYMLINK_NOFOLLOW);
+            }
+        }
+    }
+}
+
+fn classify_copy(path: &Path) -> impl FnOnce(io::Error) -> LayerError {
+    let path = path.to_owned();
+    move |source| {
+        if source.kind() == io::ErrorKind::UnexpectedEof || source.kind() == io::ErrorKind::Other {
+            LayerError::Truncated
+        } else {
+            LayerError::Entry { path, source }
+        }
+    }
+}
+
+fn link_name(entry: &Entry<'_, impl Read>) -> Result<PathBuf, LayerError> {
+    let target = entry.link_name().map_err(classify)?.map(|target| target.into_owned()).unwrap_or_default();
+    if target.as_os_str().is_empty() || target.as_os_str().as_bytes().contains(&0) {
+        return Err(LayerError::Link(target));
+    }
+    Ok(target)
+}
+
+fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn whiteout(parent: &OwnedFd, hidden: &[u8]) -> io::Result<()> {
+    use std::ffi::OsStr;
+    if hidden == b".wh..opq" {
+        return Ok(fsetxattr(parent, "trusted.overlay.opaque", b"y", XattrFlags::empty())?);
+    }
+    // Other names that begin so are bookkeeping of an older format.
+    if hidden.starts_with(b".wh.") || hidden.is_empty() || hidden == b"." || hidden == b".." {
+        return Ok(());
+    }
+    let name = OsStr::from_bytes(hidden);
+    match mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::EXIST) => {
+            remove_tree(parent, Path::new(name))?;
+            Ok(mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Sets `SCHILY.xattr.*`; those that would change how overlayfs reads the layer are left out.
+fn set_extended_attributes(
+    entry: &mut Entry<'_, impl Read>,
+    parent: &OwnedFd,
+    name: &std::ffi::OsStr,
+) -> io::Result<()> {
+    let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
+    for extension in extensions {
+        let extension = extension?;
+        let Some(key) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) else { continue };
+        if !(key.starts_with("user.") || key == "security.capability") {
+            continue;
+        }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
+        match lsetxattr(&path, key, extension.value_bytes(), XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what `name` in `parent` is, without following links.
+fn remove_tree(parent: &OwnedFd, name: &Path) -> io::Result<()> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    for entry in rustix::fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        let child = entry.file_name().to_bytes();
+        if child != b"." && child != b".." {
+            remove_tree(&directory, Path::new(std::ffi::OsStr::from_bytes(child)))?;
+        }
+    }
+    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+#[cfg(test)]
+#[path = "layer_tests.rs"]
+mod tests;

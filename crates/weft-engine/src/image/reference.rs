@@ -1,0 +1,153 @@
+//! Names of images as users write them, in Docker's familiar short form: `busybox` is `busybox:latest`, and
+//! `docker.io/library/busybox:latest` is the same image.
+
+use std::fmt;
+
+use super::digest::Digest;
+
+/// A repository with a tag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reference {
+    repository: String,
+    tag: String,
+}
+
+/// What a user may mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Term {
+    /// A name with a tag, given or `latest`.
+    Name(Reference),
+    /// A whole digest.
+    Id(Digest),
+}
+
+/// Why a text is no image name, in Docker's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReferenceError {
+    #[error("invalid reference format")]
+    Format,
+    #[error("invalid reference format: repository name ({0}) must be lowercase")]
+    Uppercase(String),
+    #[error("invalid tag format")]
+    Tag,
+}
+
+impl Reference {
+    /// From a repository and a tag; an empty tag is `latest`.
+    pub(crate) fn new(repository: &str, tag: &str) -> Result<Self, ReferenceError> {
+        let tag = if tag.is_empty() { "latest" } else { tag };
+        let tag_ok = tag.len() <= 128
+            && tag.bytes().enumerate().all(|(at, b)| {
+                b.is_ascii_alphanumeric() || b == b'_' || (at > 0 && (b == b'.' || b == b'-'))
+            });
+        if !tag_ok {
+            return Err(ReferenceError::Tag);
+        }
+        Ok(Self { repository: check_repository(repository)?, tag: tag.to_owned() })
+    }
+
+    /// From `repository[:tag]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, ReferenceError> {
+        let (repository, tag) = match text.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => {
+                if tag.is_empty() {
+                    return Err(ReferenceError::Format);
+                }
+                (repository, tag)
+            }
+            _ => (text, ""),
+        };
+        Self::new(repository, tag).map_err(|error| match error {
+            ReferenceError::Tag => ReferenceError::Format,
+            other => other,
+        })
+    }
+
+    pub(crate) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.repository, self.tag)
+    }
+}
+
+impl Term {
+    pub(crate) fn parse(text: &str) -> Result<Self, ReferenceError> {
+        if let Ok(digest) = text.parse() {
+            return Ok(Self::Id(digest));
+        }
+        // `name@sha256:…` means the content, whatever the name.
+        if let Some((_, digest)) = text.split_once('@') {
+            return digest.parse().map(Self::Id).map_err(|_| ReferenceError::Format);
+        }
+        Reference::parse(text).map(Self::Name)
+    }
+}
+
+/// Checks the characters (distribution reference grammar) and shortens names of Docker Hub.
+fn check_repository(text: &str) -> Result<String, ReferenceError> {
+    let (domain, path) = match text.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), rest),
+        _ => (None, text),
+    };
+    if path.bytes().any(|b| b.is_ascii_uppercase()) {
+        let full = if domain.is_none() && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        return Err(ReferenceError::Uppercase(full));
+    }
+    let component_ok = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && part.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+    };
+    let domain_ok = domain.is_none_or(|domain| {
+        domain.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b)) && !domain.is_empty()
+    });
+    if text.len() > 255 || !domain_ok || !path.split('/').all(component_ok) {
+        return Err(ReferenceError::Format);
+    }
+    // A name of 64 hexadecimal digits would hide an id.
+    if domain.is_none() && path.len() == 64 && path.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(ReferenceError::Format);
+    }
+    Ok(match domain {
+        Some("docker.io" | "index.docker.io") => path.strip_prefix("library/").unwrap_or(path).to_owned(),
+        Some(domain) => format!("{domain}/{path}"),
+        None => path.strip_prefix("library/").unwrap_or(path).to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_in_the_familiar_form() {
+        for (given, shown) in [
+            ("busybox", "busybox:latest"),
+            ("busybox:1.36", "busybox:1.36"),
+            ("docker.io/library/busybox", "busybox:latest"),
+            ("10.98.0.254:5000/foo/bar:v1", "10.98.0.254:5000/foo/bar:v1"),
+            ("localhost/x", "localhost/x:latest"),
+        ] {
+            assert_eq!(Reference::parse(given).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn bad_names_are_refused_in_dockers_words() {
+        assert_eq!(
+            Reference::parse("BAD").unwrap_err().to_string(),
+            "invalid reference format: repository name (library/BAD) must be lowercase"
+        );
+        for bad in ["", ":", "a:", "-a", "a b", "a:bad/tag", "a//b", "a/../b", "x:.hidden"] {
+            assert!(Reference::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

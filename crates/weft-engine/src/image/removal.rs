@@ -1,0 +1,160 @@
+//! `docker rmi`: what is untagged, what is deleted, and what stands in the way.
+//!
+//! Docker's rules: removing by name only takes the name away while the image has others. The last name goes together
+//! with the image, unless containers use it: a stopped one can be overridden by force (then the image stays without a
+//! name), as can a running one for a name, never for an id.
+
+use bollard_stubs::models::ImageDeleteResponseItem;
+
+use super::{Digest, ImageUser, Images, Inner, Reference, State};
+use crate::error::EngineError;
+use crate::options::Filters;
+
+type Result<T> = std::result::Result<T, EngineError>;
+
+impl Images {
+    /// Untags, and deletes what has no name left, by Docker's rules.
+    pub fn remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<ImageDeleteResponseItem>> {
+        // Images made here have no untagged parents that could be pruned along.
+        let _ = no_prune;
+        let (id, reference) = self.inner.lock().resolve(name)?;
+        let users = self.inner.users_of(&id);
+        let mut state = self.inner.lock();
+        let names = state.names_of(&id);
+        match reference {
+            Some(reference) => self.remove_name(&mut state, &id, &reference, &names, &users, force),
+            None => self.remove_id(&mut state, &id, &names, &users, force),
+        }
+    }
+
+    fn remove_name(
+        &self,
+        state: &mut State,
+        id: &Digest,
+        reference: &Reference,
+        names: &[Reference],
+        users: &[ImageUser],
+        force: bool,
+    ) -> Result<Vec<ImageDeleteResponseItem>> {
+        if names.len() > 1 {
+            return self.inner.untag(state, id, std::slice::from_ref(reference));
+        }
+        if let (Some(user), false) = (users.first(), force) {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to remove repository reference \"{reference}\" (must force) - container {} is using its referenced image {}",
+                user.container,
+                id.short()
+            )));
+        }
+        let mut items = self.inner.untag(state, id, names)?;
+        if users.is_empty() {
+            items.extend(self.inner.delete(state, id)?);
+        }
+        Ok(items)
+    }
+
+    fn remove_id(
+        &self,
+        state: &mut State,
+        id: &Digest,
+        names: &[Reference],
+        users: &[ImageUser],
+        force: bool,
+    ) -> Result<Vec<ImageDeleteResponseItem>> {
+        let short = id.short();
+        if let Some(user) = users.iter().find(|user| user.running) {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {}",
+                user.container
+            )));
+        }
+        let repositories: std::collections::BTreeSet<&str> = names.iter().map(Reference::repository).collect();
+        if repositories.len() > 1 && !force {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+            )));
+        }
+        if let (Some(user), false) = (users.first(), force) {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to delete {short} (must be forced) - image is being used by stopped container {}",
+                user.container
+            )));
+        }
+        let mut items = self.inner.untag(state, id, names)?;
+        items.extend(self.inner.delete(state, id)?);
+        Ok(items)
+    }
+
+    /// Deletes unused images; what was deleted and how many bytes that freed.
+    pub fn prune(&self, filters: &Filters) -> Result<(Vec<ImageDeleteResponseItem>, i64)> {
+        let dangling_only = filters
+            .get("dangling")
+            .and_then(|values| values.first())
+            .is_none_or(|value| matches!(value.as_str(), "true" | "1"));
+        let ids: Vec<Digest> = self.inner.lock().images.keys().cloned().collect();
+        let (mut items, mut freed) = (Vec::new(), 0);
+        for id in ids {
+            if !self.inner.users_of(&id).is_empty() {
+                continue;
+            }
+            let mut state = self.inner.lock();
+            let names = state.names_of(&id);
+            let Some(document) = state.images.get(&id).cloned() else { continue };
+            if (dangling_only && !names.is_empty()) || !super::views::labels_match(&document, filters)? {
+                continue;
+            }
+            let unused = document.rootfs.diff_ids.iter().filter(|layer| !state.used_layers(&id).contains(layer));
+            freed += unused.map(|layer| self.inner.store.layer_size(layer)).sum::<i64>();
+            items.extend(self.inner.untag(&mut state, &id, &names)?);
+            items.extend(self.inner.delete(&mut state, &id)?);
+        }
+        Ok((items, freed))
+    }
+}
+
+impl Inner {
+    pub(super) fn users_of(&self, id: &Digest) -> Vec<ImageUser> {
+        let users = self.users.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        users.map(|users| users.users_of(id)).unwrap_or_default()
+    }
+
+    fn untag(&self, state: &mut State, id: &Digest, gone: &[Reference]) -> Result<Vec<ImageDeleteResponseItem>> {
+        let mut names = state.names.clone();
+        names.retain(|name, _| !gone.contains(name));
+        self.store.save_names(&names)?;
+        state.names = names;
+        let attributes = |name: &Reference| std::collections::BTreeMap::from([("name".to_owned(), name.to_string())]);
+        Ok(gone
+            .iter()
+            .map(|name| {
+                self.events.send(
+                    crate::events::EventType::Image,
+                    "untag",
+                    &id.to_string(),
+                    attributes(name),
+                );
+                ImageDeleteResponseItem { untagged: Some(name.to_string()), deleted: None }
+            })
+            .collect())
+    }
+
+    fn delete(&self, state: &mut State, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
+        let used = state.used_layers(id);
+        let Some(document) = state.images.get(id) else { return Ok(Vec::new()) };
+        let unused: Vec<Digest> =
+            document.rootfs.diff_ids.iter().filter(|layer| !used.contains(layer)).cloned().collect();
+        // The document first: without it the layers are only waste, never a broken image.
+        self.store.remove_config(id)?;
+        state.images.remove(id);
+        if state.busy == 0 {
+            for layer in &unused {
+                if let Err(error) = self.store.remove_layer(layer) {
+                    tracing::warn!(%layer, %error, "layer left behind");
+                }
+            }
+        }
+        let attributes = std::collections::BTreeMap::from([("name".to_owned(), id.to_string())]);
+        self.events.send(crate::events::EventType::Image, "delete", &id.to_string(), attributes);
+        Ok(vec![ImageDeleteResponseItem { untagged: None, deleted: Some(id.to_string()) }])
+    }
+}

@@ -1,0 +1,209 @@
+//! Images as the API shows them.
+
+use std::collections::HashMap;
+
+use bollard_stubs::models::{
+    DriverData, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata, ImageInspectRootFs, ImageSummary,
+};
+
+use super::document::Document;
+use super::{Digest, Images, Reference, State};
+use crate::error::EngineError;
+use crate::options::Filters;
+
+type Result<T> = std::result::Result<T, EngineError>;
+
+impl Images {
+    /// Images that match, newest first.
+    pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<ImageSummary>> {
+        // Intermediate images of builds do not exist here.
+        let _ = all;
+        check_filters(filters)?;
+        let state = self.inner.lock();
+        let mut summaries = Vec::new();
+        for (id, document) in &state.images {
+            if self.matches(&state, id, document, filters)? {
+                summaries.push(self.summary(&state, id, document, filters));
+            }
+        }
+        summaries.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
+        Ok(summaries)
+    }
+
+    fn matches(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> Result<bool> {
+        let names = state.names_of(id);
+        if let Some(value) = filters.get("dangling").and_then(|values| values.first()) {
+            let dangling = match value.as_str() {
+                "true" | "1" => true,
+                "false" | "0" => false,
+                other => return Err(EngineError::Invalid(format!("invalid filter 'dangling=[{other}]'"))),
+            };
+            if dangling != names.is_empty() {
+                return Ok(false);
+            }
+        }
+        if let Some(patterns) = filters.get("reference")
+            && !names.iter().any(|name| patterns.iter().any(|pattern| name_matches(name, pattern)))
+        {
+            return Ok(false);
+        }
+        let created = |term: &String| -> Result<i64> {
+            let (id, _) = state.resolve(term)?;
+            Ok(state.images.get(&id).map(created_seconds).unwrap_or(0))
+        };
+        for term in filters.get("before").into_iter().flatten() {
+            if created_seconds(document) >= created(term)? {
+                return Ok(false);
+            }
+        }
+        for term in filters.get("since").into_iter().flatten() {
+            if created_seconds(document) <= created(term)? {
+                return Ok(false);
+            }
+        }
+        labels_match(document, filters)
+    }
+
+    fn summary(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> ImageSummary {
+        let patterns = filters.get("reference");
+        let names = state.names_of(id).into_iter().filter(|name| {
+            patterns.is_none_or(|patterns| patterns.iter().any(|pattern| name_matches(name, pattern)))
+        });
+        let labels = document.config.clone().and_then(|config| config.labels).unwrap_or_default();
+        ImageSummary {
+            id: id.to_string(),
+            parent_id: String::new(),
+            repo_tags: names.map(|name| name.to_string()).collect(),
+            repo_digests: Vec::new(),
+            created: created_seconds(document),
+            size: self.size(document),
+            shared_size: -1,
+            labels: labels.into_iter().collect(),
+            containers: -1,
+            ..ImageSummary::default()
+        }
+    }
+
+    fn size(&self, document: &Document) -> i64 {
+        document.rootfs.diff_ids.iter().map(|layer| self.inner.store.layer_size(layer)).sum()
+    }
+
+    /// Everything about one image.
+    pub fn inspect(&self, name: &str) -> Result<ImageInspect> {
+        let state = self.inner.lock();
+        let (id, _) = state.resolve(name)?;
+        let document = state.images.get(&id).cloned().unwrap_or_default();
+        let lower = self.lower_directories(&document.rootfs.diff_ids);
+        let upper = lower.first().map(|path| path.display().to_string()).unwrap_or_default();
+        let config = document.config.clone().unwrap_or_default();
+        let config = serde_json::to_value(config).and_then(serde_json::from_value).ok();
+        Ok(ImageInspect {
+            id: Some(id.to_string()),
+            repo_tags: Some(state.names_of(&id).iter().map(Reference::to_string).collect()),
+            repo_digests: Some(Vec::new()),
+            comment: Some(document.comment.clone().unwrap_or_default()),
+            created: document.created.clone(),
+            author: Some(document.author.clone().unwrap_or_default()),
+            config,
+            architecture: Some(document.architecture.clone()),
+            variant: document.variant.clone(),
+            os: Some(document.os.clone()),
+            size: Some(self.size(&document)),
+            graph_driver: Some(DriverData {
+                name: "overlay2".to_owned(),
+                data: HashMap::from([("UpperDir".to_owned(), upper)]),
+            }),
+            root_fs: Some(ImageInspectRootFs {
+                typ: "layers".to_owned(),
+                layers: Some(document.rootfs.diff_ids.iter().map(Digest::to_string).collect()),
+            }),
+            metadata: Some(ImageInspectMetadata { last_tag_time: None }),
+            ..ImageInspect::default()
+        })
+    }
+
+    /// Its steps, newest first.
+    pub fn history(&self, name: &str) -> Result<Vec<ImageHistoryResponseItem>> {
+        let state = self.inner.lock();
+        let (id, _) = state.resolve(name)?;
+        let document = state.images.get(&id).cloned().unwrap_or_default();
+        let mut layers = document.rootfs.diff_ids.iter();
+        let mut items: Vec<ImageHistoryResponseItem> = Vec::new();
+        for step in document.history.iter().flatten() {
+            let layer = if step.empty_layer { None } else { layers.next() };
+            items.push(ImageHistoryResponseItem {
+                id: "<missing>".to_owned(),
+                created: step.created.as_deref().map(seconds).unwrap_or(0),
+                created_by: step.created_by.clone().unwrap_or_default(),
+                tags: Vec::new(),
+                size: layer.map(|layer| self.inner.store.layer_size(layer)).unwrap_or(0),
+                comment: step.comment.clone().unwrap_or_default(),
+            });
+        }
+        items.reverse();
+        if let Some(newest) = items.first_mut() {
+            newest.id = id.to_string();
+            newest.tags = state.names_of(&id).iter().map(Reference::to_string).collect();
+        }
+        Ok(items)
+    }
+}
+
+fn check_filters(filters: &Filters) -> Result<()> {
+    const KNOWN: [&str; 7] = ["dangling", "label", "before", "since", "reference", "until", "label!"];
+    match filters.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+        Some(key) => Err(EngineError::Invalid(format!("invalid filter '{key}'"))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn labels_match(document: &Document, filters: &Filters) -> Result<bool> {
+    let labels = document.config.clone().and_then(|config| config.labels).unwrap_or_default();
+    Ok(filters.get("label").into_iter().flatten().all(|wanted| match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
+        None => labels.contains_key(wanted),
+    }))
+}
+
+/// A pattern names a repository, with or without tag; `*` stands for anything but `/`.
+fn name_matches(name: &Reference, pattern: &str) -> bool {
+    let full = name.to_string();
+    glob(pattern.as_bytes(), full.as_bytes()) || glob(pattern.as_bytes(), name.repository().as_bytes())
+}
+
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            let end = text.iter().position(|b| *b == b'/').unwrap_or(text.len());
+            (0..=end).any(|skip| glob(rest, &text[skip..]))
+        }
+        (Some((b'?', rest)), Some((b, text))) if *b != b'/' => glob(rest, text),
+        (Some((a, rest)), Some((b, text))) if a == b => glob(rest, text),
+        _ => false,
+    }
+}
+
+fn created_seconds(document: &Document) -> i64 {
+    document.created.as_deref().map(seconds).unwrap_or(0)
+}
+
+fn seconds(time: &str) -> i64 {
+    time.parse::<jiff::Timestamp>().map(|time| time.as_second()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_names() {
+        let name = Reference::parse("foo/bar:v1").unwrap();
+        for good in ["foo/bar", "foo/bar:v1", "foo/*", "*/bar:v*", "fo?/bar"] {
+            assert!(name_matches(&name, good), "{good}");
+        }
+        for bad in ["foo", "*", "bar", "foo/bar:v2"] {
+            assert!(!name_matches(&name, bad), "{bad}");
+        }
+    }
+}
