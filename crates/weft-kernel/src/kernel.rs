@@ -95,6 +95,22 @@ impl Kernel {
         })
     }
 
+    /// A network setting of the namespace (`net/ipv4/ip_forward`); none where the kernel does not have it.
+    pub async fn sysctl(&self, key: &str) -> Result<Option<String>, KernelError> {
+        let (kernel, key) = (self.clone(), key.to_owned());
+        on_pool(move || kernel.sysctl_blocking(&key)).await
+    }
+
+    /// [`Kernel::sysctl`], blocking.
+    pub fn sysctl_blocking(&self, key: &str) -> Result<Option<String>, KernelError> {
+        self.inside(|_| sysctl::read(key))
+    }
+
+    /// Whether bridged packets pass the IP hooks, for [`weft_plan::HostPlan::bridge_netfilter`].
+    pub async fn bridge_netfilter(&self) -> Result<bool, KernelError> {
+        Ok(self.sysctl("net/bridge/bridge-nf-call-iptables").await?.as_deref() == Some("1"))
+    }
+
     /// Forgets the tracked connections that match, so that their next packet meets the rules anew; says how many.
     pub async fn forget_connections(&self, filter: &ConntrackFilter) -> Result<usize, KernelError> {
         let (kernel, filter) = (self.clone(), filter.clone());

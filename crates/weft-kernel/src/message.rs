@@ -123,6 +123,7 @@ fn port_data(port: BridgePort) -> InfoPortData {
         InfoBridgePort::BroadcastFlood(port.broadcast_flood),
         InfoBridgePort::NeighSupress(port.neigh_suppress),
         InfoBridgePort::Isolated(port.isolated),
+        InfoBridgePort::HairpinMode(port.hairpin),
     ])
 }
 

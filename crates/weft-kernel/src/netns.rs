@@ -8,12 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
 use weft_plan::NamespaceRef;
 
-use crate::NetnsError;
+use crate::socket::NetlinkSocket;
+use crate::{NetnsError, message};
+
+/// `lo` is made with the namespace, first of all (`LOOPBACK_IFINDEX`).
+const LOOPBACK_INDEX: u32 = 1;
 
 /// Type of the file system of namespace files (`NSFS_MAGIC`, linux/magic.h).
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -26,7 +32,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes a namespace and pins it at `path`, whose folder is made too. Leaves nothing behind on failure.
+    /// Makes a namespace with `lo` up and pins it at `path`, whose folder is made too. Leaves nothing behind on failure.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, NetnsError> {
         let path = path.as_ref();
         if let Some(folder) = path.parent() {
@@ -39,14 +45,20 @@ impl Netns {
             }
             Err(e) => return Err(step(path, "make its file")(e)),
         }
-        let pinned = pin_new(path).and_then(|()| Self::open(path));
+        let made = || {
+            pin_new(path)?;
+            let netns = Self::open(path)?;
+            netns.raise_loopback()?;
+            Ok(netns)
+        };
+        let pinned = made();
         if pinned.is_err() {
             let _ = Self::remove(path);
         }
         pinned
     }
 
-    /// Makes a namespace without a name: it ends with this value and its processes.
+    /// Makes a namespace with `lo` up and without a name: it ends with this value and its processes.
     pub fn anonymous() -> Result<Self, NetnsError> {
         let path = Path::new("anonymous");
         let make = || -> io::Result<File> {
@@ -60,7 +72,20 @@ impl Netns {
         let file = made.map_err(step(path, "create"))?;
         // Good for this process, and for others while it lives.
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        Ok(Self { file: Arc::new(file), path: path.into() })
+        let netns = Self { file: Arc::new(file), path: path.into() };
+        netns.raise_loopback()?;
+        Ok(netns)
+    }
+
+    /// A new namespace without a working `lo` is a trap: there a socket can be bound to 127.0.0.11, but the kernel, which
+    /// has no local routes yet, takes the address for a broadcast one and forgets it, and answers leave from 127.0.0.1.
+    fn raise_loopback(&self) -> Result<(), NetnsError> {
+        let up = weft_plan::LinkChange::Up(true);
+        let message = RouteNetlinkMessage::NewLink(message::change_link(LOOPBACK_INDEX, &up, 0));
+        let raised = NetlinkSocket::open(self, NETLINK_ROUTE)
+            .map_err(io::Error::other)
+            .and_then(|mut socket| socket.request(message, 0).map_err(|refusal| io::Error::other(refusal.of("lo up"))));
+        raised.map(|_| ()).map_err(step(&self.path, "raise its loopback"))
     }
 
     /// Opens the namespace pinned at `path`, or any other namespace file.

@@ -164,6 +164,7 @@ fn bridge_port(info: &LinkInfo) -> Option<BridgePort> {
         broadcast_flood: false,
         neigh_suppress: false,
         isolated: false,
+        hairpin: false,
     };
     for info in data {
         match info {
@@ -173,6 +174,7 @@ fn bridge_port(info: &LinkInfo) -> Option<BridgePort> {
             InfoBridgePort::BroadcastFlood(on) => port.broadcast_flood = *on,
             InfoBridgePort::NeighSupress(on) => port.neigh_suppress = *on,
             InfoBridgePort::Isolated(on) => port.isolated = *on,
+            InfoBridgePort::HairpinMode(on) => port.hairpin = *on,
             _ => {}
         }
     }

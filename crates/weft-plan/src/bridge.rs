@@ -74,6 +74,9 @@ pub struct Published {
 pub struct HostPlan {
     /// Bridge networks, the default one and `docker_gwbridge` included.
     pub bridges: Vec<BridgeNetwork>,
+    /// Whether bridged packets pass the IP hooks of this namespace (`br_netfilter` is there and on). The plan does not
+    /// turn it on or off, others may depend on it, but it keeps it as it was found: isolation is done differently.
+    pub bridge_netfilter: bool,
     /// The data path's guard while this node is in a swarm.
     pub guard: Option<VxlanGuard>,
 }
@@ -83,10 +86,14 @@ impl HostPlan {
     pub fn plan(&self) -> NamespaceState {
         let mut state = NamespaceState::default();
         for network in &self.bridges {
-            network.plan(&mut state);
+            network.plan(self.bridge_netfilter, &mut state);
         }
         if !self.bridges.is_empty() {
             state.set("net/ipv4/ip_forward", "1");
+            for kind in ["iptables", "ip6tables"] {
+                let value = if self.bridge_netfilter { "1" } else { "0" };
+                state.set(format!("net/bridge/bridge-nf-call-{kind}"), value);
+            }
             state.add_table(self.table(Stack::V4));
         }
         if self.bridges.iter().any(|network| network.has(Stack::V6)) {
@@ -215,7 +222,7 @@ impl BridgeNetwork {
         self.gateways.iter().any(|gateway| stack.is(gateway.ip()))
     }
 
-    fn plan(&self, state: &mut NamespaceState) {
+    fn plan(&self, bridge_netfilter: bool, state: &mut NamespaceState) {
         let bridge = &self.bridge;
         let mac = self.gateways.first().map(|gateway| MacAddr::from_ip(gateway.ip()));
         let options = BridgeOptions { multicast_snooping: false };
@@ -226,20 +233,27 @@ impl BridgeNetwork {
         }
         let with_ipv6 = self.has(Stack::V6);
         state.set(format!("net/ipv6/conf/{bridge}/disable_ipv6"), if with_ipv6 { "0" } else { "1" });
+        // While duplicate address detection runs the bridge asks for no neighbours: the first second of every connection.
+        state.set(format!("net/ipv6/conf/{bridge}/accept_dad"), "0");
         state.set(format!("net/ipv4/conf/{bridge}/route_localnet"), "1");
         for endpoint in &self.endpoints {
-            self.plan_endpoint(endpoint, state);
+            self.plan_endpoint(endpoint, bridge_netfilter, state);
         }
     }
 
-    fn plan_endpoint(&self, endpoint: &BridgeEndpoint, state: &mut NamespaceState) {
+    fn plan_endpoint(&self, endpoint: &BridgeEndpoint, bridge_netfilter: bool, state: &mut NamespaceState) {
         let peer = VethPeer {
             namespace: endpoint.sandbox.clone(),
             name: endpoint.interface.clone(),
             mac: Some(endpoint.mac),
             mtu: Some(self.mtu),
         };
-        let flags = if self.inter_container { BridgePort::ENDPOINT } else { BridgePort::ISOLATED };
+        // With the IP hooks the `into` chain keeps neighbours apart, and lets published ports through inside the bridge.
+        let flags = match (bridge_netfilter, self.inter_container) {
+            (true, _) => BridgePort::HAIRPIN,
+            (false, true) => BridgePort::ENDPOINT,
+            (false, false) => BridgePort::ISOLATED,
+        };
         let link = Link {
             mtu: Some(self.mtu),
             master: Some(self.bridge.clone()),

@@ -194,6 +194,8 @@ pub struct BridgePort {
     pub neigh_suppress: bool,
     /// No frames between this port and other isolated ports.
     pub isolated: bool,
+    /// Frames may leave through the port they came in by.
+    pub hairpin: bool,
 }
 
 impl BridgePort {
@@ -205,9 +207,13 @@ impl BridgePort {
         broadcast_flood: true,
         neigh_suppress: false,
         isolated: false,
+        hairpin: false,
     };
     /// A container's port on a network without inter-container communication.
     pub const ISOLATED: Self = Self { isolated: true, ..Self::ENDPOINT };
+    /// A container's port where bridged packets pass the IP hooks: a connection to a port that the container itself
+    /// publishes is then turned round inside the bridge.
+    pub const HAIRPIN: Self = Self { hairpin: true, ..Self::ENDPOINT };
     /// The tunnel's port: only what the forwarding table names leaves through it, nothing is learnt from it.
     pub const TUNNEL: Self = Self {
         learning: false,
@@ -216,6 +222,7 @@ impl BridgePort {
         broadcast_flood: false,
         neigh_suppress: true,
         isolated: false,
+        hairpin: false,
     };
 }
 

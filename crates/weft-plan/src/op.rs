@@ -115,13 +115,14 @@ impl fmt::Display for LinkChange {
             Self::Master(None) => f.write_str("nomaster"),
             Self::Port(p) => write!(
                 f,
-                "port learning {} flood {} mcast_flood {} bcast_flood {} neigh_suppress {} isolated {}",
+                "port learning {} flood {} mcast_flood {} bcast_flood {} neigh_suppress {} isolated {} hairpin {}",
                 u8::from(p.learning),
                 u8::from(p.unicast_flood),
                 u8::from(p.multicast_flood),
                 u8::from(p.broadcast_flood),
                 u8::from(p.neigh_suppress),
-                u8::from(p.isolated)
+                u8::from(p.isolated),
+                u8::from(p.hairpin)
             ),
             Self::Bridge(b) => write!(f, "mcast_snooping {}", u8::from(b.multicast_snooping)),
             Self::Up(true) => f.write_str("up"),

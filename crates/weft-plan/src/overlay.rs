@@ -123,6 +123,9 @@ impl OverlayNetwork {
         let options = BridgeOptions { multicast_snooping: false };
         let link = Link { mac, mtu: Some(self.mtu), ..Link::new(LinkKind::Bridge(options)) };
         state.links.insert(bridge.clone(), link);
+        // Unlike its ports the bridge asks for neighbours, when it routes between subnets, and needs an address for that.
+        state.set(format!("net/ipv6/conf/{bridge}/addr_gen_mode"), "0");
+        state.set(format!("net/ipv6/conf/{bridge}/accept_dad"), "0");
         for gateway in &segment.gateways {
             state.addresses.insert(Address { link: bridge.clone(), address: *gateway });
         }

@@ -1,1 +1,60 @@
 use super::*;
+
+fn network() -> OverlayNetwork {
+    OverlayNetwork {
+        id: "aaaaabbbbbcccccdddddeeeee".parse().unwrap(),
+        mtu: 1450.try_into().unwrap(),
+        vtep: "192.0.2.1".parse().unwrap(),
+        port: 4789,
+        host: NamespaceRef::host(),
+        segments: vec![
+            Segment {
+                vni: 4097.try_into().unwrap(),
+                gateways: vec!["10.0.1.1/24".parse().unwrap(), "fd00:1::1/64".parse().unwrap()],
+            },
+            Segment { vni: 4098.try_into().unwrap(), gateways: vec!["10.0.2.1/24".parse().unwrap()] },
+        ],
+        local: vec![LocalEndpoint {
+            id: "ab".repeat(32).parse().unwrap(),
+            ip: "10.0.1.2".parse().unwrap(),
+            mac: "02:42:0a:00:01:02".parse().unwrap(),
+            sandbox: NamespaceRef("/run/weft/netns/one".to_owned()),
+            interface: "eth0".parse().unwrap(),
+        }],
+        remote: vec![
+            remote(&["10.0.1.3", "fd00:1::3"], "02:42:0a:00:01:03", "192.0.2.2"),
+            remote(&["10.0.2.4"], "02:42:0a:00:02:04", "192.0.2.3"),
+        ],
+    }
+}
+
+fn remote(ips: &[&str], mac: &str, vtep: &str) -> RemoteEndpoint {
+    let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+    RemoteEndpoint { ips, mac: mac.parse().unwrap(), vtep: vtep.parse().unwrap() }
+}
+
+#[test]
+fn golden_operations() {
+    let ops = crate::diff(&crate::Observed::default(), &network().plan());
+    let text: String = ops.iter().map(|op| format!("{op}\n")).collect();
+    crate::golden::assert_golden("overlay.ops", &text);
+}
+
+#[test]
+fn endpoints_at_ones_own_address_or_outside_the_subnets_are_left_out() {
+    let plain = network().plan();
+    let mut odd = network();
+    odd.remote.push(remote(&["10.0.1.9"], "02:42:0a:00:01:09", "192.0.2.1"));
+    odd.remote.push(remote(&["10.9.9.9"], "02:42:0a:09:09:09", "192.0.2.2"));
+    assert_eq!(odd.plan(), plain);
+}
+
+#[test]
+fn nothing_floods_and_nothing_is_learnt_from_the_tunnel() {
+    for (name, link) in &network().plan().links {
+        if matches!(link.kind, LinkKind::Vxlan(_)) {
+            assert_eq!(link.port, Some(BridgePort::TUNNEL), "{name}");
+        }
+    }
+    assert!(network().plan().fdb.iter().all(|entry| entry.mac.is_unicast()));
+}

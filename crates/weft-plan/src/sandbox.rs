@@ -67,6 +67,8 @@ fn plan_interface(interface: &SandboxInterface, state: &mut NamespaceState) {
     // As Docker: no IPv6 on an interface whose networks have none, so that nothing leaves through a link-local address.
     let off = interface.addresses.iter().all(|address| address.ip().is_ipv4());
     state.set(format!("net/ipv6/conf/{}/disable_ipv6", interface.name), if off { "1" } else { "0" });
+    // Addresses are unique by allocation, the link-local one by its MAC; detection only delays the first packets.
+    state.set(format!("net/ipv6/conf/{}/accept_dad", interface.name), "0");
 }
 
 #[cfg(test)]
