@@ -21,17 +21,9 @@ pub enum ManagerError {
     /// Docker's rule for the data-path port.
     #[error("Datapath port number is not in valid range (1024-49151) : {0}")]
     DataPathPort(u32),
-    /// A prefix length that no subnet has.
-    #[error("subnet size is out of range: {0}")]
-    SubnetSize(u32),
-    /// A pool that is smaller than one subnet.
-    #[error("invalid CIDR: \"{pool}\". Subnet size is too small for pool: {size}")]
-    SubnetLargerThanPool {
-        /// The pool.
-        pool: ipnet::IpNet,
-        /// The wanted prefix length.
-        size: u32,
-    },
+    /// The default address pools are not usable.
+    #[error(transparent)]
+    Pools(#[from] weft_orchestration::PoolError),
     /// Two pools share addresses.
     #[error("Default address pool overlaps: {0} and {1}")]
     PoolsOverlap(ipnet::IpNet, ipnet::IpNet),
@@ -48,7 +40,10 @@ pub enum ManagerError {
         source: std::io::Error,
     },
     /// The port cannot be listened on.
-    #[error("manager stopped: failed to listen on remote API address: listen tcp {address}: bind: {}", lower(source))]
+    #[error(
+        "manager stopped: failed to listen on remote API address: listen tcp {address}: bind: {}",
+        lower(source)
+    )]
     Listen {
         /// Which one.
         address: std::net::SocketAddr,
@@ -93,8 +88,7 @@ impl Classified for ManagerError {
             // Docker answers 500 for these too.
             Self::NoSwarm(_)
             | Self::DataPathPort(_)
-            | Self::SubnetSize(_)
-            | Self::SubnetLargerThanPool { .. }
+            | Self::Pools(_)
             | Self::PoolsOverlap(..)
             | Self::Settings(_)
             | Self::StateDir { .. }
@@ -156,7 +150,9 @@ pub enum ControlError {
     #[error("rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm")]
     LastManager,
     /// Managers of more than one are not built yet.
-    #[error("rpc error: code = Unimplemented desc = node {0} cannot be promoted: swarms with several managers are not supported yet")]
+    #[error(
+        "rpc error: code = Unimplemented desc = node {0} cannot be promoted: swarms with several managers are not supported yet"
+    )]
     Promotion(String),
     /// The caller's object is not the current one.
     #[error("rpc error: code = Unknown desc = update out of sequence")]
@@ -170,23 +166,6 @@ pub enum ControlError {
     /// A spec breaks a rule.
     #[error("rpc error: code = InvalidArgument desc = {0}")]
     InvalidSpec(SpecProblem),
-    /// The IPAM part of a network breaks rules; all of them are listed.
-    #[error("invalid network config:\n{}", join(.0))]
-    InvalidIpam(Vec<IpamProblem>),
-    /// The network option has no number.
-    #[error("failed to parse com.docker.network.driver.mtu value: {0}")]
-    MtuNotANumber(String),
-    /// The network option is out of range.
-    #[error("invalid MTU number: {0}")]
-    MtuRange(i64),
-    /// The VNI list is malformed.
-    #[error("invalid vxlan id list {list:?}: {problem}")]
-    VniList {
-        /// As given.
-        list: String,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// Someone still uses the network.
     #[error("rpc error: code = FailedPrecondition desc = network {network} is in use by task {task}")]
     NetworkInUse {
@@ -196,13 +175,15 @@ pub enum ControlError {
         task: String,
     },
     /// No subnet, VNI or address is left, or the wanted one is taken.
-    #[error("{0}")]
-    Allocation(String),
-    /// The driver is not one for swarm networks.
-    #[error("plugin \"{0}\" not found")]
-    NoSuchDriver(String),
+    #[error(transparent)]
+    Allocation(#[from] weft_orchestration::AllocationError),
+    /// The swarm's own settings do not allow allocations.
+    #[error(transparent)]
+    Pools(#[from] weft_orchestration::PoolError),
     /// Other changes kept coming in between.
-    #[error("rpc error: code = Aborted desc = the swarm's state changed too often while this request was computed")]
+    #[error(
+        "rpc error: code = Aborted desc = the swarm's state changed too often while this request was computed"
+    )]
     Contention,
     /// The store refused the request or has stopped.
     #[error(transparent)]
@@ -238,84 +219,23 @@ pub enum SpecProblem {
     RaftTicks,
 }
 
-/// A rule of the IPAM part of a network, worded as Docker words it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IpamProblem {
-    /// No CIDR.
-    #[error("invalid subnet {0}: invalid CIDR block notation")]
-    Subnet(String),
-    /// Host bits are set.
-    #[error("invalid subnet {given}: it should be {network}")]
-    HostBits {
-        /// As given.
-        given: String,
-        /// What it should be.
-        network: ipnet::IpNet,
-    },
-    /// No address.
-    #[error("invalid gateway {0}: invalid address")]
-    Gateway(String),
-    /// An address outside.
-    #[error("invalid gateway {gateway}: parent subnet {subnet} doesn't contain this address")]
-    GatewayOutside {
-        /// As given.
-        gateway: String,
-        /// Its subnet.
-        subnet: ipnet::IpNet,
-    },
-    /// No CIDR.
-    #[error("invalid ip-range {0}: invalid CIDR block notation")]
-    Range(String),
-    /// A range outside.
-    #[error("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range")]
-    RangeOutside {
-        /// As given.
-        range: String,
-        /// Its subnet.
-        subnet: ipnet::IpNet,
-    },
-    /// An address outside, or none.
-    #[error("invalid auxiliary address {address}: parent subnet {subnet} doesn't contain this address")]
-    Auxiliary {
-        /// As given.
-        address: String,
-        /// Its subnet.
-        subnet: ipnet::IpNet,
-    },
-    /// A range or gateway without the subnet it belongs to.
-    #[error("invalid subnet : invalid CIDR block notation")]
-    SubnetMissing,
-    /// An IPv6 subnet on a network without IPv6.
-    #[error("invalid subnet {0}: IPv6 is not enabled for this network")]
-    Ipv6Disabled(ipnet::IpNet),
-}
-
-fn join(problems: &[IpamProblem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
 impl Classified for ControlError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchNode(_) | Self::NoSuchNetwork(_) | Self::NoSuchTask(_) | Self::NoSuchDriver(_) => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchNode(_) | Self::NoSuchNetwork(_) | Self::NoSuchTask(_) => ErrorKind::NotFound,
             Self::AmbiguousNode { .. }
             | Self::AmbiguousNetwork { .. }
             | Self::NodeNotDown(_)
             | Self::NodeIsManager(_)
             | Self::LastManager
             | Self::InvalidSpec(_)
-            | Self::InvalidIpam(_)
-            | Self::MtuNotANumber(_)
-            | Self::MtuRange(_)
-            | Self::VniList { .. }
             | Self::NetworkInUse { .. } => ErrorKind::InvalidParameter,
             Self::NetworkExists(_) | Self::IngressExists(_) => ErrorKind::Conflict,
             Self::Promotion(_) => ErrorKind::NotImplemented,
             // Docker answers 500 for "update out of sequence".
             Self::OutOfSequence => ErrorKind::System,
-            Self::Allocation(_) => ErrorKind::Forbidden,
+            Self::Allocation(error) => error.kind(),
+            Self::Pools(error) => error.kind(),
             Self::Contention => ErrorKind::Unavailable,
             Self::Consensus(error) => error.kind(),
         }

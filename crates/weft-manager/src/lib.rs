@@ -1,17 +1,48 @@
 //! The swarm's brain: Raft store, CA, dispatcher, network state, control.
+//!
+//! ```text
+//! control (this process)   gRPC services on the manager port
+//!        \                  /      \
+//!         v                v        v
+//!     authority, network, dispatcher, network_state      compute transactions from a view
+//!                    |
+//!                    v
+//!     core: propose, recompute when refused
+//!                    |
+//!                    v
+//!     consensus (openraft, redb, sealed)  --apply-->  store (views, commits)  --watch-->  streams to nodes
+//! ```
+//!
+//! Invariants: what a node, user or peer is told was committed; addresses, VNIs and subnets are given in the
+//! transaction that uses them; a worker changes and sees only what is its own.
+//! Not done here yet: more than one manager, services, key and root rotation, autolock, the liveness probe.
 
+mod auth;
+mod authority;
+mod brain;
 mod config;
 mod consensus;
 mod control;
+mod core;
+mod dispatcher;
 mod error;
+mod init;
+mod keys;
+mod liveness;
 mod manager;
+mod network;
+mod network_state;
+mod reconcile;
 mod seal;
+mod services;
 mod store;
+mod taken;
 
 pub use config::{InitOptions, ManagerConfig, Timing};
 pub use consensus::{Consensus, ConsensusError, Leadership, Member, StorageError, Verdict};
 pub use control::{Control, Rotation};
-pub use error::{ControlError, IpamProblem, ManagerError, SpecProblem};
+pub use error::{ControlError, ManagerError, SpecProblem};
 pub use manager::Manager;
-pub use seal::{KeyEncryptionKey, SealError, SealProblem};
+pub use network_state::Acknowledged;
+pub use seal::{KeyEncryptionKey, KeyFileError, SealError, SealProblem};
 pub use store::{Change, Claim, Commit, Object, ObjectKind, Refusal, Transaction, View};

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::StorageError;
 use super::raft::RaftTypes;
-use super::state_file::{format_row, open_database};
+use super::state_file::{OpenFile, format_row, open_database};
 use super::wire;
 use crate::seal::{Place, Sealer};
 
@@ -62,19 +62,20 @@ struct Writer {
     database: Database,
     path: PathBuf,
     sealer: Arc<Sealer>,
+    /// Dropped after the database: who holds the other end sees the file closed.
+    _open: OpenFile,
 }
 
 impl LogStore {
     /// Opens or makes the file and starts its writer. The thread ends when the last clone is dropped.
-    pub(super) fn open(path: &Path, sealer: Arc<Sealer>) -> Result<Self, StorageError> {
+    pub(super) fn open(path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
         let database = open_database(path)?;
-        let writer = Writer { database, path: path.to_path_buf(), sealer };
+        let writer = Writer { database, path: path.to_path_buf(), sealer, _open: open };
         let tail = writer.read_all()?;
         let (jobs, queue) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || writer.run(&queue))
-            .map_err(|source| StorageError::Io { action: "start the writer of", path: path.to_path_buf(), source })?;
+        std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run(&queue)).map_err(
+            |source| StorageError::Io { action: "start the writer of", path: path.to_path_buf(), source },
+        )?;
         Ok(Self { shared: Arc::new(Mutex::new(tail)), jobs })
     }
 
@@ -115,7 +116,9 @@ impl Writer {
                 };
                 match job {
                     Job::Append(_, flushed) => flushed.io_completed(result),
-                    Job::Truncate(_, done) | Job::Purge(_, done) | Job::Vote(_, done) => drop(done.send(result)),
+                    Job::Truncate(_, done) | Job::Purge(_, done) | Job::Vote(_, done) => {
+                        drop(done.send(result))
+                    }
                 }
             }
             if failed {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-pub(crate) use raft::{RaftConsensus, RaftOptions};
+pub(crate) use raft::{RaftConsensus, RaftOptions, files};
 
 use crate::store::{Refusal, View};
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream, TryStreamExt as _};
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::errors::{
+    ClientWriteError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::raft::{
@@ -23,7 +25,7 @@ use openraft::{
     SnapshotPolicy, StoredMembership,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::log_store::LogStore;
 use super::state_file::{Applied, Image, StateFile};
@@ -37,6 +39,9 @@ const STATE_FILE: &str = "raft-state.redb";
 const FIRST_MEMBER: u64 = 1;
 /// How long opening waits for the log to be applied again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long stopping waits for the files to be closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A command in the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +75,8 @@ pub(crate) struct RaftConsensus {
     raft: Instance,
     leadership: watch::Receiver<Leadership>,
     watcher: tokio::task::JoinHandle<()>,
+    /// Ends when both files are closed.
+    files: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
 
 impl RaftConsensus {
@@ -83,9 +90,10 @@ impl RaftConsensus {
         options: RaftOptions,
     ) -> Result<Self, ConsensusError> {
         let (log_path, state_path) = (folder.join(LOG_FILE), folder.join(STATE_FILE));
+        let (open, files) = mpsc::channel(1);
         let (log, state) = blocking(move || {
-            let log = LogStore::open(&log_path, Arc::clone(&sealer))?;
-            Ok::<_, StorageError>((log, StateFile::open(&state_path, sealer)?))
+            let log = LogStore::open(&log_path, Arc::clone(&sealer), open.clone())?;
+            Ok::<_, StorageError>((log, StateFile::open(&state_path, sealer, open)?))
         })
         .await??;
         let fresh = log.is_empty();
@@ -99,10 +107,13 @@ impl RaftConsensus {
             // The only voter need not wait for an election timeout to ask itself.
             raft.trigger().elect(false).await.map_err(stopped)?;
         }
-        raft.wait(Some(RECOVERY_LIMIT)).current_leader(FIRST_MEMBER, "own election").await.map_err(stopped)?;
+        raft.wait(Some(RECOVERY_LIMIT))
+            .current_leader(FIRST_MEMBER, "own election")
+            .await
+            .map_err(stopped)?;
         raft.wait_for_recovery(Some(RECOVERY_LIMIT)).await.map_err(stopped)?;
         let (leadership, watcher) = watch_leadership(&raft);
-        Ok(Self { raft, leadership, watcher })
+        Ok(Self { raft, leadership, watcher, files: tokio::sync::Mutex::new(files) })
     }
 }
 
@@ -117,7 +128,9 @@ impl Consensus for RaftConsensus {
         async move {
             match self.raft.client_write(Command(command)).await {
                 Ok(written) => Ok(written.data),
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(ConsensusError::NotLeader),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                    Err(ConsensusError::NotLeader)
+                }
                 Err(error) => Err(stopped(error)),
             }
         }
@@ -145,6 +158,10 @@ impl Consensus for RaftConsensus {
         async move {
             if let Err(error) = self.raft.shutdown().await {
                 tracing::warn!(%error, "raft did not stop cleanly");
+            }
+            // Nothing is ever sent: this ends with the last sender. Who stops may open the files again at once.
+            if tokio::time::timeout(CLOSE_LIMIT, self.files.lock().await.recv()).await.is_err() {
+                tracing::warn!("the store's files are still open");
             }
         }
         .boxed()
@@ -211,7 +228,8 @@ impl StateMachine {
 
     async fn write(&self, image: Image) -> io::Result<()> {
         let file = Arc::clone(&self.file);
-        let written = tokio::task::spawn_blocking(move || file.write(&image)).await.map_err(io::Error::other)?;
+        let written =
+            tokio::task::spawn_blocking(move || file.write(&image)).await.map_err(io::Error::other)?;
         written.map_err(io::Error::other)
     }
 }
@@ -260,7 +278,11 @@ impl RaftStateMachine<RaftTypes> for StateMachine {
         SnapshotBuilder { machine: self.clone(), image }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<RaftTypes>, view: Arc<View>) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<RaftTypes>,
+        view: Arc<View>,
+    ) -> io::Result<()> {
         let applied = Applied { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
         self.write(Image { applied: applied.clone(), view: Arc::clone(&view) }).await?;
         self.machine.restore(view);
@@ -290,10 +312,8 @@ impl RaftSnapshotBuilder<RaftTypes> for SnapshotBuilder {
 }
 
 fn snapshot_of(image: &Image) -> SnapshotOf<RaftTypes, Arc<View>> {
-    let meta = SnapshotMeta {
-        last_log_id: image.applied.log_id,
-        last_membership: image.applied.membership.clone(),
-    };
+    let meta =
+        SnapshotMeta { last_log_id: image.applied.log_id, last_membership: image.applied.membership.clone() };
     Snapshot { meta, snapshot: Arc::clone(&image.view) }
 }
 

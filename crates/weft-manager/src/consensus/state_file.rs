@@ -5,7 +5,7 @@
 //! to the index of an image that was synced.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::type_config::alias::{LogIdOf, StoredMembershipOf};
 use prost::Message;
@@ -67,15 +67,21 @@ pub(super) struct StateFile {
     path: PathBuf,
     sealer: Arc<Sealer>,
     /// What the file holds, to write only what differs.
-    written: std::sync::Mutex<Image>,
+    written: Mutex<Image>,
+    /// Dropped after the database.
+    _open: OpenFile,
 }
 
+/// Held for as long as a file is open: the receiving end of the channel sees the last one go.
+pub(super) type OpenFile = tokio::sync::mpsc::Sender<()>;
+
 impl StateFile {
-    pub(super) fn open(path: &Path, sealer: Arc<Sealer>) -> Result<Self, StorageError> {
+    pub(super) fn open(path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
         let database = open_database(path)?;
         create_tables(&database).map_err(|source| StorageError::Open { path: path.to_path_buf(), source })?;
         format_row(&database, path)?;
-        let file = Self { database, path: path.to_path_buf(), sealer, written: std::sync::Mutex::default() };
+        let file =
+            Self { database, path: path.to_path_buf(), sealer, written: Mutex::default(), _open: open };
         let image = file.read()?;
         *file.written() = image;
         Ok(file)
@@ -95,8 +101,8 @@ impl StateFile {
         Ok(())
     }
 
-    fn written(&self) -> std::sync::MutexGuard<'_, Image> {
-        self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn written(&self) -> MutexGuard<'_, Image> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_rows(&self, old: &View, image: &Image) -> Result<(), redb::Error> {
@@ -124,7 +130,8 @@ impl StateFile {
             };
             put(CLAIMS, &encode_claims(&image.view))?;
             put(INDEX, &image.view.index().to_le_bytes())?;
-            let membership = serde_json::to_vec(&image.applied.membership).expect("a membership is plain data");
+            let membership =
+                serde_json::to_vec(&image.applied.membership).expect("a membership is plain data");
             put(MEMBERSHIP, &membership)?;
             if let Some(log_id) = &image.applied.log_id {
                 put(APPLIED, &wire::encode_log_id(log_id))?;
@@ -150,7 +157,8 @@ impl StateFile {
         for row in objects.iter().map_err(|e| database(e.into()))? {
             let (key, sealed) = row.map_err(|e| database(e.into()))?;
             let place = self.place(key.value());
-            let kind = (StateRow::kind(key.value())).ok_or_else(|| place.malformed("unknown kind of object"))?;
+            let kind =
+                (StateRow::kind(key.value())).ok_or_else(|| place.malformed("unknown kind of object"))?;
             let plain = self.sealer.open(place, sealed.value())?;
             view.put(Object::decode(kind, &plain).map_err(|error| place.malformed(error))?);
         }

@@ -1,12 +1,21 @@
 //! What the API of this process asks of the swarm.
 
+mod cluster;
+mod networks;
+mod nodes;
+
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
-use weft_wire::swarmkit::{Cluster, ClusterSpec, Network, NetworkSpec, Node, NodeSpec, Task};
+use weft_wire::swarmkit::{Cluster, Task};
 
+use crate::brain::Brain;
 use crate::error::ControlError;
+use crate::network_state::Acknowledged;
 use crate::store::{Commit, View};
+
+pub(crate) use cluster::{check as check_cluster_spec, with_defaults as cluster_defaults};
+pub(crate) use nodes::give_up_tasks;
 
 /// Which secrets to make anew.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,91 +28,50 @@ pub struct Rotation {
 
 /// The control interface. Cheap to clone.
 #[derive(Clone)]
-pub struct Control {}
+pub struct Control {
+    brain: Arc<Brain>,
+}
 
 impl Control {
+    pub(crate) fn new(brain: Arc<Brain>) -> Self {
+        Self { brain }
+    }
+
     /// The state as of now.
     pub fn view(&self) -> Arc<View> {
-        todo!()
+        self.brain.core.view()
     }
 
     /// Changes of the store from now on; [`Control::view`] taken after this call misses nothing.
     pub fn events(&self) -> broadcast::Receiver<Arc<Commit>> {
-        todo!()
+        self.brain.core.store.watch()
     }
 
     /// The swarm: join tokens are in `root_ca.join_tokens`.
     pub fn cluster(&self) -> Arc<Cluster> {
-        todo!()
-    }
-
-    /// All nodes.
-    pub fn nodes(&self) -> Vec<Arc<Node>> {
-        todo!()
-    }
-
-    /// A node by id, exact host name, or unique prefix of its id.
-    pub fn node(&self, term: &str) -> Result<Arc<Node>, ControlError> {
-        Err(ControlError::NoSuchNode(term.to_owned()))
-    }
-
-    /// Changes a node's spec, if the node still is at `version`.
-    pub async fn update_node(&self, id: &str, version: u64, spec: NodeSpec) -> Result<Arc<Node>, ControlError> {
-        let _ = (version, spec);
-        self.node(id)
-    }
-
-    /// Removes a node that is down, or any with `force`: its certificate is refused from then on.
-    pub async fn remove_node(&self, term: &str, force: bool) -> Result<(), ControlError> {
-        let _ = force;
-        self.node(term).map(drop)
-    }
-
-    /// All networks of the swarm.
-    pub fn networks(&self) -> Vec<Arc<Network>> {
-        todo!()
-    }
-
-    /// A network by full id, exact name, or unique prefix of its id.
-    pub fn network(&self, term: &str) -> Result<Arc<Network>, ControlError> {
-        Err(ControlError::NoSuchNetwork(term.to_owned()))
-    }
-
-    /// Makes a network: checked, then allocated and stored at once.
-    pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<Network>, ControlError> {
-        let _ = spec;
-        todo!()
-    }
-
-    /// Removes a network that nobody uses.
-    pub async fn remove_network(&self, term: &str) -> Result<(), ControlError> {
-        self.network(term).map(drop)
-    }
-
-    /// What users should know of a network, for example a node whose underlay is too small for its MTU.
-    pub fn network_warnings(&self, id: &str) -> Vec<String> {
-        let _ = id;
-        Vec::new()
+        self.brain.core.cluster()
     }
 
     /// All tasks, attachments included.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
-        todo!()
+        self.view().tasks().cloned().collect()
     }
 
     /// A task by id or unique prefix of its id.
     pub fn task(&self, term: &str) -> Result<Arc<Task>, ControlError> {
-        Err(ControlError::NoSuchTask(term.to_owned()))
+        let view = self.view();
+        if let Some(task) = view.task(term) {
+            return Ok(Arc::clone(task));
+        }
+        let mut found = view.tasks().filter(|task| !term.is_empty() && task.id.starts_with(term));
+        match (found.next(), found.next()) {
+            (Some(task), None) => Ok(Arc::clone(task)),
+            _ => Err(ControlError::NoSuchTask(term.to_owned())),
+        }
     }
 
-    /// Changes the cluster's spec, if it still is at `version`, and rotates secrets.
-    pub async fn update_cluster(
-        &self,
-        version: u64,
-        spec: ClusterSpec,
-        rotation: Rotation,
-    ) -> Result<Arc<Cluster>, ControlError> {
-        let _ = (version, spec, rotation);
-        todo!()
+    /// Up to which index a node has programmed a network, by its last word.
+    pub fn programmed(&self, node: &str, network: &str) -> Option<Acknowledged> {
+        self.brain.progress.of(node, network)
     }
 }

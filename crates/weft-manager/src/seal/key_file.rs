@@ -97,7 +97,11 @@ fn encode(key: &[u8; KEY_LEN], key_id: u32, kek: &KeyEncryptionKey) -> Vec<u8> {
     out.extend_from_slice(&key_id.to_le_bytes());
     let mut wrapped = key.to_vec();
     kek.wrapping_key()
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(out.as_slice()), &mut wrapped)
+        .seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(out.as_slice()),
+            &mut wrapped,
+        )
         .expect("32 bytes are within AES-GCM's limits");
     out.extend_from_slice(&nonce);
     out.extend_from_slice(&wrapped);
@@ -129,8 +133,10 @@ fn parse(path: &Path, bytes: &[u8], kek: &KeyEncryptionKey) -> Result<Sealer, Se
     let tag_error = |_| place.error(WRAPPED_AT, SealProblem::Tag);
     let nonce = Nonce::try_assume_unique_for_key(&bytes[NONCE_AT..WRAPPED_AT]).map_err(tag_error)?;
     let mut wrapped = bytes[WRAPPED_AT..].to_vec();
-    let key =
-        kek.wrapping_key().open_in_place(nonce, Aad::from(&bytes[..NONCE_AT]), &mut wrapped).map_err(tag_error)?;
+    let key = kek
+        .wrapping_key()
+        .open_in_place(nonce, Aad::from(&bytes[..NONCE_AT]), &mut wrapped)
+        .map_err(tag_error)?;
     let key: &[u8; KEY_LEN] =
         (&*key).try_into().map_err(|_| place.error(WRAPPED_AT, SealProblem::Truncated(bytes.len())))?;
     Ok(Sealer::new(key, key_id))

@@ -42,7 +42,8 @@ fn write(
     let malformed = |what: &str| Refusal::Malformed(what.to_owned());
     let action = change.action.ok_or_else(|| malformed("a change without action"))?;
     let kind = action.action();
-    let object = (action.target.and_then(Object::from_target)).ok_or_else(|| malformed("a change of no known kind"))?;
+    let object = (action.target.and_then(Object::from_target))
+        .ok_or_else(|| malformed("a change of no known kind"))?;
     if object.id().is_empty() {
         return Err(malformed("an object without id"));
     }
@@ -64,6 +65,7 @@ fn write(
                 return Err(malformed("removed what does not exist"));
             }
             view.claims_mut().remove_holder(object.id());
+            check_unused(view, &object)?;
             view.delete(object.kind(), object.id());
             None
         }
@@ -83,6 +85,20 @@ fn take(view: &mut View, wanted: EncodedClaim) -> Result<(), Refusal> {
     }
     view.claims_mut().insert(claim, &wanted.holder);
     Ok(())
+}
+
+/// A network goes only when nobody else holds an address of it.
+fn check_unused(view: &View, object: &Object) -> Result<(), Refusal> {
+    if object.kind() != ObjectKind::Network {
+        return Ok(());
+    }
+    match view.addresses(object.id()).next() {
+        None => Ok(()),
+        Some((address, holder)) => {
+            let claim = Claim::Address { network: object.id().to_owned(), address };
+            Err(Refusal::Taken { claim: claim.to_text(), holder: holder.to_owned() })
+        }
+    }
 }
 
 fn check_version(view: &View, kind: ObjectKind, id: &str, expected: u64) -> Result<(), Refusal> {

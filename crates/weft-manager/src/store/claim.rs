@@ -75,13 +75,15 @@ impl Claims {
     /// The holder of a claim, or of one that excludes it.
     pub(crate) fn conflicting(&self, claim: &Claim) -> Option<(&Claim, &str)> {
         match claim {
-            Claim::Subnet(wanted) => self.subnets().find(|(held, _)| overlap(wanted, held)).map(|(held, holder)| {
-                let (key, _) = self
-                    .holder
-                    .get_key_value(&Claim::Subnet(*held))
-                    .expect("it was just found in this map");
-                (key, holder)
-            }),
+            Claim::Subnet(wanted) => {
+                self.subnets().find(|(held, _)| overlap(wanted, held)).map(|(held, holder)| {
+                    let (key, _) = self
+                        .holder
+                        .get_key_value(&Claim::Subnet(*held))
+                        .expect("it was just found in this map");
+                    (key, holder)
+                })
+            }
             other => self.holder.get_key_value(other).map(|(claim, holder)| (claim, holder.as_ref())),
         }
     }
@@ -99,16 +101,19 @@ impl Claims {
     }
 
     pub(crate) fn addresses<'a>(&'a self, network: &'a str) -> impl Iterator<Item = (IpAddr, &'a str)> + 'a {
-        let first =
-            Claim::Address { network: network.to_owned(), address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) };
+        let first = Claim::Address {
+            network: network.to_owned(),
+            address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        };
         self.holder.range(first..).map_while(move |(claim, holder)| match claim {
             Claim::Address { network: of, address } if of == network => Some((*address, holder.as_ref())),
             _ => None,
         })
     }
 
-    pub(crate) fn vnis(&self) -> impl Iterator<Item = u32> + '_ {
-        self.holder.range(Claim::Vni(0)..).map_while(|(claim, _)| match claim {
+    pub(crate) fn highest_vni(&self) -> Option<u32> {
+        self.holder.range(Claim::Vni(0)..=Claim::Vni(u32::MAX)).next_back().and_then(|(claim, _)| match claim
+        {
             Claim::Vni(vni) => Some(*vni),
             _ => None,
         })
@@ -139,7 +144,8 @@ impl Claims {
     }
 
     pub(crate) fn held_by<'a>(&'a self, holder: &'a str) -> impl Iterator<Item = &'a Claim> + 'a {
-        let least = Claim::Address { network: String::new(), address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) };
+        let least =
+            Claim::Address { network: String::new(), address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) };
         self.by_holder
             .range((Arc::from(holder), least)..)
             .take_while(move |(of, _)| of.as_ref() == holder)

@@ -20,9 +20,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::broadcast;
 
 pub use claim::Claim;
+pub(crate) use object::version_of;
 pub use object::{Object, ObjectKind};
 pub use transaction::{Refusal, Transaction};
 pub use view::View;
+pub(crate) use view::networks_of;
 
 use crate::consensus::Machine;
 

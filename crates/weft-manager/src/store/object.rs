@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use weft_wire::swarmkit::{Cluster, Meta, Network, Node, StoreAction, StoreActionKind, Task, store_action::Target};
+use weft_wire::swarmkit::{
+    Cluster, Meta, Network, Node, Resource, StoreAction, StoreActionKind, Task, store_action::Target,
+};
 
 /// The kinds of object the store keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,11 +18,13 @@ pub enum ObjectKind {
     Network,
     /// A task or attachment.
     Task,
+    /// What a node reported of itself (`weft.v1`), one per node, under the node's id.
+    Resource,
 }
 
 impl ObjectKind {
     /// All kinds, in the order of storage.
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::Node, Self::Network, Self::Task];
+    pub const ALL: [Self; 5] = [Self::Cluster, Self::Node, Self::Network, Self::Task, Self::Resource];
 
     /// The name used in storage and errors.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +33,7 @@ impl ObjectKind {
             Self::Node => "node",
             Self::Network => "network",
             Self::Task => "task",
+            Self::Resource => "resource",
         }
     }
 }
@@ -57,6 +62,8 @@ pub enum Object {
     Network(Arc<Network>),
     /// A task or attachment.
     Task(Arc<Task>),
+    /// What a node reported of itself.
+    Resource(Arc<Resource>),
 }
 
 macro_rules! each {
@@ -66,6 +73,7 @@ macro_rules! each {
             Object::Node($bound) => $body,
             Object::Network($bound) => $body,
             Object::Task($bound) => $body,
+            Object::Resource($bound) => $body,
         }
     };
 }
@@ -78,6 +86,7 @@ impl Object {
             Self::Node(_) => ObjectKind::Node,
             Self::Network(_) => ObjectKind::Network,
             Self::Task(_) => ObjectKind::Task,
+            Self::Resource(_) => ObjectKind::Resource,
         }
     }
 
@@ -93,10 +102,17 @@ impl Object {
 
     pub(crate) fn with_meta(self, meta: Meta) -> Self {
         match self {
-            Self::Cluster(o) => Self::Cluster(Arc::new(Cluster { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
+            Self::Cluster(o) => {
+                Self::Cluster(Arc::new(Cluster { meta: Some(meta), ..Arc::unwrap_or_clone(o) }))
+            }
             Self::Node(o) => Self::Node(Arc::new(Node { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
-            Self::Network(o) => Self::Network(Arc::new(Network { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
+            Self::Network(o) => {
+                Self::Network(Arc::new(Network { meta: Some(meta), ..Arc::unwrap_or_clone(o) }))
+            }
             Self::Task(o) => Self::Task(Arc::new(Task { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
+            Self::Resource(o) => {
+                Self::Resource(Arc::new(Resource { meta: Some(meta), ..Arc::unwrap_or_clone(o) }))
+            }
         }
     }
 
@@ -114,6 +130,7 @@ impl Object {
             ObjectKind::Node => Self::Node(Arc::new(Node::decode(bytes)?)),
             ObjectKind::Network => Self::Network(Arc::new(Network::decode(bytes)?)),
             ObjectKind::Task => Self::Task(Arc::new(Task::decode(bytes)?)),
+            ObjectKind::Resource => Self::Resource(Arc::new(Resource::decode(bytes)?)),
         })
     }
 
@@ -125,6 +142,7 @@ impl Object {
             ObjectKind::Node => Self::Node(Arc::new(Node { id, ..Default::default() })),
             ObjectKind::Network => Self::Network(Arc::new(Network { id, ..Default::default() })),
             ObjectKind::Task => Self::Task(Arc::new(Task { id, ..Default::default() })),
+            ObjectKind::Resource => Self::Resource(Arc::new(Resource { id, ..Default::default() })),
         }
     }
 
@@ -134,6 +152,7 @@ impl Object {
             Self::Node(o) => Target::Node(Arc::unwrap_or_clone(o)),
             Self::Network(o) => Target::Network(Arc::unwrap_or_clone(o)),
             Self::Task(o) => Target::Task(Arc::unwrap_or_clone(o)),
+            Self::Resource(o) => Target::Resource(Arc::unwrap_or_clone(o)),
         };
         StoreAction { action: kind as i32, target: Some(target) }
     }
@@ -144,6 +163,7 @@ impl Object {
             Target::Node(o) => Some(Self::Node(Arc::new(o))),
             Target::Network(o) => Some(Self::Network(Arc::new(o))),
             Target::Task(o) => Some(Self::Task(Arc::new(o))),
+            Target::Resource(o) => Some(Self::Resource(Arc::new(o))),
             _ => None,
         }
     }
@@ -163,4 +183,4 @@ macro_rules! from_object {
     };
 }
 
-from_object!(Cluster, Node, Network, Task);
+from_object!(Cluster, Node, Network, Task, Resource);

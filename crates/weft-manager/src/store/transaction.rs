@@ -156,7 +156,9 @@ impl Encoded {
         let encoded = Self::decode(bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
         match encoded.format {
             FORMAT => Ok(encoded),
-            other => Err(Refusal::Malformed(format!("transaction format {other}, this version reads {FORMAT}"))),
+            other => {
+                Err(Refusal::Malformed(format!("transaction format {other}, this version reads {FORMAT}")))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_wire::swarmkit::{Cluster, Network, Node, Task};
+use weft_wire::swarmkit::{Cluster, Network, Node, Resource, Task};
 
 use super::claim::{Claim, Claims};
 use super::{Object, ObjectKind};
@@ -21,6 +21,7 @@ pub struct View {
     nodes: Table<Node>,
     networks: Table<Network>,
     tasks: Table<Task>,
+    resources: Table<Resource>,
     tasks_by_node: Pairs,
     tasks_by_network: Pairs,
     claims: Claims,
@@ -82,6 +83,16 @@ impl View {
         second_of(&self.tasks_by_network, network).filter_map(|id| self.tasks.get(id))
     }
 
+    /// A resource by id.
+    pub fn resource(&self, id: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(id)
+    }
+
+    /// All resources by id.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values()
+    }
+
     /// Any object by kind and id.
     pub fn object(&self, kind: ObjectKind, id: &str) -> Option<Object> {
         match kind {
@@ -89,6 +100,7 @@ impl View {
             ObjectKind::Node => self.nodes.get(id).cloned().map(Object::Node),
             ObjectKind::Network => self.networks.get(id).cloned().map(Object::Network),
             ObjectKind::Task => self.tasks.get(id).cloned().map(Object::Task),
+            ObjectKind::Resource => self.resources.get(id).cloned().map(Object::Resource),
         }
     }
 
@@ -98,6 +110,7 @@ impl View {
             .chain(self.nodes.values().cloned().map(Object::Node))
             .chain(self.networks.values().cloned().map(Object::Network))
             .chain(self.tasks.values().cloned().map(Object::Task))
+            .chain(self.resources.values().cloned().map(Object::Resource))
     }
 
     /// Addresses in use on a network, with the object that holds each.
@@ -110,9 +123,14 @@ impl View {
         self.claims.subnets()
     }
 
-    /// VNIs in use.
-    pub fn vnis(&self) -> impl Iterator<Item = u32> + '_ {
-        self.claims.vnis()
+    /// The largest VNI in use.
+    pub fn highest_vni(&self) -> Option<u32> {
+        self.claims.highest_vni()
+    }
+
+    /// Whether any object holds this.
+    pub fn is_held(&self, claim: &Claim) -> bool {
+        self.claims.holder(claim).is_some()
     }
 
     /// What an object holds.
@@ -137,6 +155,7 @@ impl View {
             Object::Cluster(o) => insert(&mut self.clusters, o.id.clone(), o),
             Object::Node(o) => insert(&mut self.nodes, o.id.clone(), o),
             Object::Network(o) => insert(&mut self.networks, o.id.clone(), o),
+            Object::Resource(o) => insert(&mut self.resources, o.id.clone(), o),
             Object::Task(o) => {
                 self.unindex(&o.id);
                 self.index_task(&o);
@@ -150,6 +169,7 @@ impl View {
             ObjectKind::Cluster => drop(Arc::make_mut(&mut self.clusters).remove(id)),
             ObjectKind::Node => drop(Arc::make_mut(&mut self.nodes).remove(id)),
             ObjectKind::Network => drop(Arc::make_mut(&mut self.networks).remove(id)),
+            ObjectKind::Resource => drop(Arc::make_mut(&mut self.resources).remove(id)),
             ObjectKind::Task => {
                 self.unindex(id);
                 drop(Arc::make_mut(&mut self.tasks).remove(id));
@@ -177,14 +197,20 @@ impl View {
 
 /// Ids of the networks that a task is attached to.
 pub(crate) fn networks_of(task: &Task) -> impl Iterator<Item = &str> {
-    task.networks.iter().filter_map(|attachment| attachment.network.as_ref()).map(|network| network.id.as_str())
+    task.networks
+        .iter()
+        .filter_map(|attachment| attachment.network.as_ref())
+        .map(|network| network.id.as_str())
 }
 
 fn insert<T>(table: &mut Table<T>, id: String, object: Arc<T>) {
     Arc::make_mut(table).insert(id, object);
 }
 
-fn second_of<'a>(pairs: &'a BTreeSet<(String, String)>, first: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+fn second_of<'a>(
+    pairs: &'a BTreeSet<(String, String)>,
+    first: &'a str,
+) -> impl Iterator<Item = &'a str> + 'a {
     pairs
         .range((first.to_owned(), String::new())..)
         .take_while(move |(of, _)| of == first)

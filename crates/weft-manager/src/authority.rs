@@ -1,0 +1,184 @@
+//! The swarm's certificate authority: who gets a certificate, for what, and how long.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use weft_identity::{CertificateError, DEFAULT_NODE_VALIDITY, JoinToken, NodeRole, RootCa};
+use weft_types::{NodeId, SwarmId};
+use weft_wire::swarmkit::issuance_status::State;
+use weft_wire::swarmkit::node_spec::Membership;
+use weft_wire::swarmkit::node_status;
+use weft_wire::swarmkit::{
+    self, Annotations, Certificate, Cluster, IssuanceStatus, IssueNodeCertificateRequest, Node, NodeSpec,
+    NodeStatus,
+};
+
+use crate::consensus::ConsensusError;
+use crate::core::{Contention, Core};
+
+/// A certificate was not issued. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IssueError {
+    /// SwarmKit's text.
+    #[error("InvalidArgument")]
+    NoRequest,
+    #[error("the certificate request cannot be used")]
+    BadRequest(#[source] CertificateError),
+    /// SwarmKit's text.
+    #[error("A valid join token is necessary to join this cluster")]
+    Token,
+    #[error(
+        "this swarm has one manager and takes no more: Weft does not yet run several, and a Docker manager cannot \
+         share a Weft swarm's store. Join as a worker (docker swarm join-token worker)"
+    )]
+    ManagerToken,
+    #[error("node {0} not found when attempting to renew certificate")]
+    NoSuchNode(String),
+    #[error("the certificate authority is not usable")]
+    Authority(#[source] CertificateError),
+    #[error("the swarm's state changed too often while this request was computed")]
+    Contention,
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+}
+
+impl From<Contention> for IssueError {
+    fn from(_: Contention) -> Self {
+        Self::Contention
+    }
+}
+
+/// Makes a node of a machine that shows a join token. Gives the node's id.
+pub(crate) async fn admit(
+    core: &Core,
+    request: &IssueNodeCertificateRequest,
+    remote: SocketAddr,
+) -> Result<String, IssueError> {
+    let csr = check_request(request)?;
+    let role = role_of_token(&core.cluster(), &request.token)?;
+    if role == NodeRole::Manager {
+        tracing::warn!(%remote, "refused a machine that wants to join as manager");
+        return Err(IssueError::ManagerToken);
+    }
+    let id = NodeId::random(&mut rand::rng());
+    core.change(|view, transaction| {
+        let cluster = view.cluster().cloned().unwrap_or_default();
+        let certificate = sign(&cluster, &core.swarm_id, &id, role, csr)?;
+        let spec = NodeSpec {
+            annotations: Some(Annotations::default()),
+            desired_role: to_wire(role).into(),
+            membership: Membership::Accepted.into(),
+            availability: request.availability,
+        };
+        transaction.create(Node {
+            id: id.to_string(),
+            spec: Some(spec),
+            status: Some(NodeStatus { state: node_status::State::Unknown.into(), ..Default::default() }),
+            certificate: Some(certificate),
+            role: to_wire(role).into(),
+            vxlanudp_port: cluster.vxlanudp_port,
+            ..Default::default()
+        });
+        Ok::<(), IssueError>(())
+    })
+    .await?;
+    tracing::info!(node = %id, %role, %remote, "admitted a node");
+    Ok(id.to_string())
+}
+
+/// Gives a node a new certificate, in the role that it shall have from now on.
+pub(crate) async fn renew(
+    core: &Core,
+    node_id: &str,
+    request: &IssueNodeCertificateRequest,
+) -> Result<String, IssueError> {
+    let csr = check_request(request)?;
+    let id: NodeId = node_id.parse().map_err(|_| IssueError::NoSuchNode(node_id.to_owned()))?;
+    core.change(|view, transaction| {
+        let cluster = view.cluster().cloned().unwrap_or_default();
+        let node = view.node(node_id).ok_or_else(|| IssueError::NoSuchNode(node_id.to_owned()))?;
+        let desired = node.spec.as_ref().map(NodeSpec::desired_role).unwrap_or_default();
+        let role = from_wire(desired);
+        let certificate = sign(&cluster, &core.swarm_id, &id, role, csr)?;
+        transaction.update(Node {
+            certificate: Some(certificate),
+            role: desired.into(),
+            ..Node::clone(node)
+        });
+        Ok::<(), IssueError>(())
+    })
+    .await?;
+    tracing::info!(node = %id, "renewed a certificate");
+    Ok(node_id.to_owned())
+}
+
+fn check_request(request: &IssueNodeCertificateRequest) -> Result<&str, IssueError> {
+    if request.csr.is_empty() {
+        return Err(IssueError::NoRequest);
+    }
+    std::str::from_utf8(&request.csr)
+        .map_err(|_| IssueError::BadRequest(CertificateError::NotPem("certificate request")))
+}
+
+/// Manager first, both compared in constant time (SwarmKit's order).
+fn role_of_token(cluster: &Cluster, presented: &str) -> Result<NodeRole, IssueError> {
+    let tokens =
+        cluster.root_ca.as_ref().and_then(|root| root.join_tokens.as_ref()).ok_or(IssueError::Token)?;
+    let matches = |text: &str| text.parse::<JoinToken>().is_ok_and(|token| token.text_matches(presented));
+    // Both, so that the answer's time does not tell which one was nearer.
+    match (matches(&tokens.manager), matches(&tokens.worker)) {
+        (true, _) => Ok(NodeRole::Manager),
+        (_, true) => Ok(NodeRole::Worker),
+        _ => Err(IssueError::Token),
+    }
+}
+
+fn sign(
+    cluster: &Cluster,
+    swarm: &SwarmId,
+    node: &NodeId,
+    role: NodeRole,
+    csr: &str,
+) -> Result<Certificate, IssueError> {
+    let root = root_of(cluster).map_err(IssueError::Authority)?;
+    let leaf = root
+        .issue(csr, role, node, swarm, SystemTime::now(), validity_of(cluster))
+        .map_err(IssueError::BadRequest)?;
+    Ok(issued(node, role, csr.as_bytes().to_vec(), leaf))
+}
+
+/// The object that holds an issued certificate.
+pub(crate) fn issued(node: &NodeId, role: NodeRole, csr: Vec<u8>, leaf: String) -> Certificate {
+    Certificate {
+        role: to_wire(role).into(),
+        csr,
+        status: Some(IssuanceStatus { state: State::Issued.into(), ..Default::default() }),
+        certificate: leaf.into_bytes(),
+        cn: node.to_string(),
+    }
+}
+
+fn root_of(cluster: &Cluster) -> Result<RootCa, CertificateError> {
+    let root = cluster.root_ca.clone().unwrap_or_default();
+    RootCa::from_pem(&String::from_utf8_lossy(&root.ca_cert), &String::from_utf8_lossy(&root.ca_key))
+}
+
+/// How long node certificates live.
+pub(crate) fn validity_of(cluster: &Cluster) -> Duration {
+    let configured = cluster.spec.as_ref().and_then(|spec| spec.ca_config.as_ref()?.node_cert_expiry);
+    configured.and_then(|expiry| expiry.try_into().ok()).unwrap_or(DEFAULT_NODE_VALIDITY)
+}
+
+pub(crate) fn to_wire(role: NodeRole) -> swarmkit::NodeRole {
+    match role {
+        NodeRole::Worker => swarmkit::NodeRole::Worker,
+        NodeRole::Manager => swarmkit::NodeRole::Manager,
+    }
+}
+
+fn from_wire(role: swarmkit::NodeRole) -> NodeRole {
+    match role {
+        swarmkit::NodeRole::Worker => NodeRole::Worker,
+        swarmkit::NodeRole::Manager => NodeRole::Manager,
+    }
+}

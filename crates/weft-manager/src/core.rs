@@ -1,0 +1,182 @@
+//! What every service of the manager shares: the store, the way to change it, and the swarm's constants.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use weft_orchestration::{Allocator, AllocatorConfig};
+use weft_types::{NodeId, SwarmId};
+use weft_wire::swarmkit::Cluster;
+
+use crate::config::Timing;
+use crate::consensus::{Consensus, ConsensusError};
+use crate::error::ControlError;
+use crate::store::{Commit, Object, Store, Transaction, View};
+use crate::taken::ViewTaken;
+
+/// How often a refused transaction is computed again before giving up. Each refusal means that another one took
+/// effect, so this is only reached under a storm of changes to one object.
+const ATTEMPTS: usize = 64;
+/// SwarmKit's default (manager/dispatcher).
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Shared by all services.
+pub(crate) struct Core {
+    pub(crate) store: Arc<Store>,
+    consensus: Arc<dyn Consensus>,
+    pub(crate) swarm_id: SwarmId,
+    /// This manager's own node.
+    pub(crate) node_id: NodeId,
+    pub(crate) timing: Timing,
+    pub(crate) advertise: SocketAddr,
+    /// Held from computing an allocation to its commit: two that want the next free address then do not collide.
+    allocator: Mutex<Option<Allocator>>,
+    /// Cancelled when the manager stops.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Core {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        consensus: Arc<dyn Consensus>,
+        swarm_id: SwarmId,
+        node_id: NodeId,
+        timing: Timing,
+        advertise: SocketAddr,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            consensus,
+            swarm_id,
+            node_id,
+            timing,
+            advertise,
+            allocator: Mutex::new(None),
+            stopping: CancellationToken::new(),
+        })
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.store.view()
+    }
+
+    /// The swarm. A manager without one is never built.
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        self.view().cluster().cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn consensus(&self) -> &Arc<dyn Consensus> {
+        &self.consensus
+    }
+
+    /// Mean time between two heartbeats of a node.
+    pub(crate) fn heartbeat_period(&self) -> Duration {
+        let configured = || {
+            let cluster = self.cluster();
+            let period = cluster.spec.as_ref()?.dispatcher.as_ref()?.heartbeat_period?;
+            Duration::try_from(period).ok().filter(|period| !period.is_zero())
+        };
+        self.timing.heartbeat_period.or_else(configured).unwrap_or(DEFAULT_HEARTBEAT)
+    }
+
+    /// Computes a transaction from the newest view and proposes it, again and again while it is refused.
+    /// An empty transaction is not proposed. Gives what `compute` gave beside the transaction that took effect.
+    pub(crate) async fn change<T, E>(
+        &self,
+        mut compute: impl FnMut(&View, &mut Transaction) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<ConsensusError> + From<Contention>,
+    {
+        for _ in 0..ATTEMPTS {
+            let view = self.view();
+            let mut transaction = Transaction::new(SystemTime::now());
+            let outcome = compute(&view, &mut transaction)?;
+            if transaction.is_empty() || self.propose(&transaction).await? {
+                return Ok(outcome);
+            }
+        }
+        Err(Contention.into())
+    }
+
+    /// As [`Core::change`], with the allocator.
+    pub(crate) async fn allocate<T, E>(
+        &self,
+        mut compute: impl FnMut(&View, &mut Allocator, &mut Transaction) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<ConsensusError> + From<Contention> + From<weft_orchestration::PoolError>,
+    {
+        let mut guard = self.allocator.lock().await;
+        for _ in 0..ATTEMPTS {
+            let view = self.view();
+            let allocator = match guard.as_mut() {
+                Some(allocator) => allocator,
+                None => guard.insert(rebuild(&view)?),
+            };
+            let mut transaction = Transaction::new(SystemTime::now());
+            let outcome = compute(&view, allocator, &mut transaction)?;
+            if transaction.is_empty() || self.propose(&transaction).await? {
+                return Ok(outcome);
+            }
+        }
+        Err(Contention.into())
+    }
+
+    async fn propose(&self, transaction: &Transaction) -> Result<bool, ConsensusError> {
+        let verdict = self.consensus.propose(transaction.encode()).await?;
+        if let Some(refusal) = &verdict.refusal {
+            tracing::debug!(index = verdict.index, %refusal, "transaction refused, computing it again");
+        }
+        Ok(verdict.refusal.is_none())
+    }
+
+    /// Tells the allocator what a commit freed, so that it rests. Runs beside the commits: losing one costs only
+    /// an earlier reuse.
+    pub(crate) async fn rest_freed(&self, commit: &Commit) {
+        let removed: Vec<&Object> =
+            commit.changes.iter().filter(|c| c.after.is_none()).filter_map(|c| c.before.as_ref()).collect();
+        if removed.is_empty() {
+            return;
+        }
+        let mut guard = self.allocator.lock().await;
+        let Some(allocator) = guard.as_mut() else { return };
+        for object in removed {
+            match object {
+                Object::Task(task) => {
+                    for attachment in &task.networks {
+                        let Some(network) = &attachment.network else { continue };
+                        for address in attachment.addresses.iter().filter_map(|text| host_address(text)) {
+                            allocator.released(&network.id, address);
+                        }
+                    }
+                }
+                Object::Network(network) => allocator.forget_network(&network.id),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The address of a text such as `10.0.1.3/24`.
+pub(crate) fn host_address(text: &str) -> Option<std::net::IpAddr> {
+    text.split('/').next()?.parse().ok()
+}
+
+fn rebuild(view: &View) -> Result<Allocator, weft_orchestration::PoolError> {
+    let cluster = view.cluster().cloned().unwrap_or_default();
+    let config = AllocatorConfig::of_cluster(&cluster)?;
+    Ok(Allocator::rebuild(config, view.networks().map(AsRef::as_ref), &ViewTaken::new(view)))
+}
+
+/// A transaction was refused too often.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Contention;
+
+impl From<Contention> for ControlError {
+    fn from(_: Contention) -> Self {
+        Self::Contention
+    }
+}

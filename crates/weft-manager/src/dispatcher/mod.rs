@@ -1,0 +1,15 @@
+//! The dispatcher: sessions of nodes, their heartbeats, what they shall do and what they say they did.
+
+mod assignments;
+mod heartbeat;
+mod registration;
+mod session_stream;
+mod sessions;
+mod task_status;
+
+pub(crate) use assignments::stream as assignments;
+pub(crate) use heartbeat::{give_up_unknown, jittered, mark_unknown};
+pub(crate) use registration::{RegisterError, register};
+pub(crate) use session_stream::stream as session_messages;
+pub(crate) use sessions::{Session, SessionError, Sessions};
+pub(crate) use task_status::{UpdateError, update as update_task_status};

@@ -1,0 +1,89 @@
+//! Networks as cluster objects: checking a spec, allocating it, removing it; node attachments; MTU.
+
+mod attachment;
+mod mtu;
+mod report;
+mod spec;
+
+use std::collections::BTreeSet;
+
+use weft_orchestration::{Allocator, VXLAN_ID_LIST_OPTION};
+use weft_wire::swarmkit::{Annotations, Driver, IpamOptions, Network, NetworkSpec};
+
+pub(crate) use attachment::{AttachError, attach, detach, ensure_ingress, forget_tasks};
+pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu};
+pub(crate) use report::{Reports, data_path_address, decode as decode_report, engine_of, to_resource};
+
+use crate::error::ControlError;
+use crate::store::{Claim, ObjectKind, Transaction, View};
+use crate::taken::ViewTaken;
+
+/// The network that swarms publish ports on.
+pub(crate) const INGRESS: &str = "ingress";
+const OVERLAY: &str = "overlay";
+
+/// The spec of the ingress network that `init` makes.
+pub(crate) fn ingress_spec() -> NetworkSpec {
+    NetworkSpec {
+        annotations: Some(Annotations { name: INGRESS.to_owned(), ..Default::default() }),
+        driver_config: Some(Driver::default()),
+        ipam: Some(IpamOptions { driver: Some(Driver::default()), ..Default::default() }),
+        ingress: true,
+        ..Default::default()
+    }
+}
+
+/// Adds a network with its subnets and VNIs to the transaction.
+pub(crate) fn create(
+    view: &View,
+    allocator: &mut Allocator,
+    transaction: &mut Transaction,
+    reports: &Reports,
+    id: &str,
+    spec: &NetworkSpec,
+) -> Result<(), ControlError> {
+    spec::check(view, spec)?;
+    let mut taken = ViewTaken::new(view);
+    let allocation = allocator.network(id, spec, &taken)?;
+    let mut network = Network { id: id.to_owned(), spec: Some(spec.clone()), ..Default::default() };
+    allocation.write_to(&mut network);
+    mtu::carry(view, reports, &mut network)?;
+    transaction.create(network);
+    transaction.claim(&Claim::network_name(name_of(spec)), id);
+    taken.claim(transaction, allocation.claims, id);
+    Ok(())
+}
+
+/// Adds the removal of a network to the transaction.
+pub(crate) fn remove(
+    view: &View,
+    transaction: &mut Transaction,
+    network: &Network,
+) -> Result<(), ControlError> {
+    if let Some(task) = view.tasks_of_network(&network.id).next() {
+        return Err(ControlError::NetworkInUse { network: network.id.clone(), task: task.id.clone() });
+    }
+    // Load-balancer addresses of nodes go with it.
+    for node in view.nodes() {
+        attachment::drop_from_node(transaction, node, &BTreeSet::from([network.id.clone()]));
+    }
+    transaction.remove(ObjectKind::Network, &network.id, crate::store::version_of(network.meta.as_ref()));
+    Ok(())
+}
+
+pub(crate) fn name_of(spec: &NetworkSpec) -> &str {
+    spec.annotations.as_ref().map_or("", |annotations| annotations.name.as_str())
+}
+
+/// Name of a stored network, for messages.
+pub(crate) fn network_name(network: &Network) -> &str {
+    network.spec.as_ref().map_or("", name_of)
+}
+
+/// Whether containers can be on this network across nodes.
+pub(crate) fn is_overlay(network: &Network) -> bool {
+    network
+        .driver_state
+        .as_ref()
+        .is_some_and(|driver| driver.name == OVERLAY && driver.options.contains_key(VXLAN_ID_LIST_OPTION))
+}

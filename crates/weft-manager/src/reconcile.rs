@@ -1,0 +1,117 @@
+//! What the leader does on its own: MTUs follow nodes, freed addresses rest, lost nodes' attachments are given up.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::broadcast::error::RecvError;
+use weft_wire::swarmkit::{Node, node_status::State};
+
+use crate::brain::Brain;
+use crate::control::give_up_tasks;
+use crate::error::ControlError;
+use crate::network;
+use crate::store::{Change, Commit, Object};
+
+/// Longest time between two looks at nodes that are down.
+const SLOWEST_LOOK: Duration = Duration::from_secs(60);
+
+/// Follows commits until the manager stops.
+pub(crate) async fn follow_commits(brain: Weak<Brain>) {
+    let Some((mut commits, stopping)) =
+        brain.upgrade().map(|brain| (brain.core.store.watch(), brain.core.stopping.clone()))
+    else {
+        return;
+    };
+    let mut mtu_due = true;
+    loop {
+        let Some(now) = brain.upgrade() else { return };
+        if std::mem::take(&mut mtu_due) {
+            log_failure("the MTU of networks", network::reconcile_mtu(&now.core, &now.reports).await);
+        }
+        drop(now);
+        let commit = tokio::select! {
+            () = stopping.cancelled() => return,
+            commit = commits.recv() => commit,
+        };
+        match commit {
+            Ok(commit) => {
+                mtu_due = commit.changes.iter().any(concerns_mtu);
+                if let Some(now) = brain.upgrade() {
+                    now.core.rest_freed(&commit).await;
+                    warn_small_underlays(&now, &commit);
+                }
+            }
+            Err(RecvError::Lagged(_)) => mtu_due = true,
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// A report, a node's coming or going, or what it says it is.
+fn concerns_mtu(change: &Change) -> bool {
+    match (&change.before, &change.after) {
+        (_, Some(Object::Resource(_))) | (Some(Object::Resource(_)), _) => true,
+        (Some(Object::Node(before)), Some(Object::Node(after))) => {
+            let seen = |node: &Node| {
+                (node.description.clone(), node.status.as_ref().map(|status| status.addr.clone()))
+            };
+            seen(before) != seen(after)
+        }
+        (Some(Object::Node(_)), None) | (None, Some(Object::Node(_))) => true,
+        _ => false,
+    }
+}
+
+/// A node whose report shows that it cannot carry the MTU that some network was given by its user.
+fn warn_small_underlays(brain: &Brain, commit: &Commit) {
+    if !commit.changes.iter().any(|change| matches!(change.after, Some(Object::Resource(_)))) {
+        return;
+    }
+    let view = brain.core.view();
+    for network in view.networks() {
+        for warning in network::mtu_warnings(&view, &brain.reports, network) {
+            tracing::warn!(network = network.id, warning, "a node's underlay is too small");
+        }
+    }
+}
+
+/// Frees what nodes hold that have been down for too long, until the manager stops.
+pub(crate) async fn give_up_lost_nodes(brain: Weak<Brain>) {
+    loop {
+        let Some(now) = brain.upgrade() else { return };
+        let (limit, stopping) = (now.core.timing.orphan_after, now.core.stopping.clone());
+        let lost: Vec<Arc<Node>> =
+            now.core.view().nodes().filter(|node| is_lost(node, limit)).cloned().collect();
+        for node in lost {
+            let changed: Result<(), ControlError> = now
+                .core
+                .change(|view, transaction| {
+                    if let Some(node) = view.node(&node.id).filter(|node| is_lost(node, limit)) {
+                        give_up_tasks(view, transaction, node);
+                    }
+                    Ok(())
+                })
+                .await;
+            log_failure("the tasks of a lost node", changed);
+        }
+        drop(now);
+        let pause = (limit / 4).clamp(Duration::from_millis(10), SLOWEST_LOOK);
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn is_lost(node: &Node, limit: Duration) -> bool {
+    let down = node.status.as_ref().is_some_and(|status| status.state() == State::Down);
+    let since =
+        node.meta.as_ref().and_then(|meta| meta.updated_at).and_then(|at| SystemTime::try_from(at).ok());
+    down && since.is_some_and(|since| since.elapsed().is_ok_and(|elapsed| elapsed >= limit))
+}
+
+fn log_failure(what: &str, changed: Result<(), ControlError>) {
+    if let Err(error) = changed {
+        tracing::error!(%error, what, "cannot be changed in the store");
+    }
+}

@@ -1,0 +1,36 @@
+//! `CA`: the root certificate, for anyone.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+use weft_wire::swarmkit::ca_server;
+use weft_wire::swarmkit::{
+    GetRootCaCertificateRequest, GetRootCaCertificateResponse, GetUnlockKeyRequest, GetUnlockKeyResponse,
+};
+
+use crate::auth::{MANAGERS, authorize};
+use crate::brain::Brain;
+
+pub(super) struct Ca(pub(super) Arc<Brain>);
+
+#[async_trait]
+impl ca_server::Ca for Ca {
+    async fn get_root_ca_certificate(
+        &self,
+        _: Request<GetRootCaCertificateRequest>,
+    ) -> Result<Response<GetRootCaCertificateResponse>, Status> {
+        let certificate =
+            self.0.core.cluster().root_ca.as_ref().map(|root| root.ca_cert.clone()).unwrap_or_default();
+        Ok(Response::new(GetRootCaCertificateResponse { certificate }))
+    }
+
+    /// Empty until autolock exists.
+    async fn get_unlock_key(
+        &self,
+        request: Request<GetUnlockKeyRequest>,
+    ) -> Result<Response<GetUnlockKeyResponse>, Status> {
+        authorize(&self.0.core, &request, MANAGERS)?;
+        let version = self.0.core.cluster().meta.as_ref().and_then(|meta| meta.version);
+        Ok(Response::new(GetUnlockKeyResponse { unlock_key: Vec::new(), version }))
+    }
+}

@@ -1,0 +1,70 @@
+//! A view as the allocator sees it, with what the transaction at hand has claimed so far.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weft_orchestration::{InUse, Taken};
+use weft_types::Vni;
+
+use crate::store::{Claim, Transaction, View};
+
+/// A view and the claims added to it by one transaction.
+pub(crate) struct ViewTaken<'a> {
+    view: &'a View,
+    added: InUse,
+}
+
+impl<'a> ViewTaken<'a> {
+    pub(crate) fn new(view: &'a View) -> Self {
+        Self { view, added: InUse::default() }
+    }
+
+    /// Claims in the transaction, and remembers it for the allocations that follow.
+    pub(crate) fn claim(
+        &mut self,
+        transaction: &mut Transaction,
+        claims: impl IntoIterator<Item = weft_orchestration::Claim>,
+        holder: &str,
+    ) {
+        for claim in claims {
+            transaction.claim(&to_store(&claim), holder);
+            self.added.insert(claim, holder);
+        }
+    }
+}
+
+fn to_store(claim: &weft_orchestration::Claim) -> Claim {
+    match claim {
+        weft_orchestration::Claim::Subnet(subnet) => Claim::Subnet(*subnet),
+        weft_orchestration::Claim::Vni(vni) => Claim::Vni(vni.get()),
+        weft_orchestration::Claim::Address { network, address } => {
+            Claim::Address { network: network.clone(), address: *address }
+        }
+    }
+}
+
+impl Taken for ViewTaken<'_> {
+    fn subnets(&self) -> Vec<(IpNet, String)> {
+        let held = self.view.subnets().map(|(subnet, holder)| (*subnet, holder.to_owned()));
+        held.chain(self.added.subnets()).collect()
+    }
+
+    fn is_vni_taken(&self, vni: Vni) -> bool {
+        self.view.is_held(&Claim::Vni(vni.get())) || self.added.is_vni_taken(vni)
+    }
+
+    fn highest_vni(&self) -> Option<Vni> {
+        let held = self.view.highest_vni().and_then(|vni| Vni::try_from(vni).ok());
+        held.max(self.added.highest_vni())
+    }
+
+    fn is_address_taken(&self, network: &str, address: IpAddr) -> bool {
+        self.view.is_held(&Claim::Address { network: network.to_owned(), address })
+            || self.added.is_address_taken(network, address)
+    }
+
+    fn addresses(&self, network: &str) -> Vec<IpAddr> {
+        let held = self.view.addresses(network).map(|(address, _)| address);
+        held.chain(self.added.addresses(network)).collect()
+    }
+}
