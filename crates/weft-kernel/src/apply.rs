@@ -36,7 +36,7 @@ impl Report {
 
     /// Nothing was done: the namespace could not be entered.
     pub(crate) fn not_entered(ops: &[Op], error: KernelError) -> Self {
-        let failed = ops.first().map(|op| ApplyError { op: op.clone(), source: error });
+        let failed = ops.first().map(|op| ApplyError { op: Box::new(op.clone()), source: error });
         Self { done: Vec::new(), failed: failed.into_iter().collect() }
     }
 
@@ -45,7 +45,7 @@ impl Report {
             Ok(()) => self.done.push(op.clone()),
             Err(source) => {
                 tracing::debug!(op = %op, error = %source, "operation failed");
-                self.failed.push(ApplyError { op: op.clone(), source });
+                self.failed.push(ApplyError { op: Box::new(op.clone()), source });
             }
         }
     }
@@ -142,10 +142,18 @@ impl Applier<'_> {
     }
 
     /// Sends one request; errors that mean "already so" are none.
-    fn send(&mut self, op: &Op, message: RouteNetlinkMessage, flags: u16, fine: &[Errno]) -> Result<(), KernelError> {
+    fn send(
+        &mut self,
+        op: &Op,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        fine: &[Errno],
+    ) -> Result<(), KernelError> {
         match self.socket.request(message, flags) {
             Ok(_) => Ok(()),
-            Err(refusal) if refusal.errno().is_some_and(|errno| fine.contains(&Errno::from_raw(errno))) => Ok(()),
+            Err(refusal) if refusal.errno().is_some_and(|errno| fine.contains(&Errno::from_raw(errno))) => {
+                Ok(())
+            }
             Err(refusal) => Err(refusal.of(op.to_string())),
         }
     }
@@ -175,7 +183,8 @@ impl Applier<'_> {
             LinkKind::Vxlan(vxlan) => {
                 let underlay = Netns::resolve(&vxlan.underlay)?;
                 let message = message::new_vxlan(name, link, vxlan, self.netns);
-                NetlinkSocket::open(&underlay, NETLINK_ROUTE)?.request(RouteNetlinkMessage::NewLink(message), create)
+                NetlinkSocket::open(&underlay, NETLINK_ROUTE)?
+                    .request(RouteNetlinkMessage::NewLink(message), create)
             }
             LinkKind::Loopback | LinkKind::Veth(None) | LinkKind::VethEnd | LinkKind::Other(_) => {
                 Err(Refusal::Errno { errno: Errno::EOPNOTSUPP as i32, explanation: None })
@@ -183,13 +192,21 @@ impl Applier<'_> {
         };
         match answer {
             Ok(_) => Ok(()),
-            Err(refusal) if refusal.errno() == Some(Errno::EEXIST as i32) => self.existing(op, name, link, refusal),
+            Err(refusal) if refusal.errno() == Some(Errno::EEXIST as i32) => {
+                self.existing(op, name, link, refusal)
+            }
             Err(refusal) => Err(refusal.of(op.to_string())),
         }
     }
 
     /// Already made by an earlier run of the same operation, in the way, or another of its resources is taken.
-    fn existing(&mut self, op: &Op, name: &LinkName, link: &Link, refusal: Refusal) -> Result<(), KernelError> {
+    fn existing(
+        &mut self,
+        op: &Op,
+        name: &LinkName,
+        link: &Link,
+        refusal: Refusal,
+    ) -> Result<(), KernelError> {
         let Some(message) = find_link(self.socket, name)? else { return Err(refusal.of(taken(op, link))) };
         let seen = observe::seen_link(&message, &HashMap::new());
         if seen.owner == Owner::Weft && seen.link.kind.name() == link.kind.name() {
@@ -225,7 +242,11 @@ impl Applier<'_> {
 fn taken(op: &Op, link: &Link) -> String {
     match &link.kind {
         LinkKind::Vxlan(vxlan) => {
-            format!("{op}: another device of this host uses VNI {} at port {}", u32::from(vxlan.vni), vxlan.port)
+            format!(
+                "{op}: another device of this host uses VNI {} at port {}",
+                u32::from(vxlan.vni),
+                vxlan.port
+            )
         }
         LinkKind::Veth(Some(peer)) => format!("{op}: {} exists in {}", peer.name, peer.namespace.0),
         _ => op.to_string(),

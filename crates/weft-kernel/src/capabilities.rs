@@ -71,12 +71,14 @@ fn with_table(table: Table) -> NamespaceState {
 }
 
 fn vxlan(netns: &Netns) -> Link {
-    let vxlan = Vxlan { vni: Vni::MAX, local: Ipv4Addr::LOCALHOST.into(), port: 4789, underlay: netns.reference() };
+    let vxlan =
+        Vxlan { vni: Vni::MAX, local: Ipv4Addr::LOCALHOST.into(), port: 4789, underlay: netns.reference() };
     Link { up: false, ..Link::new(LinkKind::Vxlan(vxlan)) }
 }
 
 fn suppressing(netns: &Netns) -> NamespaceState {
-    let bridge = Link { up: false, ..Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping: false })) };
+    let bridge =
+        Link { up: false, ..Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping: false })) };
     let mut state = with_link("probe-b", bridge);
     let master = "probe-b".parse().ok();
     state.merge(with_link("probe-v", Link { master, port: Some(BridgePort::TUNNEL), ..vxlan(netns) }));

@@ -59,13 +59,21 @@ impl Kernel {
     }
 
     /// A named counter; none when the table or the counter is not there.
-    pub async fn nft_counter(&self, table: &TableId, counter: &str) -> Result<Option<NftCounter>, KernelError> {
+    pub async fn nft_counter(
+        &self,
+        table: &TableId,
+        counter: &str,
+    ) -> Result<Option<NftCounter>, KernelError> {
         let (kernel, table, counter) = (self.clone(), table.clone(), counter.to_owned());
         on_pool(move || kernel.nft_counter_blocking(&table, &counter)).await
     }
 
     /// [`Kernel::nft_counter`], blocking.
-    pub fn nft_counter_blocking(&self, table: &TableId, counter: &str) -> Result<Option<NftCounter>, KernelError> {
+    pub fn nft_counter_blocking(
+        &self,
+        table: &TableId,
+        counter: &str,
+    ) -> Result<Option<NftCounter>, KernelError> {
         let found = self.inside(|_| nft::counter(table, counter))?;
         Ok(found.map(|(packets, bytes)| NftCounter { packets, bytes }))
     }

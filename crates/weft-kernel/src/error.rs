@@ -117,9 +117,10 @@ impl KernelError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
-            Self::Socket { source, .. } | Self::NoAnswer { source, .. } | Self::Sysctl { source, .. } | Self::NftMissing { source } => {
-                source.raw_os_error()
-            }
+            Self::Socket { source, .. }
+            | Self::NoAnswer { source, .. }
+            | Self::Sysctl { source, .. }
+            | Self::NftMissing { source } => source.raw_os_error(),
             Self::Netns(NetnsError::Step { source, .. }) => source.raw_os_error(),
             _ => None,
         }
@@ -131,7 +132,7 @@ impl KernelError {
 #[error("{op}")]
 pub struct ApplyError {
     /// What should have been done.
-    pub op: Op,
+    pub op: Box<Op>,
     /// Why it was not.
     #[source]
     pub source: KernelError,

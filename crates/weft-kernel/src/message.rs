@@ -8,17 +8,19 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use weft_plan::{
-    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkChange, LinkName, Neighbour, PolicyRule, Route,
-    RouteTarget, Vxlan, mark,
+    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkChange, LinkName, Neighbour,
+    PolicyRule, Route, RouteTarget, RuleSelector, Vxlan, mark,
 };
 use weft_types::{MacAddr, Mtu};
 
@@ -89,7 +91,12 @@ pub(crate) fn new_vxlan(name: &LinkName, link: &Link, vxlan: &Vxlan, target: &Ne
     message
 }
 
-pub(crate) fn new_veth(name: &LinkName, link: &Link, peer: &weft_plan::VethPeer, there: &Netns) -> LinkMessage {
+pub(crate) fn new_veth(
+    name: &LinkName,
+    link: &Link,
+    peer: &weft_plan::VethPeer,
+    there: &Netns,
+) -> LinkMessage {
     let mut other = new_link(&peer.name, peer.mac, peer.mtu);
     other.attributes.push(LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()));
     with_info(new_link(name, link.mac, link.mtu), InfoKind::Veth, InfoData::Veth(InfoVeth::Peer(other)))
@@ -175,6 +182,10 @@ pub(crate) fn route(route: &Route, index: Option<u32>) -> RouteMessage {
         }
         RouteTarget::Link(_) if destination.addr().is_ipv4() => message.header.scope = RouteScope::Link,
         RouteTarget::Link(_) => {}
+        RouteTarget::Local(_) => {
+            message.header.kind = RouteType::Local;
+            message.header.scope = RouteScope::Host;
+        }
         RouteTarget::Unreachable | RouteTarget::Other => message.header.kind = RouteType::Unreachable,
     }
     message
@@ -186,11 +197,15 @@ pub(crate) fn rule(rule: &PolicyRule) -> RuleMessage {
     message.header.action = RuleAction::ToTable;
     message.attributes = vec![
         RuleAttribute::Priority(rule.priority),
-        RuleAttribute::FwMark(rule.fwmark),
-        RuleAttribute::FwMask(u32::MAX),
         RuleAttribute::Table(rule.table),
         RuleAttribute::Protocol(RouteProtocol::Other(mark::PROTOCOL)),
     ];
+    match &rule.selector {
+        RuleSelector::Mark(mark) => {
+            message.attributes.extend([RuleAttribute::FwMark(*mark), RuleAttribute::FwMask(u32::MAX)]);
+        }
+        RuleSelector::Incoming(link) => message.attributes.push(RuleAttribute::Iifname(link.to_string())),
+    }
     message
 }
 

@@ -102,7 +102,9 @@ fn matches(entry: &[u8], filter: &ConntrackFilter) -> bool {
 fn source(tuple: &[u8]) -> Option<IpAddr> {
     let addresses = attribute(tuple, CTA_TUPLE_IP)?;
     let v4 = attribute(addresses, CTA_IP_V4_SRC).and_then(|v| <[u8; 4]>::try_from(v).ok()).map(IpAddr::from);
-    v4.or_else(|| attribute(addresses, CTA_IP_V6_SRC).and_then(|v| <[u8; 16]>::try_from(v).ok()).map(IpAddr::from))
+    v4.or_else(|| {
+        attribute(addresses, CTA_IP_V6_SRC).and_then(|v| <[u8; 16]>::try_from(v).ok()).map(IpAddr::from)
+    })
 }
 
 /// IANA's protocol numbers.

@@ -82,9 +82,10 @@ impl Netns {
     fn raise_loopback(&self) -> Result<(), NetnsError> {
         let up = weft_plan::LinkChange::Up(true);
         let message = RouteNetlinkMessage::NewLink(message::change_link(LOOPBACK_INDEX, &up, 0));
-        let raised = NetlinkSocket::open(self, NETLINK_ROUTE)
-            .map_err(io::Error::other)
-            .and_then(|mut socket| socket.request(message, 0).map_err(|refusal| io::Error::other(refusal.of("lo up"))));
+        let raised =
+            NetlinkSocket::open(self, NETLINK_ROUTE).map_err(io::Error::other).and_then(|mut socket| {
+                socket.request(message, 0).map_err(|refusal| io::Error::other(refusal.of("lo up")))
+            });
         raised.map(|_| ()).map_err(step(&self.path, "raise its loopback"))
     }
 
@@ -147,9 +148,9 @@ impl Netns {
     /// Runs `work` in the namespace, on a fresh thread, and waits for it. Short work only: the caller blocks.
     pub fn run_in<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
         let entered = thread::scope(|scope| {
-            let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
-                setns(&*self.file, CloneFlags::CLONE_NEWNET).map(|()| work())
-            })?;
+            let thread = thread::Builder::new()
+                .name("netns".to_owned())
+                .spawn_scoped(scope, || setns(&*self.file, CloneFlags::CLONE_NEWNET).map(|()| work()))?;
             // A panic of `work` is the caller's.
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map_err(io::Error::from)
         });

@@ -46,7 +46,8 @@ pub(crate) fn counter(table: &TableId, name: &str) -> Result<Option<(u64, u64)>,
 
 fn listing(args: &[&str], what: &str) -> Result<Vec<Value>, KernelError> {
     let output = run(&[&["-j"], args].concat(), None, what.to_owned())?;
-    let unreadable = |error: serde_json::Error| KernelError::Nft { what: what.to_owned(), message: error.to_string() };
+    let unreadable =
+        |error: serde_json::Error| KernelError::Nft { what: what.to_owned(), message: error.to_string() };
     let mut listing: Value = serde_json::from_slice(&output.stdout).map_err(unreadable)?;
     match listing.get_mut("nftables").map(Value::take) {
         Some(Value::Array(objects)) => Ok(objects),

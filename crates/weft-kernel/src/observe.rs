@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkLayerType, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -18,8 +18,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use weft_plan::{
-    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkKind, LinkName, NamespaceRef, Observed, Owner,
-    PolicyRule, Route, RouteTarget, SeenLink, SeenNeighbour, Vxlan, mark,
+    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkKind, LinkName, NamespaceRef,
+    Observed, Owner, PolicyRule, Route, RouteTarget, RuleSelector, SeenLink, SeenNeighbour, Vxlan, mark,
 };
 use weft_types::{EndpointAddress, MacAddr, Mtu};
 
@@ -57,7 +57,8 @@ fn is_ours(observed: &Observed, link: &LinkName) -> bool {
 
 /// All links.
 pub(crate) fn links(socket: &mut NetlinkSocket) -> Result<Vec<LinkMessage>, KernelError> {
-    let answers = socket.dump(&RouteNetlinkMessage::GetLink(link_indexed(0))).map_err(|r| r.of("list interfaces"))?;
+    let answers =
+        socket.dump(&RouteNetlinkMessage::GetLink(link_indexed(0))).map_err(|r| r.of("list interfaces"))?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -147,8 +148,12 @@ fn vxlan_kind(data: &[InfoVxlan]) -> LinkKind {
             InfoVxlan::Port(port) => vxlan.port = *port,
             InfoVxlan::Learning(true) => return LinkKind::Other("vxlan that learns".to_owned()),
             InfoVxlan::Proxy(true) => return LinkKind::Other("vxlan that answers".to_owned()),
-            InfoVxlan::Group(ip) if !ip.is_unspecified() => return LinkKind::Other("vxlan that floods".to_owned()),
-            InfoVxlan::Group6(ip) if !ip.is_unspecified() => return LinkKind::Other("vxlan that floods".to_owned()),
+            InfoVxlan::Group(ip) if !ip.is_unspecified() => {
+                return LinkKind::Other("vxlan that floods".to_owned());
+            }
+            InfoVxlan::Group6(ip) if !ip.is_unspecified() => {
+                return LinkKind::Other("vxlan that floods".to_owned());
+            }
             _ => {}
         }
     }
@@ -266,6 +271,7 @@ fn route(message: &RouteMessage, names: &HashMap<u32, LinkName>) -> Option<(Rout
     let target = match (header.kind, gateway, link) {
         (RouteType::Unicast, Some(gateway), Some(link)) if simple => RouteTarget::Via { gateway, link },
         (RouteType::Unicast, None, Some(link)) if simple => RouteTarget::Link(link),
+        (RouteType::Local, _, Some(link)) => RouteTarget::Local(link),
         (RouteType::Unreachable, ..) => RouteTarget::Unreachable,
         _ => RouteTarget::Other,
     };
@@ -295,24 +301,28 @@ fn rules(socket: &mut NetlinkSocket) -> Result<BTreeMap<PolicyRule, Owner>, Kern
     Ok(seen.collect())
 }
 
-/// Only rules by mark are of interest.
+/// Only rules by mark or incoming interface are of interest.
 fn rule(message: &RuleMessage) -> Option<(PolicyRule, Owner)> {
-    let ipv6 = message.header.family == AddressFamily::Inet6;
-    let mut rule = PolicyRule { ipv6, priority: 0, fwmark: 0, table: u32::from(message.header.table) };
+    let (mut priority, mut table, mut selector) = (0, u32::from(message.header.table), None);
     let mut owner = Owner::Foreign;
     for attribute in &message.attributes {
         match attribute {
-            RuleAttribute::Priority(priority) => rule.priority = *priority,
-            RuleAttribute::FwMark(mark) => rule.fwmark = *mark,
-            RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Priority(value) => priority = *value,
+            RuleAttribute::FwMark(mark) => selector = Some(RuleSelector::Mark(*mark)),
+            RuleAttribute::Iifname(name) => selector = name.parse().ok().map(RuleSelector::Incoming),
+            RuleAttribute::Table(value) => table = *value,
             RuleAttribute::Protocol(protocol) => owner = protocol_owner(*protocol),
             _ => {}
         }
     }
-    (rule.fwmark != 0).then_some((rule, owner))
+    let ipv6 = message.header.family == AddressFamily::Inet6;
+    Some((PolicyRule { ipv6, priority, selector: selector?, table }, owner))
 }
 
-fn neighbours(socket: &mut NetlinkSocket, family: AddressFamily) -> Result<Vec<NeighbourMessage>, KernelError> {
+fn neighbours(
+    socket: &mut NetlinkSocket,
+    family: AddressFamily,
+) -> Result<Vec<NeighbourMessage>, KernelError> {
     let mut request = NeighbourMessage::default();
     request.header.family = family;
     let answers = socket

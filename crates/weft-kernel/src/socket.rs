@@ -7,7 +7,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
@@ -92,7 +93,8 @@ impl NetlinkSocket {
             Ok(socket)
         };
         let namespace = || netns.path().display().to_string();
-        let socket = netns.run_in(open)?.map_err(|source| KernelError::Socket { namespace: namespace(), source })?;
+        let socket =
+            netns.run_in(open)?.map_err(|source| KernelError::Socket { namespace: namespace(), source })?;
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BUFFER) })
     }
 
@@ -107,7 +109,10 @@ impl NetlinkSocket {
     }
 
     /// Asks for all objects of a kind.
-    pub(crate) fn dump(&mut self, message: &RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+    pub(crate) fn dump(
+        &mut self,
+        message: &RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         for attempt in 1.. {
             let raw = self.encode(message.clone(), NLM_F_REQUEST | NLM_F_DUMP);
             let answer = self.exchange(&raw)?;
@@ -128,7 +133,12 @@ impl NetlinkSocket {
     }
 
     /// Sends a message of a family that has no types here: payload without the netlink header.
-    pub(crate) fn request_raw(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+    pub(crate) fn request_raw(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+    ) -> Result<Vec<Vec<u8>>, Refusal> {
         let length = HEADER + body.len();
         let mut raw = Vec::with_capacity(length);
         raw.extend((length as u32).to_ne_bytes());
@@ -201,7 +211,8 @@ fn explanation(message: &[u8], flags: u16) -> Option<String> {
         return None;
     }
     let request = HEADER + 4;
-    let quoted = if flags & NLM_F_CAPPED != 0 { HEADER } else { word(message.get(..request + 4)?, request) as usize };
+    let quoted =
+        if flags & NLM_F_CAPPED != 0 { HEADER } else { word(message.get(..request + 4)?, request) as usize };
     let attributes = message.get(request + quoted.next_multiple_of(4)..)?;
     let text = Attributes(attributes).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)?.1;
     Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())

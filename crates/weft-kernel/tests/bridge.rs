@@ -4,6 +4,7 @@
 //! outside (192.0.2.2) --- host (192.0.2.1) --- docker0: one .2, two .3
 //!                                          `-- br-other: three .2     br-inner (internal): four .2
 //! ```
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -38,7 +39,13 @@ fn network(bridge: &str, gateways: &[&str]) -> BridgeNetwork {
     }
 }
 
-fn publish(protocol: PortProtocol, host_ip: &str, host_port: u16, target: &str, container_port: u16) -> Published {
+fn publish(
+    protocol: PortProtocol,
+    host_ip: &str,
+    host_port: u16,
+    target: &str,
+    container_port: u16,
+) -> Published {
     let mapping = PortMapping { protocol, container_port, host_ip: ip(host_ip), host_port };
     Published { mapping, target: ip(target) }
 }
@@ -175,6 +182,13 @@ fn published_ports_answer(w: &World) {
         assert_eq!(fetch(place, address).as_deref(), Some("six"), "{what}");
     }
     assert_eq!(fetch(&w.outside.netns, "192.0.2.1:8081"), None, "loopback only");
+    if w.plan.bridge_netfilter {
+        let refused =
+            w.host.netns.run_in(|| std::net::TcpStream::connect("[::1]:8080").unwrap_err()).unwrap();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    } else {
+        assert_eq!(fetch(&w.host.netns, "[::1]:8080").as_deref(), Some("six"), "from the host by loopback");
+    }
 }
 
 #[test]

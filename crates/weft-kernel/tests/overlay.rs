@@ -1,4 +1,5 @@
 //! The overlay data plane on real namespaces: two hosts, a container on each.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -130,7 +131,9 @@ fn a_foreign_link_of_our_name_is_an_error_and_stays() {
 fn a_taken_vni_is_named() {
     let (nodes, _switch) = two_nodes();
     let second = Place::new();
-    let report = second.kernel.reconcile_blocking(&OverlayNetwork { local: vec![], ..nodes[0].overlay.clone() }.plan());
+    let report = second
+        .kernel
+        .reconcile_blocking(&OverlayNetwork { local: vec![], ..nodes[0].overlay.clone() }.plan());
     let report = report.unwrap();
     let words = std::error::Error::source(&report.failed[0]).unwrap().to_string();
     assert!(words.contains("another device of this host uses VNI 4097 at port 4789"), "{words}");
@@ -295,4 +298,56 @@ fn building_is_fast() {
     println!("namespace {made:?}, first bridge {:?}, container {:?}", bridge - made, all - bridge);
     assert!(all < std::time::Duration::from_secs(2), "namespace {made:?}, bridge {bridge:?}, all {all:?}");
     assert!(pings(&container.netns, "172.17.0.1"));
+}
+
+#[test]
+fn subnets_of_one_network_reach_each_other_through_the_gateway() {
+    let (mut nodes, _switch) = two_nodes();
+    // The second container moves to the second subnet, which has a VNI of its own.
+    let second =
+        Segment { vni: 4098.try_into().unwrap(), gateways: vec![net("10.0.2.1/24"), net("fd00:2::1/64")] };
+    let mac = weft_types::MacAddr([2, 0x42, 10, 0, 2, 3]);
+    for node in &mut nodes {
+        node.overlay.segments.push(second.clone());
+    }
+    nodes[1].overlay.local[0].ip = ip("10.0.2.3");
+    nodes[1].overlay.local[0].mac = mac;
+    nodes[0].overlay.remote[0].ips = vec![ip("10.0.2.3"), ip("fd00:2::3")];
+    nodes[0].overlay.remote[0].mac = mac;
+    nodes[1].sandbox.interfaces[0].mac = mac;
+    nodes[1].sandbox.interfaces[0].addresses = vec![net("10.0.2.3/24"), net("fd00:2::3/64")];
+    nodes[0].sandbox.gateways = vec![(ip("10.0.1.1"), name("eth0")), (ip("fd00:1::1"), name("eth0"))];
+    nodes[1].sandbox.gateways = vec![(ip("10.0.2.1"), name("eth0")), (ip("fd00:2::1"), name("eth0"))];
+    for node in &nodes {
+        clean(&node.network.kernel, &node.overlay.plan());
+        clean(&node.container.kernel, &node.sandbox.plan());
+    }
+    let (a, b) = (&nodes[0].container.netns, &nodes[1].container.netns);
+    for (from, to) in [(a, "10.0.2.3"), (b, "10.0.1.2"), (a, "fd00:2::3"), (b, "fd00:1::2")] {
+        assert!(pings(from, to), "{to}");
+    }
+}
+
+#[test]
+fn the_tunnel_can_run_over_ipv6() {
+    let (mut nodes, _switch) = two_nodes();
+    for (index, node) in nodes.iter_mut().enumerate() {
+        let own = ip(&format!("2001:db8::{}", index + 1));
+        let far = ip(&format!("2001:db8::{}", 2 - index));
+        ok(&node.host.netns, &format!("ip addr add {own}/64 dev eth0 nodad"));
+        node.overlay.vtep = own;
+        node.overlay.mtu = 1430.try_into().unwrap();
+        node.overlay.remote[0].vtep = far;
+        node.sandbox.interfaces[0].mtu = node.overlay.mtu;
+        let mut host = host_state(node.host.address, &[]);
+        let guard =
+            VxlanGuard { address: own, port: PORT, interface: Some(name("eth0")), members: vec![own, far] };
+        host.merge(guard.plan());
+        clean(&node.host.kernel, &host);
+        clean(&node.network.kernel, &node.overlay.plan());
+        clean(&node.container.kernel, &node.sandbox.plan());
+    }
+    assert!(pings(&nodes[0].container.netns, "10.0.1.3"));
+    assert!(pings(&nodes[1].container.netns, "fd00:1::2"));
+    assert!(run(&nodes[0].container.netns, "ping -n -c 1 -W 1 -M do -s 1402 10.0.1.3").0);
 }

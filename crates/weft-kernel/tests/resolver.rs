@@ -1,4 +1,5 @@
 //! The stateless way to the resolver, with either hook, beside a container's own name server.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -14,8 +15,11 @@ use weft_plan::*;
 fn resolver(netns: &Netns, hook: ResolverHook) -> ResolverRedirect {
     let udp = netns.udp_socket("127.0.0.11:0".parse().unwrap()).unwrap();
     let tcp = netns.tcp_listener("127.0.0.11:0".parse().unwrap()).unwrap();
-    let redirect =
-        ResolverRedirect { udp: udp.local_addr().unwrap().port(), tcp: tcp.local_addr().unwrap().port(), hook };
+    let redirect = ResolverRedirect {
+        udp: udp.local_addr().unwrap().port(),
+        tcp: tcp.local_addr().unwrap().port(),
+        hook,
+    };
     echo(udp, tcp, "resolver");
     redirect
 }
@@ -49,7 +53,8 @@ fn ask(netns: &Netns, server: &str) -> (String, String) {
     };
     let by_tcp = || {
         let mut answer = String::new();
-        let Ok(mut stream) = TcpStream::connect_timeout(&server.parse().unwrap(), Duration::from_secs(2)) else {
+        let Ok(mut stream) = TcpStream::connect_timeout(&server.parse().unwrap(), Duration::from_secs(2))
+        else {
             return answer;
         };
         let _ = stream.read_to_string(&mut answer);

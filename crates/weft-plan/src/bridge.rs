@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, PortMapping};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, Link, LinkKind, LinkName,
-    NamespaceRef, NamespaceState, NftRule, NftSet, Table, TableId, VethPeer, VxlanGuard, port_name,
+    Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, Link, LinkKind,
+    LinkName, NamespaceRef, NamespaceState, NftRule, NftSet, PolicyRule, Route, RouteTarget, RuleSelector,
+    Table, TableId, VethPeer, VxlanGuard, port_name,
 };
 
 /// Priorities of netfilter's hooks (`NF_IP_PRI_*`).
@@ -23,6 +24,19 @@ const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;
+
+/// Place of the rules for answers to ::1: after the table of local addresses (0), before everything that routes.
+const LOOPBACK_RULE: u32 = 5;
+
+/// The routing table for a bridge's answers to ::1. Derived from its name, so that it stays the same whatever else there
+/// is; two names that share one would only cost one of the bridges this convenience.
+fn loopback_table(bridge: &LinkName) -> u32 {
+    let hash = bridge
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    0x7765_0000 | (hash >> 16) ^ (hash & 0xffff)
+}
 
 /// A bridge network as this host sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,11 +124,12 @@ impl HostPlan {
     fn table(&self, stack: Stack) -> Table {
         let mut table = Table::new(TableId::new(stack.family(), "bridge"));
         self.add_sets(stack, &mut table);
-        let hooked = |kind, hook, priority, rules| Chain { hook: Some(Hook::new(kind, hook, priority)), rules };
+        let hooked =
+            |kind, hook, priority, rules| Chain { hook: Some(Hook::new(kind, hook, priority)), rules };
         let chains = [
             ("raw", hooked(HookKind::Filter, "prerouting", RAW, guard_loopback(stack))),
             ("prerouting", hooked(HookKind::Nat, "prerouting", DSTNAT, to_local_addresses())),
-            ("output", hooked(HookKind::Nat, "output", DSTNAT, to_local_addresses())),
+            ("output", hooked(HookKind::Nat, "output", DSTNAT, self.host_connections(stack))),
             ("publish", Chain { hook: None, rules: publish(stack) }),
             ("forward", hooked(HookKind::Filter, "forward", FILTER, forward())),
             ("into", Chain { hook: None, rules: into_bridges() }),
@@ -161,10 +176,21 @@ impl HostPlan {
         all.filter(move |p| stack.is(p.mapping.host_ip) && stack.is(p.target))
     }
 
+    /// With bridged packets passing the IP hooks, answers to ::1 are turned back into the bridge. Then the port is closed at
+    /// ::1, so that who tries `localhost` goes on to 127.0.0.1 at once instead of waiting.
+    fn host_connections(&self, stack: Stack) -> Vec<NftRule> {
+        let mut rules = to_local_addresses();
+        if stack == Stack::V6 && self.bridge_netfilter {
+            rules.insert(0, NftRule::new("no way back", "ip6 daddr ::1 return"));
+        }
+        rules
+    }
+
     fn source_translation(&self, stack: Stack) -> Vec<NftRule> {
         let mut rules = Vec::new();
         for network in &self.bridges {
-            for subnet in network.gateways.iter().map(EndpointAddress::subnet).filter(|s| stack.is(s.addr())) {
+            for subnet in network.gateways.iter().map(EndpointAddress::subnet).filter(|s| stack.is(s.addr()))
+            {
                 let (ip, bridge) = (stack.word(), &network.bridge);
                 if network.masquerade && !network.internal {
                     let text = format!("{ip} saddr {subnet} oifname != \"{bridge}\" masquerade");
@@ -175,7 +201,8 @@ impl HostPlan {
                 rules.push(NftRule::new("published port of a neighbour", text));
             }
         }
-        let text = format!("{} saddr {} oifname @bridges ct status dnat masquerade", stack.word(), stack.loopback());
+        let text =
+            format!("{} saddr {} oifname @bridges ct status dnat masquerade", stack.word(), stack.loopback());
         rules.push(NftRule::new("published port from loopback", text));
         rules
     }
@@ -236,9 +263,24 @@ impl BridgeNetwork {
         // While duplicate address detection runs the bridge asks for no neighbours: the first second of every connection.
         state.set(format!("net/ipv6/conf/{bridge}/accept_dad"), "0");
         state.set(format!("net/ipv4/conf/{bridge}/route_localnet"), "1");
+        if with_ipv6 && !bridge_netfilter {
+            self.plan_ipv6_loopback(state);
+        }
         for endpoint in &self.endpoints {
             self.plan_endpoint(endpoint, bridge_netfilter, state);
         }
+    }
+
+    /// IPv6 has no `route_localnet`: answers to what the host sent from ::1 come in by the bridge, and ::1 is only local to
+    /// `lo`. A table of its own makes it local to the bridge for packets from there. Nobody else can use that: the kernel
+    /// drops packets to ::1 from outside before it looks at routes, and only translated answers change after that.
+    fn plan_ipv6_loopback(&self, state: &mut NamespaceState) {
+        let table = loopback_table(&self.bridge);
+        let destination = ipnet::IpNet::from(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
+        let target = RouteTarget::Local(self.bridge.clone());
+        state.routes.insert(Route { table, target, ..Route::unreachable(destination) });
+        let selector = RuleSelector::Incoming(self.bridge.clone());
+        state.rules.insert(PolicyRule { ipv6: true, priority: LOOPBACK_RULE, selector, table });
     }
 
     fn plan_endpoint(&self, endpoint: &BridgeEndpoint, bridge_netfilter: bool, state: &mut NamespaceState) {

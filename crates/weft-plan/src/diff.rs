@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use weft_types::MacAddr;
 
 use crate::{
-    Address, FdbTarget, Link, LinkChange, LinkKind, LinkName, NamespaceState, Observed, Op, Owner, SeenLink, Table,
+    Address, FdbTarget, Link, LinkChange, LinkKind, LinkName, NamespaceState, Observed, Op, Owner, SeenLink,
+    Table,
 };
 
 /// What to do so that `observed` becomes `desired`. Empty when it already is.
@@ -105,7 +106,12 @@ fn can_become(have: &LinkKind, want: &LinkKind) -> bool {
     }
 }
 
-fn remove_rules_and_routes(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
+fn remove_rules_and_routes(
+    observed: &Observed,
+    desired: &NamespaceState,
+    links: &Links<'_>,
+    ops: &mut Vec<Op>,
+) {
     for (rule, owner) in &observed.rules {
         if *owner == Owner::Weft && !desired.rules.contains(rule) {
             ops.push(Op::DeleteRule(rule.clone()));
@@ -123,7 +129,9 @@ fn remove_rules_and_routes(observed: &Observed, desired: &NamespaceState, links:
 fn remove_entries(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
     for ((link, ip), seen) in &observed.neighbours {
         let wanted = desired.neighbours.iter().any(|n| n.link == *link && n.ip == *ip);
-        if let (Owner::Weft, false, false, Some(mac)) = (seen.owner, wanted, links.delete.contains(link), seen.mac) {
+        if let (Owner::Weft, false, false, Some(mac)) =
+            (seen.owner, wanted, links.delete.contains(link), seen.mac)
+        {
             ops.push(Op::DeleteNeighbour(crate::Neighbour { link: link.clone(), ip: *ip, mac }));
         }
     }

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    BridgeOptions, BridgePort, FdbEntry, Neighbour, PolicyRule, Route, SeenNeighbour, Vxlan, VxlanGuard, model,
+    BridgeOptions, BridgePort, FdbEntry, Neighbour, PolicyRule, Route, RuleSelector, SeenNeighbour, Vxlan,
+    VxlanGuard, model,
 };
 
 /// Few names, so that states overlap.
@@ -27,13 +28,14 @@ fn kind() -> impl Strategy<Value = LinkKind> {
         let local = std::net::Ipv4Addr::LOCALHOST.into();
         LinkKind::Vxlan(Vxlan { vni: vni.try_into().unwrap(), local, port: 4789, underlay })
     });
-    let bridge = any::<bool>().prop_map(|multicast_snooping| LinkKind::Bridge(BridgeOptions { multicast_snooping }));
+    let bridge =
+        any::<bool>().prop_map(|multicast_snooping| LinkKind::Bridge(BridgeOptions { multicast_snooping }));
     prop_oneof![bridge, vxlan, Just(LinkKind::VethEnd), Just(LinkKind::Veth(None))]
 }
 
 fn link() -> impl Strategy<Value = Link> {
-    (kind(), option::of(mac()), option::of(1400u32..1403), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(kind, mac, mtu, master, isolated, up)| {
+    (kind(), option::of(mac()), option::of(1400u32..1403), any::<bool>(), any::<bool>(), any::<bool>())
+        .prop_map(|(kind, mac, mtu, master, isolated, up)| {
             let port_of = |name: &str| name.parse().ok().filter(|_| master);
             let master = match kind {
                 LinkKind::Bridge(_) => None,
@@ -41,8 +43,7 @@ fn link() -> impl Strategy<Value = Link> {
             };
             let port = master.is_some().then_some(BridgePort { isolated, ..BridgePort::ENDPOINT });
             Link { kind, mac, mtu: mtu.map(|mtu| mtu.try_into().unwrap()), master, port, up }
-        },
-    )
+        })
 }
 
 /// Only states that make sense: entries on links that are there, ports of a bridge that is there.
@@ -80,7 +81,12 @@ fn state() -> impl Strategy<Value = NamespaceState> {
                 state.routes.insert(Route { metric, ..Route::default_via(gateway, link) });
             }
             for (ipv6, fwmark) in rules {
-                state.rules.insert(PolicyRule { ipv6, priority: 100, fwmark, table: 100 });
+                state.rules.insert(PolicyRule {
+                    ipv6,
+                    priority: 100,
+                    selector: RuleSelector::Mark(fwmark),
+                    table: 100,
+                });
             }
             state.sysctls.insert("net/ipv4/ip_forward".to_owned(), "1".to_owned());
             if let Some(members) = members {
@@ -174,7 +180,8 @@ fn a_poisoned_neighbour_is_replaced_even_when_it_lost_its_mark() {
     want.links.insert(link.clone(), Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping: false })));
     want.neighbours.insert(Neighbour { link: link.clone(), ip, mac: MacAddr([2, 0, 0, 0, 0, 1]) });
     let mut have = model::observed(&want);
-    let poison = SeenNeighbour { mac: Some(MacAddr([2, 0, 0, 0, 0, 9])), permanent: true, owner: Owner::Foreign };
+    let poison =
+        SeenNeighbour { mac: Some(MacAddr([2, 0, 0, 0, 0, 9])), permanent: true, owner: Owner::Foreign };
     have.neighbours.insert((link, ip), poison);
     assert!(matches!(diff(&have, &want).as_slice(), [Op::SetNeighbour(_)]));
 }
@@ -194,10 +201,13 @@ fn a_tunnel_of_another_network_is_made_anew_with_all_its_entries() {
     let mut have = model::observed(&want);
     have.links.get_mut(&link).unwrap().link = vxlan(2);
     let words: Vec<String> = diff(&have, &want).iter().map(ToString::to_string).collect();
-    assert_eq!(words, [
-        "delete link vxlan0",
-        "create vxlan vxlan0 vni 1 local 127.0.0.1 port 4789",
-        "set vxlan0 up",
-        "set fdb 02:00:00:00:00:01 dev vxlan0 dst 192.0.2.2 self permanent",
-    ]);
+    assert_eq!(
+        words,
+        [
+            "delete link vxlan0",
+            "create vxlan vxlan0 vni 1 local 127.0.0.1 port 4789",
+            "set vxlan0 up",
+            "set fdb 02:00:00:00:00:01 dev vxlan0 dst 192.0.2.2 self permanent",
+        ]
+    );
 }

@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn golden_ipv6() {
         let members = vec!["2001:db8::2".parse().unwrap()];
-        let guard = VxlanGuard { address: "2001:db8::1".parse().unwrap(), interface: None, members, ..guard() };
+        let guard =
+            VxlanGuard { address: "2001:db8::1".parse().unwrap(), interface: None, members, ..guard() };
         crate::golden::assert_golden("vxlan_guard_ipv6.nft", &guard.table().to_string());
     }
 
@@ -116,8 +117,9 @@ mod tests {
         let mut more = guard();
         more.members.push("192.0.2.9".parse().unwrap());
         let ops = crate::diff(&before, &more.plan());
-        assert_eq!(ops.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-            "change set inet weft-vxlan members4: +1 -0"
-        ]);
+        assert_eq!(
+            ops.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["change set inet weft-vxlan members4: +1 -0"]
+        );
     }
 }

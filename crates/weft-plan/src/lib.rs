@@ -35,13 +35,13 @@ pub use link::{
     BridgeOptions, BridgePort, Link, LinkKind, LinkName, LinkNameError, NamespaceRef, VethPeer, Vxlan,
 };
 pub use nft::{
-    Chain, Family, Hook, HookKind, NftRule, NftSet, Table, TableId, change_elements_script, delete_table_script,
-    set_table_script,
+    Chain, Family, Hook, HookKind, NftRule, NftSet, Table, TableId, change_elements_script,
+    delete_table_script, set_table_script,
 };
 pub use observed::{Observed, Owner, SeenLink, SeenNeighbour};
 pub use op::{LinkChange, Op};
 pub use overlay::{LocalEndpoint, OverlayNetwork, RemoteEndpoint, Segment, port_name};
 pub use resolver::{RESOLVER_ADDRESS, ResolverHook, ResolverRedirect};
-pub use route::{PolicyRule, Route, RouteTarget};
+pub use route::{PolicyRule, Route, RouteTarget, RuleSelector};
 pub use sandbox::{Sandbox, SandboxInterface};
 pub use state::{Address, FdbEntry, FdbTarget, NamespaceState, Neighbour};

@@ -8,7 +8,7 @@ use weft_types::{MacAddr, Mtu};
 
 use crate::{
     Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkName, Neighbour, PolicyRule, Route,
-    RouteTarget, Table, TableId,
+    RouteTarget, RuleSelector, Table, TableId,
 };
 
 /// One change. Each is safe to run twice.
@@ -135,7 +135,9 @@ impl fmt::Display for FdbEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.target {
             FdbTarget::Port => write!(f, "fdb {} dev {} master static", self.mac, self.link),
-            FdbTarget::Vtep(vtep) => write!(f, "fdb {} dev {} dst {vtep} self permanent", self.mac, self.link),
+            FdbTarget::Vtep(vtep) => {
+                write!(f, "fdb {} dev {} dst {vtep} self permanent", self.mac, self.link)
+            }
         }
     }
 }
@@ -153,6 +155,7 @@ impl fmt::Display for Route {
                 write!(f, "route {} via {gateway} dev {link}", self.destination)?;
             }
             RouteTarget::Link(link) => write!(f, "route {} dev {link}", self.destination)?,
+            RouteTarget::Local(link) => write!(f, "route local {} dev {link}", self.destination)?,
             RouteTarget::Unreachable => write!(f, "route unreachable {}", self.destination)?,
             RouteTarget::Other => write!(f, "route other {}", self.destination)?,
         }
@@ -163,7 +166,12 @@ impl fmt::Display for Route {
 impl fmt::Display for PolicyRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = if self.ipv6 { "inet6" } else { "inet" };
-        write!(f, "rule {family} priority {} fwmark {:#x} table {}", self.priority, self.fwmark, self.table)
+        write!(f, "rule {family} priority {} ", self.priority)?;
+        match &self.selector {
+            RuleSelector::Mark(mark) => write!(f, "fwmark {mark:#x}")?,
+            RuleSelector::Incoming(link) => write!(f, "iif {link}")?,
+        }
+        write!(f, " table {}", self.table)
     }
 }
 

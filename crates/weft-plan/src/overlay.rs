@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, Vni};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkKind, LinkName, NamespaceRef, NamespaceState,
-    Neighbour, VethPeer, Vxlan,
+    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkKind, LinkName, NamespaceRef,
+    NamespaceState, Neighbour, VethPeer, Vxlan,
 };
 
 /// An overlay network as one node sees it.
@@ -129,7 +129,8 @@ impl OverlayNetwork {
         for gateway in &segment.gateways {
             state.addresses.insert(Address { link: bridge.clone(), address: *gateway });
         }
-        let tunnel = Vxlan { vni: segment.vni, local: self.vtep, port: self.port, underlay: self.host.clone() };
+        let tunnel =
+            Vxlan { vni: segment.vni, local: self.vtep, port: self.port, underlay: self.host.clone() };
         let link = Link {
             mtu: Some(self.mtu),
             master: Some(bridge),

@@ -35,6 +35,8 @@ pub enum RouteTarget {
     },
     /// Directly.
     Link(LinkName),
+    /// To this host itself, by this interface.
+    Local(LinkName),
     /// Nowhere: the sender gets an error at once.
     Unreachable,
     /// A kind Weft never makes; only ever observed.
@@ -65,7 +67,7 @@ impl Route {
     /// The interface that the route needs.
     pub fn link(&self) -> Option<&LinkName> {
         match &self.target {
-            RouteTarget::Via { link, .. } | RouteTarget::Link(link) => Some(link),
+            RouteTarget::Via { link, .. } | RouteTarget::Link(link) | RouteTarget::Local(link) => Some(link),
             RouteTarget::Unreachable | RouteTarget::Other => None,
         }
     }
@@ -76,15 +78,24 @@ impl Route {
     }
 }
 
-/// A rule of the routing policy: packets with this mark use that table.
+/// A rule of the routing policy: selected packets use that table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyRule {
     /// For IPv6 packets, else for IPv4.
     pub ipv6: bool,
     /// Place among the rules, least first.
     pub priority: u32,
-    /// The packet mark asked for.
-    pub fwmark: u32,
+    /// Which packets.
+    pub selector: RuleSelector,
     /// The table then used.
     pub table: u32,
+}
+
+/// What a routing rule asks of a packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RuleSelector {
+    /// This mark.
+    Mark(u32),
+    /// That it came in by this interface.
+    Incoming(LinkName),
 }

@@ -58,8 +58,7 @@ impl Sandbox {
 }
 
 fn plan_interface(interface: &SandboxInterface, state: &mut NamespaceState) {
-    let link =
-        Link { mac: Some(interface.mac), mtu: Some(interface.mtu), ..Link::new(LinkKind::VethEnd) };
+    let link = Link { mac: Some(interface.mac), mtu: Some(interface.mtu), ..Link::new(LinkKind::VethEnd) };
     state.links.insert(interface.name.clone(), link);
     for address in &interface.addresses {
         state.addresses.insert(Address { link: interface.name.clone(), address: *address });

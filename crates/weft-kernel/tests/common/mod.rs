@@ -90,7 +90,7 @@ pub(crate) fn hosts(count: u8) -> (Vec<Host>, Place) {
 /// Reconciles, and checks that nothing is left to do.
 pub(crate) fn clean(kernel: &Kernel, state: &NamespaceState) -> Vec<Op> {
     let report = kernel.reconcile_blocking(state).unwrap();
-    for error in &report.failed {
+    if let Some(error) = report.failed.first() {
         let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         panic!("{error}: {source}");
     }
