@@ -1,0 +1,85 @@
+//! Finding and ending the processes of a host.
+//!
+//! A process belongs to a host if it is in the host's mount namespace, or descends from one that is: the containers
+//! of the host's daemon have mount namespaces of their own, but their parents do not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::until;
+
+/// Time that processes get between being asked and being made to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// All processes of the host whose namespaces `keeper` holds, without the keeper.
+pub(crate) fn of_host(keeper: i32) -> Vec<i32> {
+    let Some(home) = mount_namespace(keeper) else { return Vec::new() };
+    if mount_namespace(std::process::id() as i32).is_some_and(|own| own == home) {
+        return Vec::new();
+    }
+    let parents = parents();
+    let mut members: BTreeSet<i32> =
+        parents.keys().copied().filter(|pid| mount_namespace(*pid).is_some_and(|ns| ns == home)).collect();
+    loop {
+        let children: Vec<i32> = parents
+            .iter()
+            .filter(|(pid, parent)| members.contains(parent) && !members.contains(pid))
+            .map(|(p, _)| *p)
+            .collect();
+        if children.is_empty() {
+            break;
+        }
+        members.extend(children);
+    }
+    members.remove(&keeper);
+    members.into_iter().collect()
+}
+
+/// Whether a process exists and is not a zombie.
+pub(crate) fn alive(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+        .unwrap_or(false)
+}
+
+/// Asks processes to end and, after a while, makes them.
+pub(crate) fn end(pids: &[i32]) {
+    for (signal, time) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, GRACE)] {
+        for pid in pids.iter().filter(|p| alive(**p)) {
+            // It may have ended in this instant, which is what we want.
+            let _ = kill(Pid::from_raw(*pid), signal);
+        }
+        let gone = || pids.iter().all(|p| !alive(*p));
+        if until("end of processes", time, gone).is_ok() {
+            return;
+        }
+    }
+    tracing::warn!(?pids, "processes did not end");
+}
+
+/// Signals one process.
+pub(crate) fn signal(pid: i32, signal: Signal) -> bool {
+    kill(Pid::from_raw(pid), signal).is_ok()
+}
+
+fn mount_namespace(pid: i32) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+}
+
+/// Parent of every process.
+fn parents() -> BTreeMap<i32, i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let parent = stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect()
+}

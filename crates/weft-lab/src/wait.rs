@@ -1,0 +1,48 @@
+//! Waiting for conditions instead of sleeping for fixed times.
+
+use std::time::{Duration, Instant};
+
+use crate::LabError;
+
+/// Time between two looks at a condition.
+const STEP: Duration = Duration::from_millis(20);
+
+/// Waits until `condition` holds; after `deadline` it is an error that names `what`.
+pub fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) -> Result<(), LabError> {
+    let end = Instant::now() + deadline;
+    loop {
+        if condition() {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            return Err(LabError::Deadline { what: what.to_owned(), deadline, detail: String::new() });
+        }
+        pause();
+    }
+}
+
+/// As [`until`], for tests: panics with the last reason why the condition does not hold.
+///
+/// # Panics
+/// When the deadline passes.
+pub fn eventually<T, E: std::fmt::Display>(
+    what: &str,
+    deadline: Duration,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(reason) if Instant::now() >= end => {
+                panic!("{what} did not happen within {deadline:?}: {reason}")
+            }
+            Err(_) => pause(),
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the pause between two looks at a condition is the point here")]
+fn pause() {
+    std::thread::sleep(STEP);
+}
