@@ -3,8 +3,9 @@
 //! Order, and why:
 //! 1. what is no longer wanted goes, dependants before what they depend on;
 //! 2. nftables: a guard stands before the device it guards;
-//! 3. links are made and set, still down, bridges before their ports: a port is never up with the wrong flags;
-//! 4. settings, some of which belong to links;
+//! 3. settings of the namespace, defaults of links among them, then links are made and set, still down, bridges before
+//!    their ports: a port is never up with the wrong flags;
+//! 4. settings of single links;
 //! 5. addresses, then links come up, then routes (they need both), forwarding entries, neighbours and rules.
 
 use std::collections::BTreeSet;
@@ -27,13 +28,14 @@ pub fn diff(observed: &Observed, desired: &NamespaceState) -> Vec<Op> {
     remove_entries(observed, desired, &links, &mut ops);
     ops.extend(links.delete.iter().map(|name| Op::DeleteLink { name: (*name).clone() }));
     tables(observed, desired, &mut ops);
+    let (of_links, of_all): (Vec<_>, Vec<_>) = desired
+        .sysctls
+        .iter()
+        .partition(|(key, _)| sysctl_link(key).is_some_and(|name| links.is_wanted(name)));
+    set_sysctls(observed, &links, &of_all, &mut ops);
     let mut up = Vec::new();
     set_links(observed, desired, &links, &mut ops, &mut up);
-    for (key, value) in &desired.sysctls {
-        if observed.sysctls.get(key).is_some_and(|have| have != value) || links.brings_sysctl(key) {
-            ops.push(Op::SetSysctl { key: key.clone(), value: value.clone() });
-        }
-    }
+    set_sysctls(observed, &links, &of_links, &mut ops);
     add_addresses(observed, desired, &links, &mut ops);
     ops.extend(up);
     add_entries(observed, desired, &links, &mut ops);
@@ -49,11 +51,15 @@ struct Links<'a> {
     fresh: BTreeSet<&'a LinkName>,
     /// Wanted names that foreign links have.
     blocked: BTreeSet<&'a LinkName>,
+    /// All wanted names.
+    wanted: BTreeSet<&'a str>,
 }
 
 impl<'a> Links<'a> {
     fn new(observed: &'a Observed, desired: &'a NamespaceState) -> Self {
-        let mut links = Self { delete: BTreeSet::new(), fresh: BTreeSet::new(), blocked: BTreeSet::new() };
+        let wanted = desired.links.keys().map(LinkName::as_str).collect();
+        let mut links =
+            Self { delete: BTreeSet::new(), fresh: BTreeSet::new(), blocked: BTreeSet::new(), wanted };
         for (name, seen) in &observed.links {
             if seen.owner == Owner::Weft && !desired.links.contains_key(name) {
                 links.delete.insert(name);
@@ -82,13 +88,29 @@ impl<'a> Links<'a> {
         self.delete.contains(name) || self.fresh.contains(name)
     }
 
+    fn is_wanted(&self, name: &str) -> bool {
+        self.wanted.contains(name)
+    }
+
     /// Settings of a link appear with it.
     fn brings_sysctl(&self, key: &str) -> bool {
-        let mut parts = key.split('/');
-        let per_link = parts.next() == Some("net")
-            && matches!(parts.next(), Some("ipv4" | "ipv6"))
-            && matches!(parts.next(), Some("conf" | "neigh"));
-        per_link && parts.next().is_some_and(|name| self.fresh.iter().any(|fresh| fresh.as_str() == name))
+        sysctl_link(key).is_some_and(|name| self.fresh.iter().any(|fresh| fresh.as_str() == name))
+    }
+}
+
+/// The link that a setting belongs to: `net/ipv4/conf/<link>/…` and its like.
+fn sysctl_link(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix("net/ipv4/").or_else(|| key.strip_prefix("net/ipv6/"))?;
+    let rest = rest.strip_prefix("conf/").or_else(|| rest.strip_prefix("neigh/"))?;
+    rest.split_once('/').map(|(name, _)| name)
+}
+
+fn set_sysctls(observed: &Observed, links: &Links<'_>, wanted: &[(&String, &String)], ops: &mut Vec<Op>) {
+    for (key, value) in wanted {
+        // One that is not there, and does not come with a link, is one that this kernel does not have.
+        if observed.sysctls.get(*key).is_some_and(|have| have != *value) || links.brings_sysctl(key) {
+            ops.push(Op::SetSysctl { key: (*key).clone(), value: (*value).clone() });
+        }
     }
 }
 
