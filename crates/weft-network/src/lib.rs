@@ -1,1 +1,44 @@
-//! The CNM controller: networks, endpoints, sandboxes, drivers, resolver and the helper process.
+//! The container network model: networks, endpoints, sandboxes, and what keeps them true in the kernel.
+//!
+//! ```text
+//! callers --> Controller --> State --plans--> desired namespaces --weft-plan/diff--> weft-kernel
+//!                 |            ^
+//!                 |            +-- managers' word (set_swarm_state), gossip (events of the helper)
+//!                 +-- whole state with a generation --> helper process: resolver, gossip, audit
+//! ```
+//!
+//! Invariants: the state is changed by one caller at a time and written before the kernel is; the kernel follows from
+//! the state alone, so a repeated or interrupted change ends the same; a failed change is taken back.
+
+mod config;
+mod controller;
+mod error;
+mod etc;
+mod helper;
+mod ipam;
+mod network;
+mod options;
+mod paths;
+mod peers;
+mod plans;
+mod ports;
+mod resolver;
+mod sandbox;
+mod spec;
+mod state;
+mod store;
+mod swarm;
+mod view;
+
+pub use config::{ControllerConfig, HelperLaunch};
+pub use controller::{AuditCounters, Controller};
+pub use error::{NetworkError, PortFailure};
+pub use helper::helper_main;
+pub use ipam::AddressPool;
+pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
+pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};
+pub use swarm::{
+    AttachRefused, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SwarmAttachment, SwarmEndpoint, SwarmKey,
+    SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
+};
+pub use view::{EndpointView, NetworkEvent, NetworkEventSubject, SandboxView};

@@ -1,0 +1,134 @@
+//! Comparing the kernel with the desired state from time to time, and putting back what differs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, Weak};
+
+use weft_plan::{NamespaceState, Op};
+
+use crate::controller::dataplane::count;
+use crate::controller::{Controller, Touched};
+use crate::error::NetworkError;
+use crate::plans;
+
+/// What the audit found since the daemon started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditCounters {
+    /// Audits done.
+    pub audits: u64,
+    /// Objects put back or taken away, by kind: `link`, `address`, `route`, `rule`, `fdb`, `neighbour`, `sysctl`,
+    /// `nftables`.
+    pub repairs: BTreeMap<&'static str, u64>,
+    /// Operations that the kernel refused.
+    pub failures: u64,
+    /// Entries of gossip that do not count at present, because their sender may not say what they say.
+    pub gossip_refused: u64,
+}
+
+impl Controller {
+    /// What the audit found.
+    pub fn audit_counters(&self) -> AuditCounters {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        counters.gossip_refused = self.gossip_refused();
+        counters
+    }
+
+    /// Compares and repairs now. Says how many operations that took.
+    pub async fn audit(&self) -> Result<usize, NetworkError> {
+        let _turn = self.turn.lock().await;
+        self.refresh_data_path().await;
+        let state = self.state.load_full();
+        let mut repaired = 0;
+        for (what, want) in self.desired() {
+            let kernel = match &what {
+                Place::Host => self.dataplane.host().clone(),
+                Place::Pinned(path) => self.dataplane.at(path).await?,
+            };
+            let report = kernel.reconcile(&want).await?;
+            repaired += report.done.len();
+            self.note(&what, &report.done, report.failed.len());
+            for failure in &report.failed {
+                tracing::warn!(place = %what, error = %failure, source = ?std::error::Error::source(failure), "repair failed");
+            }
+        }
+        if let Some(overlay) = state.networks().find(|n| n.overlay().is_some() && !self.is_used(&n.id)) {
+            let path = self.around.paths.overlay_netns(&overlay.id);
+            if path.exists() {
+                self.dataplane.remove(&path).await?;
+            }
+        }
+        Ok(repaired)
+    }
+
+    fn note(&self, place: &Place, done: &[Op], failed: usize) {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        count(done, &mut counters.repairs);
+        counters.failures += failed as u64;
+        drop(counters);
+        for op in done {
+            tracing::warn!(%place, kind = super::dataplane::kind(op), %op, "repaired");
+        }
+    }
+
+    fn is_used(&self, network: &weft_types::NetworkId) -> bool {
+        self.state.load().endpoints_on(network).next().is_some()
+    }
+
+    /// Every namespace with what it shall hold, in the order in which they must be made: networks before containers.
+    pub(super) fn desired(&self) -> Vec<(Place, NamespaceState)> {
+        let (state, peers, paths) = (self.state.load_full(), self.peers.load_full(), &self.around.paths);
+        let mut all = Vec::new();
+        for network in state.networks() {
+            if let Some(plan) = plans::overlay(&state, &self.around, network, &peers) {
+                all.push((Place::Pinned(paths.overlay_netns(&network.id)), plan.plan()));
+            }
+        }
+        all.push((Place::Host, plans::host(&state, &self.around, self.data_path_link().as_ref()).plan()));
+        for sandbox in state.sandboxes.values().filter(|sandbox| sandbox.has_namespace()) {
+            let plan = plans::sandbox(&state, &self.around, sandbox).plan();
+            all.push((Place::Pinned(paths.sandbox_netns(&sandbox.id)), plan));
+        }
+        all
+    }
+
+    pub(super) fn start_audit(self: &Arc<Self>) {
+        let (controller, interval) = (Arc::downgrade(self), self.config.audit_interval);
+        let mut stopped = self.stopped.subscribe();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                    () = tokio::time::sleep(interval) => {}
+                }
+                let Some(controller) = Weak::upgrade(&controller) else { return };
+                match controller.audit().await {
+                    Ok(_) => {
+                        controller.counters.lock().unwrap_or_else(PoisonError::into_inner).audits += 1;
+                    }
+                    Err(error) => tracing::warn!(%error, "audit failed"),
+                }
+            }
+        });
+    }
+
+    /// Everything converges again; used when what plans depend on changed from outside.
+    pub(super) async fn converge_all(&self) -> Result<(), NetworkError> {
+        let state = self.state.load_full();
+        self.converge(&state, &state, &Touched::all(&state)).await
+    }
+}
+
+/// A namespace of the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Host,
+    Pinned(std::path::PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Pinned(path) => path.display().fmt(f),
+        }
+    }
+}

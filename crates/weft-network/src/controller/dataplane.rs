@@ -1,0 +1,123 @@
+//! Connections to the kernel, one a namespace.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use weft_kernel::{Kernel, KernelError, Netns, Report};
+use weft_plan::{NamespaceState, Op};
+
+use crate::error::NetworkError;
+
+/// Open connections. Those of sandboxes are opened when first needed and dropped with the sandbox.
+#[derive(Debug)]
+pub(crate) struct DataPlane {
+    host: Kernel,
+    open: Mutex<HashMap<PathBuf, Kernel>>,
+}
+
+impl DataPlane {
+    pub(crate) fn new(host: Kernel) -> Self {
+        Self { host, open: Mutex::default() }
+    }
+
+    pub(crate) fn host(&self) -> &Kernel {
+        &self.host
+    }
+
+    /// The connection to a pinned namespace; makes the namespace if it is not there.
+    pub(crate) async fn at(&self, path: &Path) -> Result<Kernel, NetworkError> {
+        if let Some(kernel) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
+            return Ok(kernel.clone());
+        }
+        let wanted = path.to_owned();
+        let opened = blocking(move || -> Result<Kernel, NetworkError> {
+            let netns = match Netns::open(&wanted) {
+                Ok(netns) => netns,
+                // Nothing there, or a file that a reboot or an interrupted start left without its namespace.
+                Err(_) => {
+                    Netns::remove(&wanted)?;
+                    Netns::create(&wanted)?
+                }
+            };
+            Ok(Kernel::open_blocking(netns)?)
+        })
+        .await?;
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), opened.clone());
+        Ok(opened)
+    }
+
+    /// Takes a pinned namespace down: first what is in it, because the kernel ends namespaces at its leisure.
+    pub(crate) async fn remove(&self, path: &Path) -> Result<(), NetworkError> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+        let path = path.to_owned();
+        blocking(move || {
+            let kernel = match open {
+                Some(kernel) => Some(kernel),
+                None => Netns::open(&path).ok().and_then(|netns| Kernel::open_blocking(netns).ok()),
+            };
+            if let Some(kernel) = kernel {
+                let emptied = kernel.reconcile_blocking(&NamespaceState::empty());
+                if let Err(error) = emptied {
+                    tracing::warn!(path = %path.display(), %error, "namespace not emptied");
+                }
+            }
+            Netns::remove(&path)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes one namespace as wanted.
+    pub(crate) async fn reconcile(
+        &self,
+        what: &str,
+        kernel: &Kernel,
+        want: &NamespaceState,
+    ) -> Result<Vec<Op>, NetworkError> {
+        let report: Report = kernel.reconcile(want).await?;
+        let apply = |source| NetworkError::Apply { what: what.to_owned(), source: Box::new(source) };
+        report.into_result().map_err(apply)
+    }
+}
+
+/// Runs blocking work on the runtime's pool; a panic goes on.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only when the runtime goes down before the work began; nobody awaits then.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// The word for an operation's object in the audit's counters.
+pub(crate) fn kind(op: &Op) -> &'static str {
+    match op {
+        Op::CreateLink { .. } | Op::AwaitLink { .. } | Op::ChangeLink { .. } | Op::DeleteLink { .. } => {
+            "link"
+        }
+        Op::AddAddress(_) | Op::DeleteAddress(_) => "address",
+        Op::SetRoute(_) | Op::DeleteRoute(_) => "route",
+        Op::AddRule(_) | Op::DeleteRule(_) => "rule",
+        Op::SetFdb(_) | Op::DeleteFdb(_) => "fdb",
+        Op::SetNeighbour(_) | Op::DeleteNeighbour(_) => "neighbour",
+        Op::SetSysctl { .. } => "sysctl",
+        Op::SetTable(_) | Op::DeleteTable(_) | Op::ChangeElements { .. } => "nftables",
+    }
+}
+
+/// Counts operations by the kind of their object.
+pub(crate) fn count(ops: &[Op], into: &mut BTreeMap<&'static str, u64>) {
+    for op in ops {
+        *into.entry(kind(op)).or_default() += 1;
+    }
+}
+
+/// What went wrong with the kernel itself, as an error of the controller.
+pub(crate) fn kernel_error(error: KernelError) -> NetworkError {
+    NetworkError::Kernel(error)
+}

@@ -1,0 +1,371 @@
+//! Joining and leaving networks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, TaskId};
+
+use crate::config::ControllerConfig;
+use crate::controller::networks::gateway_bridge;
+use crate::controller::{Controller, Touched};
+use crate::error::NetworkError;
+use crate::ipam::{first_free, join_complaints, pool_use, takes};
+use crate::network::{Driver, Network};
+use crate::sandbox::{Endpoint, Sandbox};
+use crate::spec::{EndpointSpec, SandboxKind};
+use crate::state::State;
+use crate::swarm::{SwarmAttachment, SwarmNetworks};
+use crate::view::{EndpointView, NetworkEvent};
+
+impl Controller {
+    /// Checks wishes before a container is made. A network that is not known here may be the swarm's: no complaint.
+    pub fn check(&self, term: &str, spec: &EndpointSpec) -> Result<(), NetworkError> {
+        match self.state.load().find(term) {
+            Ok(network) => check_endpoint(network, spec),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Joins a network, also while the container runs.
+    pub async fn connect(
+        &self,
+        container: &ContainerId,
+        term: &str,
+        spec: EndpointSpec,
+    ) -> Result<EndpointView, NetworkError> {
+        let attached = self.attach(container, term, &spec).await?;
+        let joined = self.join(container, term, spec, attached.as_ref()).await;
+        if joined.is_err()
+            && let Some(attached) = attached
+        {
+            self.detach(vec![attached.attachment]).await;
+        }
+        joined
+    }
+
+    /// Asks the managers for a place if the network is the swarm's. Before the turn: it can take seconds.
+    async fn attach(
+        &self,
+        container: &ContainerId,
+        term: &str,
+        spec: &EndpointSpec,
+    ) -> Result<Option<SwarmAttachment>, NetworkError> {
+        let state = self.state.load_full();
+        let known = state.find(term);
+        let name = match &known {
+            Ok(network) => match &network.driver {
+                Driver::Overlay(overlay) => {
+                    let sandbox = state.sandbox(container)?;
+                    refuse_second(sandbox, network)?;
+                    overlay.id.to_string()
+                }
+                _ => return Ok(None),
+            },
+            Err(NetworkError::NotFound(_)) => term.to_owned(),
+            Err(_) => return known.map(|_| None),
+        };
+        let Some(swarm) = self.swarm_networks() else { return Err(NetworkError::NotFound(term.to_owned())) };
+        let wanted = wished_addresses(spec)?;
+        let refused = |error: crate::swarm::AttachRefused| NetworkError::Attach {
+            network: term.to_owned(),
+            reason: error.to_string(),
+        };
+        let attached = SwarmNetworks::attach(&*swarm, &name, container, wanted).await.map_err(refused)?;
+        if attached.network.encrypted {
+            self.detach(vec![attached.attachment]).await;
+            // Fails closed: nothing of this network leaves this host in the clear.
+            return Err(NetworkError::Attach {
+                network: term.to_owned(),
+                reason: "this node cannot encrypt overlay networks".to_owned(),
+            });
+        }
+        Ok(Some(attached))
+    }
+
+    async fn join(
+        &self,
+        container: &ContainerId,
+        term: &str,
+        spec: EndpointSpec,
+        attached: Option<&SwarmAttachment>,
+    ) -> Result<EndpointView, NetworkError> {
+        let _turn = self.turn.lock().await;
+        let reserved = self.host_routes().await;
+        let (view, subject) = self
+            .change(|state| {
+                let network = match attached {
+                    Some(attached) => note_overlay(state, attached).clone(),
+                    None => state.find(term)?.clone(),
+                };
+                let sandbox = state.sandbox(container)?;
+                refuse_kind(sandbox, &network, state)?;
+                refuse_second(sandbox, &network)?;
+                check_endpoint(&network, &spec)?;
+                let endpoint = match attached {
+                    Some(attached) => swarm_endpoint(sandbox, spec, attached),
+                    None => local_endpoint(state, sandbox, &network, spec)?,
+                };
+                let id = endpoint.id.clone();
+                state.sandbox_mut(container)?.endpoints.push(endpoint);
+                keep_way_out(state, &self.config, container, &reserved)?;
+                let sandbox = state.sandbox(container)?;
+                let endpoint = sandbox.endpoints.iter().find(|e| e.id == id).ok_or_else(|| {
+                    NetworkError::NotConnected {
+                        container: container.to_string(),
+                        network: network.name.clone(),
+                    }
+                })?;
+                Ok(((sandbox.view(endpoint, &network), network.subject()), touched(container, [&network])))
+            })
+            .await?;
+        tracing::info!(%container, network = %subject.id, endpoint = %view.id, interface = view.interface,
+            address = view.address.map(|a| a.to_string()), "endpoint joined");
+        self.tell(NetworkEvent::Connected(subject, container.clone()));
+        Ok(view)
+    }
+
+    /// Leaves a network.
+    pub async fn disconnect(&self, container: &ContainerId, term: &str) -> Result<(), NetworkError> {
+        let attachment = self.leave(container, term).await?;
+        self.detach(attachment.into_iter().collect()).await;
+        Ok(())
+    }
+
+    async fn leave(&self, container: &ContainerId, term: &str) -> Result<Option<TaskId>, NetworkError> {
+        let _turn = self.turn.lock().await;
+        let reserved = self.host_routes().await;
+        let (attachment, subject) = self
+            .change(|state| {
+                let network = state.find(term)?.clone();
+                let absent = || NetworkError::NotConnected {
+                    container: container.to_string(),
+                    network: network.name.clone(),
+                };
+                let sandbox = state.sandbox_mut(container).map_err(|_| absent())?;
+                let at = sandbox.endpoints.iter().position(|e| e.network == network.id).ok_or_else(absent)?;
+                let gone = sandbox.endpoints.remove(at);
+                keep_way_out(state, &self.config, container, &reserved)?;
+                Ok(((gone.attachment, network.subject()), touched(container, [&network])))
+            })
+            .await?;
+        tracing::info!(%container, network = %subject.id, "endpoint left");
+        self.tell(NetworkEvent::Disconnected(subject, container.clone()));
+        Ok(attachment)
+    }
+}
+
+fn touched<'a>(container: &ContainerId, networks: impl IntoIterator<Item = &'a Network>) -> Touched {
+    let overlays = networks.into_iter().filter(|n| n.overlay().is_some()).map(|n| n.id.clone()).collect();
+    Touched { host: true, overlays, sandboxes: BTreeSet::from([container.clone()]) }
+}
+
+/// Docker's complaints about wishes, all together.
+fn check_endpoint(network: &Network, spec: &EndpointSpec) -> Result<(), NetworkError> {
+    let mut complaints = Vec::new();
+    let wished: Vec<(bool, &String)> =
+        spec.ipv4.iter().map(|ip| (false, ip)).chain(spec.ipv6.iter().map(|ip| (true, ip))).collect();
+    for (ipv6, text) in &wished {
+        if text.parse::<IpAddr>().map(|ip| ip.is_ipv6()) != Ok(*ipv6) {
+            complaints.push(format!("invalid {} address: {text}", if *ipv6 { "IPv6" } else { "IPv4" }));
+        }
+    }
+    if !wished.is_empty() && network.is_predefined() {
+        complaints.push("user specified IP address is supported on user defined networks only".to_owned());
+    }
+    let pools = local_or_swarm_pools(network);
+    for (ipv6, text) in &wished {
+        let mut own = pools.iter().filter(|pool| pool.0.addr().is_ipv6() == *ipv6).peekable();
+        if own.peek().is_none_or(|pool| !pool.2) {
+            let text = "user specified IP address is supported only when connecting to networks with user configured subnets";
+            complaints.push(text.to_owned());
+        } else if let Ok(ip) = text.parse::<IpAddr>()
+            && !own.any(|(subnet, range, _)| {
+                subnet.contains(&ip) && range.is_none_or(|range| range.contains(&ip))
+            })
+        {
+            complaints.push(format!("no configured subnet or ip-range contain the IP address {ip}"));
+        }
+    }
+    if !spec.aliases.is_empty() && network.is_predefined() {
+        complaints.push("network-scoped aliases are only supported for user-defined networks".to_owned());
+    }
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(NetworkError::InvalidEndpoint(join_complaints(&complaints)))
+    }
+}
+
+/// Subnet, range, and whether the user may ask for an address of it.
+fn local_or_swarm_pools(network: &Network) -> Vec<(IpNet, Option<IpNet>, bool)> {
+    match network.overlay() {
+        Some(spec) => spec.subnets.iter().map(|subnet| (subnet.subnet, None, true)).collect(),
+        None => network.pools.iter().map(|pool| (pool.subnet, pool.range, pool.user_subnet)).collect(),
+    }
+}
+
+fn wished_addresses(spec: &EndpointSpec) -> Result<Vec<IpAddr>, NetworkError> {
+    let texts = spec.ipv4.iter().chain(&spec.ipv6);
+    let parse = |text: &String| {
+        text.parse().map_err(|_| NetworkError::InvalidEndpoint(format!("invalid IP address: {text}")))
+    };
+    texts.map(parse).collect()
+}
+
+fn refuse_kind(sandbox: &Sandbox, network: &Network, state: &State) -> Result<(), NetworkError> {
+    match (&sandbox.spec.kind, &network.driver) {
+        (SandboxKind::Shared(_), _) | (SandboxKind::Host, Driver::Bridge(_) | Driver::Overlay(_)) => {
+            Err(NetworkError::ConnectShared)
+        }
+        (SandboxKind::Host, _) => Ok(()),
+        (_, Driver::Host) => Err(NetworkError::ConnectHost),
+        (SandboxKind::None, Driver::Null) => Ok(()),
+        (SandboxKind::None, _) | (_, Driver::Null) => Err(NetworkError::ConnectNone),
+        _ => {
+            let on_null = |e: &Endpoint| state.network(&e.network).is_some_and(|n| n.driver == Driver::Null);
+            if sandbox.endpoints.iter().any(on_null) { Err(NetworkError::ConnectNone) } else { Ok(()) }
+        }
+    }
+}
+
+fn refuse_second(sandbox: &Sandbox, network: &Network) -> Result<(), NetworkError> {
+    // The automatic place on the gateway bridge gives way to one that the user asks for.
+    match sandbox.endpoint_on(&network.id) {
+        Some(endpoint) if !endpoint.automatic => Err(NetworkError::AlreadyConnected {
+            container: sandbox.spec.name.clone(),
+            network: network.name.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the network of an attachment among the known ones, or brings it up to date.
+fn note_overlay<'a>(state: &'a mut State, attached: &SwarmAttachment) -> &'a Network {
+    let spec = &attached.network;
+    let network = state.networks_mut().entry(spec.id.clone()).or_insert_with(|| Network {
+        id: spec.id.clone(),
+        name: spec.name.clone(),
+        created: std::time::SystemTime::now(),
+        driver: Driver::Overlay(Box::new(spec.clone())),
+        enable_ipv4: true,
+        enable_ipv6: false,
+        internal: spec.internal,
+        attachable: spec.attachable,
+        pools: Vec::new(),
+        ipam_options: None,
+        options: spec.options.clone(),
+        labels: spec.labels.clone(),
+    });
+    network.driver = Driver::Overlay(Box::new(spec.clone()));
+    network.enable_ipv6 = spec.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6());
+    network
+}
+
+/// On overlays the address gives the MAC, as every node derives it.
+fn swarm_endpoint(sandbox: &Sandbox, spec: EndpointSpec, attached: &SwarmAttachment) -> Endpoint {
+    let of = |ipv6: bool| attached.addresses.iter().find(|a| a.ip().is_ipv6() == ipv6).copied();
+    let (address, address6) = (of(false), of(true));
+    let derived = || address.or(address6).map(|a| MacAddr::from_ip(a.ip()));
+    let mac = spec.mac.or_else(derived).unwrap_or_else(|| MacAddr::random(&mut rand::rng()));
+    Endpoint {
+        attachment: Some(attached.attachment.clone()),
+        ..endpoint(sandbox, attached.network.id.clone(), "eth", spec, mac, address, address6)
+    }
+}
+
+fn endpoint(
+    sandbox: &Sandbox,
+    network: weft_types::NetworkId,
+    prefix: &str,
+    spec: EndpointSpec,
+    mac: MacAddr,
+    address: Option<EndpointAddress>,
+    address6: Option<EndpointAddress>,
+) -> Endpoint {
+    Endpoint {
+        id: EndpointId::random(&mut rand::rng()),
+        network,
+        address,
+        address6,
+        mac,
+        interface: sandbox.free_interface(prefix),
+        aliases: spec.aliases,
+        links: spec.links,
+        driver_opts: spec.driver_opts,
+        priority: spec.gateway_priority,
+        attachment: None,
+        automatic: false,
+    }
+}
+
+fn local_endpoint(
+    state: &State,
+    sandbox: &Sandbox,
+    network: &Network,
+    spec: EndpointSpec,
+) -> Result<Endpoint, NetworkError> {
+    let address = local_address(state, network, false, spec.ipv4.as_deref())?;
+    let address6 = local_address(state, network, true, spec.ipv6.as_deref())?;
+    let mac = spec.mac.unwrap_or_else(|| MacAddr::random(&mut rand::rng()));
+    let prefix = network.bridge().map_or("eth", |bridge| &bridge.interface_prefix);
+    Ok(endpoint(sandbox, network.id.clone(), prefix, spec, mac, address, address6))
+}
+
+/// The wished address, or the first that is free; none where the network has no subnet of the family.
+fn local_address(
+    state: &State,
+    network: &Network,
+    ipv6: bool,
+    wished: Option<&str>,
+) -> Result<Option<EndpointAddress>, NetworkError> {
+    let Some(pool) = network.pools.iter().find(|pool| pool.subnet.addr().is_ipv6() == ipv6) else {
+        return Ok(None);
+    };
+    let used = state.addresses_on(&network.id);
+    if let Some(ip) = wished.and_then(|text| text.parse::<IpAddr>().ok()) {
+        let taken = used.contains(&ip) || ip == pool.gateway || pool.auxiliary.values().any(|a| *a == ip);
+        if taken || !takes(pool, ip) {
+            return Err(NetworkError::AddressInUse(ip));
+        }
+        return Ok(Some(EndpointAddress::new(ip, pool.subnet)));
+    }
+    match first_free(pool, &used) {
+        Some(ip) => Ok(Some(EndpointAddress::new(ip, pool.subnet))),
+        None => {
+            let full = pool_use(pool, &used);
+            Err(NetworkError::AddressesExhausted {
+                family: if ipv6 { "IPv6" } else { "IPv4" },
+                network: network.name.clone(),
+                id: network.id.to_string(),
+                used: full.used,
+                total: full.total,
+            })
+        }
+    }
+}
+
+/// Containers on overlays get a place on the gateway bridge, unless another of their networks leads outside.
+fn keep_way_out(
+    state: &mut State,
+    config: &ControllerConfig,
+    container: &ContainerId,
+    reserved: &[IpNet],
+) -> Result<(), NetworkError> {
+    let sandbox = state.sandbox(container)?;
+    let has = sandbox.endpoints.iter().any(|endpoint| endpoint.automatic);
+    match (state.wants_gateway_bridge(sandbox), has) {
+        (true, false) => {
+            let id = gateway_bridge(state, config, reserved)?;
+            let network =
+                state.network(&id).cloned().ok_or_else(|| NetworkError::NotFound(id.to_string()))?;
+            let sandbox = state.sandbox(container)?;
+            let made = local_endpoint(state, sandbox, &network, EndpointSpec::default())?;
+            let made = Endpoint { automatic: true, driver_opts: BTreeMap::new(), ..made };
+            state.sandbox_mut(container)?.endpoints.push(made);
+        }
+        (false, true) => state.sandbox_mut(container)?.endpoints.retain(|endpoint| !endpoint.automatic),
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! The controller: one per daemon.
+
+mod audit;
+mod dataplane;
+mod endpoints;
+mod files;
+mod helper_link;
+mod networks;
+mod sandboxes;
+mod swarm;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{broadcast, watch};
+use weft_kernel::{Capabilities, Kernel, Netns};
+use weft_plan::LinkName;
+use weft_types::{ContainerId, NetworkId};
+
+pub use audit::AuditCounters;
+
+use crate::config::ControllerConfig;
+use crate::error::NetworkError;
+use crate::network::Network;
+use crate::paths::Paths;
+use crate::peers::NetworkPeers;
+use crate::plans::{self, Surroundings};
+use crate::ports::PortReservations;
+use crate::state::State;
+use crate::store::Store;
+use crate::swarm::{LocalSwarmEndpoint, SwarmNetworks};
+use crate::view::{EndpointView, NetworkEvent};
+use dataplane::{DataPlane, blocking};
+use helper_link::HelperLink;
+use swarm::Gossiped;
+
+/// Events that a slow listener may lag behind.
+const EVENT_BACKLOG: usize = 256;
+
+/// Networks, endpoints and sandboxes of one host.
+pub struct Controller {
+    config: ControllerConfig,
+    store: Arc<Store>,
+    around: Surroundings,
+    dataplane: DataPlane,
+    ports: PortReservations,
+    state: ArcSwap<State>,
+    /// Whoever changes the state holds it.
+    turn: tokio::sync::Mutex<()>,
+    swarm: RwLock<Option<Arc<dyn SwarmNetworks>>>,
+    gossiped: Mutex<Gossiped>,
+    peers: ArcSwap<BTreeMap<NetworkId, NetworkPeers>>,
+    /// The interface with the data-path address, as last seen.
+    data_path: Mutex<Option<LinkName>>,
+    helper: Option<HelperLink>,
+    events: broadcast::Sender<NetworkEvent>,
+    local: watch::Sender<Vec<LocalSwarmEndpoint>>,
+    counters: Mutex<AuditCounters>,
+    /// Set by a stop, so that background work ends.
+    stopped: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller").field("state_dir", &self.config.state_dir).finish_non_exhaustive()
+    }
+}
+
+/// Which namespaces a change concerns.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Touched {
+    host: bool,
+    overlays: BTreeSet<NetworkId>,
+    sandboxes: BTreeSet<ContainerId>,
+}
+
+impl Touched {
+    /// Everything there is, before and after.
+    fn all(state: &State) -> Self {
+        Self {
+            host: true,
+            overlays: state.networks().filter(|n| n.overlay().is_some()).map(|n| n.id.clone()).collect(),
+            sandboxes: state.sandboxes.keys().cloned().collect(),
+        }
+    }
+}
+
+impl Controller {
+    /// Reads what the last run left, makes the default networks and starts the helper. Nothing that runs is touched
+    /// before [`Controller::adopt`] says which containers live, except that missing bridges and rules are put back.
+    pub async fn open(config: ControllerConfig) -> Result<Arc<Self>, NetworkError> {
+        let store = Arc::new(Store::open(&config.state_dir, &config.run_dir)?);
+        let state = store.load()?;
+        let host = Netns::resolve(&config.host)?;
+        let kernel = Kernel::open(host.clone()).await?;
+        let capabilities = Capabilities::probe().await?;
+        let bridge_netfilter = kernel.bridge_netfilter().await?;
+        let around = Surroundings {
+            paths: Paths::new(&config.run_dir),
+            host: config.host.clone(),
+            hook: capabilities.resolver_hook(),
+            bridge_netfilter,
+        };
+        let helper = config.helper.clone().map(|launch| HelperLink::new(launch, around.paths.helper()));
+        let controller = Arc::new(Self {
+            store,
+            around,
+            dataplane: DataPlane::new(kernel),
+            ports: PortReservations::new(host),
+            state: ArcSwap::from_pointee(state),
+            turn: tokio::sync::Mutex::default(),
+            swarm: RwLock::default(),
+            gossiped: Mutex::default(),
+            peers: ArcSwap::default(),
+            data_path: Mutex::default(),
+            helper,
+            events: broadcast::channel(EVENT_BACKLOG).0,
+            local: watch::channel(Vec::new()).0,
+            counters: Mutex::default(),
+            stopped: watch::channel(false).0,
+            config,
+        });
+        controller.make_default_networks().await?;
+        controller.refresh_data_path().await;
+        controller.refresh_peers();
+        controller.start_helper();
+        controller.start_audit();
+        controller.tell_local();
+        Ok(controller)
+    }
+
+    /// Changes of networks and endpoints, from now on.
+    pub fn events(&self) -> broadcast::Receiver<NetworkEvent> {
+        self.events.subscribe()
+    }
+
+    /// This node's endpoints on networks of the swarm, whole, after each change.
+    pub fn local_endpoints(&self) -> watch::Receiver<Vec<LocalSwarmEndpoint>> {
+        self.local.subscribe()
+    }
+
+    /// The way to the managers while this node is in a swarm.
+    pub fn set_swarm(&self, swarm: Option<Arc<dyn SwarmNetworks>>) {
+        *self.swarm.write().unwrap_or_else(PoisonError::into_inner) = swarm;
+    }
+
+    fn swarm_networks(&self) -> Option<Arc<dyn SwarmNetworks>> {
+        self.swarm.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All networks that this node knows.
+    pub fn networks(&self) -> Vec<Network> {
+        self.state.load().networks().cloned().collect()
+    }
+
+    /// The network of that id, name or unique prefix of an id.
+    pub fn find(&self, term: &str) -> Result<Network, NetworkError> {
+        self.state.load().find(term).cloned()
+    }
+
+    /// Endpoints on a network.
+    pub fn endpoints_of(&self, network: &NetworkId) -> Vec<EndpointView> {
+        let state = self.state.load();
+        let Some(found) = state.network(network) else { return Vec::new() };
+        state.endpoints_on(network).map(|(sandbox, endpoint)| sandbox.view(endpoint, found)).collect()
+    }
+
+    /// Endpoints of a container, in the order of joining, the automatic one on the gateway bridge left out.
+    pub fn endpoints(&self, container: &ContainerId) -> Vec<EndpointView> {
+        let state = self.state.load();
+        let Some(sandbox) = state.sandboxes.get(container) else { return Vec::new() };
+        let own = sandbox.endpoints.iter().filter(|endpoint| !endpoint.automatic);
+        own.filter_map(|endpoint| Some(sandbox.view(endpoint, state.network(&endpoint.network)?))).collect()
+    }
+
+    /// Stops background work. With `keep_running` containers keep their network and the helper stays; else sandboxes
+    /// are expected to be gone and the helper ends.
+    pub async fn shutdown(&self, keep_running: bool) {
+        let _turn = self.turn.lock().await;
+        self.stopped.send_replace(true);
+        if let Some(helper) = &self.helper {
+            helper.stop(keep_running).await;
+        }
+    }
+
+    /// One change: edited on a copy, saved, brought into the kernel; taken back if that fails.
+    async fn change<R>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<(R, Touched), NetworkError>,
+    ) -> Result<R, NetworkError> {
+        let before = self.state.load_full();
+        let mut after = State::clone(&before);
+        let (value, touched) = edit(&mut after)?;
+        self.open_resolvers(&mut after).await;
+        let after = Arc::new(after);
+        self.save(&after, &before).await?;
+        self.state.store(after.clone());
+        self.refresh_peers();
+        if let Err(error) = self.converge(&before, &after, &touched).await {
+            tracing::warn!(%error, "change taken back");
+            self.state.store(before.clone());
+            self.refresh_peers();
+            if let Err(error) = self.save(&before, &after).await {
+                tracing::error!(%error, "old state not saved");
+            }
+            if let Err(error) = self.converge(&after, &before, &touched).await {
+                tracing::warn!(%error, "taking back left something; the audit goes on");
+            }
+            self.push_helper();
+            return Err(error);
+        }
+        self.push_helper();
+        self.tell_local();
+        Ok(value)
+    }
+
+    async fn save(&self, state: &Arc<State>, before: &Arc<State>) -> Result<(), NetworkError> {
+        let (store, state, before) = (self.store.clone(), state.clone(), before.clone());
+        blocking(move || store.save(&state, Some(&before))).await
+    }
+
+    /// Makes the kernel follow `state`. `before` says what there was, for what has to go.
+    async fn converge(&self, before: &State, state: &State, touched: &Touched) -> Result<(), NetworkError> {
+        let peers = self.peers.load_full();
+        for id in &touched.overlays {
+            let path = self.around.paths.overlay_netns(id);
+            let plan = state.network(id).and_then(|n| plans::overlay(state, &self.around, n, &peers));
+            match plan {
+                Some(plan) => {
+                    let kernel = self.dataplane.at(&path).await?;
+                    let name = format!("overlay network {id}");
+                    self.dataplane.reconcile(&name, &kernel, &plan.plan()).await?;
+                }
+                None if path.exists() => self.dataplane.remove(&path).await?,
+                None => {}
+            }
+        }
+        for container in &touched.sandboxes {
+            // The namespace must be there before a veth pair can reach into it.
+            if let Some(sandbox) = state.sandboxes.get(container).filter(|s| s.has_namespace()) {
+                self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
+            }
+        }
+        if touched.host {
+            let want = plans::host(state, &self.around, self.data_path_link().as_ref()).plan();
+            self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await?;
+        }
+        for container in &touched.sandboxes {
+            match (state.sandboxes.get(container), before.sandboxes.get(container)) {
+                (Some(sandbox), old) => {
+                    if sandbox.has_namespace() {
+                        let kernel = self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
+                        let want = plans::sandbox(state, &self.around, sandbox).plan();
+                        self.dataplane.reconcile("the container's network", &kernel, &want).await?;
+                    }
+                    self.write_files(state, sandbox, old.map(|old| (before, old)))?;
+                }
+                (None, Some(old)) => {
+                    if old.has_namespace() {
+                        self.dataplane.remove(&self.around.paths.sandbox_netns(&old.id)).await?;
+                    }
+                    self.remove_files(old);
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn data_path_link(&self) -> Option<LinkName> {
+        self.data_path.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tell(&self, event: NetworkEvent) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+}

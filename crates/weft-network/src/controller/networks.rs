@@ -1,0 +1,308 @@
+//! Making and removing networks.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use weft_plan::Owner;
+use weft_types::NetworkId;
+
+use crate::config::ControllerConfig;
+use crate::controller::{Controller, Touched};
+use crate::error::NetworkError;
+use crate::ipam::{check_config, default_pools, free_subnet, overlaps_any, resolve_config};
+use crate::network::{DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
+use crate::options::{BRIDGE_NAME, DEFAULT, HOST_BINDING, INTER_CONTAINER, MASQUERADE, MTU, bridge_settings};
+use crate::spec::{IpamConfig, NetworkSpec};
+use crate::state::State;
+use crate::view::NetworkEvent;
+
+/// Names that mean something to `docker run --network`.
+const PREDEFINED: [&str; 4] = [DEFAULT_BRIDGE, "host", "none", "default"];
+
+impl Controller {
+    /// Makes a network of this host.
+    pub async fn create_network(&self, spec: NetworkSpec) -> Result<Network, NetworkError> {
+        check_spec(&spec)?;
+        let _turn = self.turn.lock().await;
+        let reserved = self.host_routes().await;
+        let network = self
+            .change(|state| {
+                let network = add_network(state, &self.config, spec, &reserved)?;
+                Ok((network, Touched { host: true, ..Touched::default() }))
+            })
+            .await?;
+        tracing::info!(network = %network.id, name = network.name, driver = network.driver_name(), "network made");
+        self.tell(NetworkEvent::Created(network.subject()));
+        Ok(network)
+    }
+
+    /// Removes a network without endpoints.
+    pub async fn remove_network(&self, term: &str) -> Result<Network, NetworkError> {
+        let _turn = self.turn.lock().await;
+        let network = self
+            .change(|state| {
+                let network = state.find(term)?.clone();
+                if network.is_predefined() {
+                    return Err(NetworkError::Predefined(network.name));
+                }
+                let users: Vec<String> = state
+                    .endpoints_on(&network.id)
+                    .map(|(sandbox, endpoint)| {
+                        let view = sandbox.view(endpoint, &network);
+                        format!("name:{:?} id:{:?}", view.name, &view.id.as_str()[..12])
+                    })
+                    .collect();
+                if !users.is_empty() {
+                    return Err(NetworkError::InUse { network: network.name, endpoints: users.join(", ") });
+                }
+                state.networks_mut().remove(&network.id);
+                Ok((network, Touched { host: true, ..Touched::default() }))
+            })
+            .await?;
+        tracing::info!(network = %network.id, name = network.name, "network removed");
+        self.tell(NetworkEvent::Destroyed(network.subject()));
+        Ok(network)
+    }
+
+    /// `bridge`, `host` and `none`. The default bridge follows the daemon's settings as far as nobody is on it.
+    pub(super) async fn make_default_networks(&self) -> Result<(), NetworkError> {
+        let _turn = self.turn.lock().await;
+        let reserved = self.host_routes().await;
+        self.change(|state| {
+            for (name, driver) in [("host", Driver::Host), ("none", Driver::Null)] {
+                if !state.networks().any(|network| network.name == name) {
+                    let network = plain(name, driver);
+                    state.networks_mut().insert(network.id.clone(), network);
+                }
+            }
+            default_bridge(state, &self.config, &reserved)?;
+            Ok(((), Touched { host: true, ..Touched::default() }))
+        })
+        .await
+    }
+
+    /// Subnets that this host can reach already, and that no new network may hide.
+    pub(super) async fn host_routes(&self) -> Vec<IpNet> {
+        let Ok(observed) = self.dataplane.host().observe(&weft_plan::NamespaceState::empty()).await else {
+            return Vec::new();
+        };
+        let ours: Vec<_> =
+            self.state.load().networks().filter_map(|n| n.bridge()).map(|b| b.bridge.clone()).collect();
+        let routes = observed.routes.iter().filter(|(route, owner)| {
+            **owner == Owner::Foreign && route.link().is_none_or(|link| !ours.contains(link))
+        });
+        routes.map(|(route, _)| route.destination).filter(|net| net.prefix_len() > 0).collect()
+    }
+}
+
+fn check_spec(spec: &NetworkSpec) -> Result<(), NetworkError> {
+    if spec.name.trim().is_empty() {
+        return Err(NetworkError::EmptyName);
+    }
+    if PREDEFINED.contains(&spec.name.as_str()) {
+        return Err(NetworkError::PredefinedName(spec.name.clone()));
+    }
+    if spec.scope == "swarm" {
+        return Err(NetworkError::SwarmInactive);
+    }
+    match spec.driver.as_str() {
+        "" | "bridge" => {}
+        "host" | "null" => return Err(NetworkError::OnlyOne(spec.driver.clone())),
+        "overlay" | "macvlan" | "ipvlan" => return Err(NetworkError::UnsupportedDriver(spec.driver.clone())),
+        other => return Err(NetworkError::UnknownDriver(other.to_owned())),
+    }
+    let given: Vec<IpamConfig> =
+        spec.ipam.iter().filter(|config| **config != IpamConfig::default()).cloned().collect();
+    check_config(&given, spec.enable_ipv6)
+}
+
+/// Adds a bridge network to the state.
+pub(super) fn add_network(
+    state: &mut State,
+    config: &ControllerConfig,
+    spec: NetworkSpec,
+    reserved: &[IpNet],
+) -> Result<Network, NetworkError> {
+    if state.networks().any(|network| network.name == spec.name) {
+        return Err(NetworkError::NameTaken(spec.name));
+    }
+    let id = NetworkId::random_local(&mut rand::rng());
+    let settings = bridge_settings(&id, &spec.options)?;
+    let same = |n: &&Network| n.bridge().is_some_and(|other| other.bridge == settings.bridge);
+    if let Some(other) = state.networks().find(same) {
+        return Err(NetworkError::SameBridge {
+            id: id.to_string(),
+            other: other.id.to_string(),
+            bridge: settings.bridge.to_string(),
+        });
+    }
+    let pools = pools(state, config, &spec, reserved)?;
+    let network = Network {
+        id: id.clone(),
+        name: spec.name,
+        created: SystemTime::now(),
+        driver: Driver::Bridge(settings),
+        enable_ipv4: spec.enable_ipv4,
+        enable_ipv6: spec.enable_ipv6,
+        internal: spec.internal,
+        attachable: spec.attachable,
+        pools,
+        ipam_options: Some(spec.ipam_options),
+        options: spec.options,
+        labels: spec.labels,
+    };
+    state.networks_mut().insert(id, network.clone());
+    Ok(network)
+}
+
+/// The subnets of a new network: the named ones, and chosen ones for families without.
+fn pools(
+    state: &State,
+    config: &ControllerConfig,
+    spec: &NetworkSpec,
+    reserved: &[IpNet],
+) -> Result<Vec<Pool>, NetworkError> {
+    let used = state.subnets();
+    let mut pools: Vec<Pool> = Vec::new();
+    for given in spec.ipam.iter().filter_map(resolve_config) {
+        if overlaps_any(&given.subnet, used.iter().chain(pools.iter().map(|pool| &pool.subnet))) {
+            return Err(NetworkError::PoolOverlaps);
+        }
+        if pools.iter().any(|pool| pool.subnet.addr().is_ipv4() == given.subnet.addr().is_ipv4()) {
+            return Err(NetworkError::MultipleSubnets);
+        }
+        pools.push(given);
+    }
+    for (ipv6, wanted) in [(false, spec.enable_ipv4), (true, spec.enable_ipv6)] {
+        if wanted && !pools.iter().any(|pool| pool.subnet.addr().is_ipv6() == ipv6) {
+            pools.push(chosen_pool(state, config, ipv6, &used, reserved)?);
+        }
+    }
+    if !spec.enable_ipv4 {
+        pools.retain(|pool| pool.subnet.addr().is_ipv6());
+    }
+    Ok(pools)
+}
+
+fn chosen_pool(
+    state: &State,
+    config: &ControllerConfig,
+    ipv6: bool,
+    used: &[IpNet],
+    reserved: &[IpNet],
+) -> Result<Pool, NetworkError> {
+    let defaults = default_pools(state.lasting.unique_local);
+    let own = &config.default_address_pools;
+    let has_family = own.iter().any(|pool| pool.base.addr().is_ipv6() == ipv6);
+    let pools = if has_family { own } else { &defaults };
+    let taken: Vec<IpNet> = used.iter().chain(reserved).copied().collect();
+    let subnet = free_subnet(pools, ipv6, &taken).map_err(|total| NetworkError::PoolsExhausted {
+        family: if ipv6 { "IPv6" } else { "IPv4" },
+        used: used.iter().filter(|net| net.addr().is_ipv6() == ipv6).count(),
+        total,
+    })?;
+    let gateway = subnet.hosts().find(|ip| *ip != subnet.network()).unwrap_or_else(|| subnet.addr());
+    Ok(Pool {
+        subnet,
+        range: None,
+        gateway,
+        user_subnet: false,
+        show_gateway: true,
+        auxiliary: BTreeMap::new(),
+    })
+}
+
+fn plain(name: &str, driver: Driver) -> Network {
+    Network {
+        id: NetworkId::random_local(&mut rand::rng()),
+        name: name.to_owned(),
+        created: SystemTime::now(),
+        driver,
+        enable_ipv4: true,
+        enable_ipv6: false,
+        internal: false,
+        attachable: false,
+        pools: Vec::new(),
+        ipam_options: None,
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    }
+}
+
+/// Makes or brings up to date the network of containers that name none.
+fn default_bridge(
+    state: &mut State,
+    config: &ControllerConfig,
+    reserved: &[IpNet],
+) -> Result<(), NetworkError> {
+    let flag = |value: bool| value.to_string();
+    let options: BTreeMap<String, String> = [
+        (DEFAULT, flag(true)),
+        (INTER_CONTAINER, flag(config.inter_container)),
+        (MASQUERADE, flag(true)),
+        (HOST_BINDING, "0.0.0.0".to_owned()),
+        (BRIDGE_NAME, "docker0".to_owned()),
+        (MTU, config.mtu.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    let old = state.networks().find(|network| network.is_default_bridge()).cloned();
+    let busy = old.as_ref().is_some_and(|network| state.endpoints_on(&network.id).next().is_some());
+    if let Some(old) = old {
+        let wanted =
+            config.bip.is_none_or(|bip| old.pools.first().is_some_and(|p| p.gateway_address() == bip));
+        if busy || (wanted && old.options == options) {
+            return Ok(());
+        }
+        state.networks_mut().remove(&old.id);
+        return add_default_bridge(state, config, reserved, options, Some(old));
+    }
+    add_default_bridge(state, config, reserved, options, None)
+}
+
+fn add_default_bridge(
+    state: &mut State,
+    config: &ControllerConfig,
+    reserved: &[IpNet],
+    options: BTreeMap<String, String>,
+    old: Option<Network>,
+) -> Result<(), NetworkError> {
+    let mut spec = NetworkSpec { options, ..NetworkSpec::bridge(DEFAULT_BRIDGE) };
+    if let Some(bip) = config.bip {
+        spec.ipam = vec![IpamConfig {
+            subnet: Some(bip.subnet().to_string()),
+            gateway: Some(bip.ip().to_string()),
+            ip_range: config.fixed_cidr.map(|net| net.to_string()),
+            auxiliary: BTreeMap::new(),
+        }];
+        check_config(&spec.ipam, false)?;
+    }
+    let network = add_network(state, config, spec, reserved)?;
+    let id = old.as_ref().map_or(network.id.clone(), |old| old.id.clone());
+    state.networks_mut().remove(&network.id);
+    let mut network = Network { id: id.clone(), ipam_options: None, ..network };
+    if let (Some(old), None) = (old, config.bip) {
+        network.pools = old.pools;
+    }
+    // Nobody may ask for an address on the default bridge, also when `--bip` named its subnet.
+    network.pools.iter_mut().for_each(|pool| pool.user_subnet = false);
+    state.networks_mut().insert(id, network);
+    Ok(())
+}
+
+/// The network through which containers on overlays reach the outside; one of that name that the user made is taken.
+pub(super) fn gateway_bridge(
+    state: &mut State,
+    config: &ControllerConfig,
+    reserved: &[IpNet],
+) -> Result<NetworkId, NetworkError> {
+    if let Some(network) = state.networks().find(|n| n.name == GATEWAY_BRIDGE && n.bridge().is_some()) {
+        return Ok(network.id.clone());
+    }
+    let options = [(BRIDGE_NAME, GATEWAY_BRIDGE), (INTER_CONTAINER, "false"), (MASQUERADE, "true")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let spec = NetworkSpec { options, ..NetworkSpec::bridge(GATEWAY_BRIDGE) };
+    add_network(state, config, spec, reserved).map(|network| network.id)
+}

@@ -1,0 +1,227 @@
+//! Making, publishing, adopting and removing sandboxes.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rand::RngCore;
+use weft_types::{ContainerId, PortMapping, TaskId};
+
+use crate::controller::{Controller, Touched};
+use crate::error::NetworkError;
+use crate::sandbox::Sandbox;
+use crate::spec::{PortWish, SandboxKind, SandboxSpec};
+use crate::state::State;
+use crate::view::{NetworkEvent, SandboxView};
+
+impl Controller {
+    /// Makes the namespace of a container and its `/etc` files.
+    pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxView, NetworkError> {
+        let _turn = self.turn.lock().await;
+        let container = spec.container.clone();
+        let id = match spec.kind {
+            SandboxKind::Host => String::new(),
+            _ => random_id(),
+        };
+        self.change(|state| {
+            if state.sandboxes.contains_key(&container) {
+                return Err(NetworkError::SandboxExists(container.to_string()));
+            }
+            if let SandboxKind::Shared(other) = &spec.kind {
+                state.sandbox(other)?;
+            }
+            let sandbox = Sandbox { id, spec, endpoints: Vec::new(), ports: Vec::new(), resolver: None };
+            state.sandboxes_mut().insert(container.clone(), sandbox);
+            Ok(((), touch(&container, false)))
+        })
+        .await?;
+        self.sandbox(&container)
+    }
+
+    /// A sandbox as it stands.
+    pub fn sandbox(&self, container: &ContainerId) -> Result<SandboxView, NetworkError> {
+        let state = self.state.load();
+        let sandbox = state.sandbox(container)?;
+        let owner = match &sandbox.spec.kind {
+            SandboxKind::Shared(other) => state.sandbox(other)?,
+            _ => sandbox,
+        };
+        let etc = self.around.paths.etc(&owner.spec.container);
+        Ok(SandboxView {
+            id: owner.id.clone(),
+            netns: owner.has_namespace().then(|| self.around.paths.sandbox_netns(&owner.id)),
+            hosts: etc.join("hosts"),
+            resolv_conf: etc.join("resolv.conf"),
+            hostname: etc.join("hostname"),
+            ports: owner.ports.clone(),
+        })
+    }
+
+    /// Publishes the sandbox's ports where its default route is. Does nothing the second time.
+    pub async fn publish(&self, container: &ContainerId) -> Result<Vec<PortMapping>, NetworkError> {
+        let _turn = self.turn.lock().await;
+        let state = self.state.load_full();
+        let sandbox = state.sandbox(container)?;
+        if !sandbox.ports.is_empty() || sandbox.spec.ports.is_empty() {
+            return Ok(sandbox.ports.clone());
+        }
+        let taken = self.take_ports(&state, sandbox)?;
+        let published = self
+            .change(|state| {
+                state.sandbox_mut(container)?.ports.clone_from(&taken);
+                Ok(((), Touched { host: true, ..Touched::default() }))
+            })
+            .await;
+        if let Err(error) = published {
+            self.ports.release(&taken);
+            return Err(error);
+        }
+        self.forget_udp(&taken).await;
+        Ok(taken)
+    }
+
+    fn take_ports(&self, state: &State, sandbox: &Sandbox) -> Result<Vec<PortMapping>, NetworkError> {
+        let v4 = state.gateway_endpoint(sandbox, false).map(|(endpoint, _)| endpoint);
+        let v6 = state.gateway_endpoint(sandbox, true).map(|(endpoint, _)| endpoint);
+        let Some(endpoint) = v4.or(v6) else { return Ok(Vec::new()) };
+        let target4 = v4.and_then(|e| e.address).map(|address| address.ip());
+        let target6 = v6.and_then(|e| e.address6).map(|address| address.ip());
+        let binding = state.network(&endpoint.network).and_then(|n| n.bridge()).and_then(|b| b.host_binding);
+        let mut taken: Vec<PortMapping> = Vec::new();
+        for wish in &sandbox.spec.ports {
+            let addresses = addresses(wish, binding, target4.is_some(), target6.is_some());
+            let Some(target) = target4.or(target6).filter(|_| !addresses.is_empty()) else { continue };
+            match self.ports.take(wish, &addresses, target) {
+                Ok(mappings) => taken.extend(mappings),
+                Err(source) => {
+                    self.ports.release(&taken);
+                    return Err(NetworkError::Publish {
+                        name: sandbox.spec.name.clone(),
+                        endpoint: endpoint.id.to_string(),
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Flows that the kernel tracked before the rules changed would never meet them; for TCP a new SYN does.
+    async fn forget_udp(&self, mappings: &[PortMapping]) {
+        for mapping in mappings.iter().filter(|m| m.protocol == weft_types::PortProtocol::Udp) {
+            let filter = weft_kernel::ConntrackFilter {
+                protocol: Some(mapping.protocol),
+                original_port: Some(mapping.host_port),
+                reply_source: None,
+            };
+            if let Err(error) = self.dataplane.host().forget_connections(&filter).await {
+                tracing::debug!(%error, "tracked connections not forgotten");
+            }
+        }
+    }
+
+    /// Removes a container's network with all endpoints. Removing what is gone is no error.
+    pub async fn remove_sandbox(&self, container: &ContainerId) -> Result<(), NetworkError> {
+        let detached = {
+            let _turn = self.turn.lock().await;
+            self.drop_sandboxes(&[container.clone()].into()).await?
+        };
+        self.detach(detached).await;
+        Ok(())
+    }
+
+    /// After a restart of the daemon: these containers run, everything else of ours is an orphan and goes. What a
+    /// crash or someone else took away is put back; traffic of running containers is not touched.
+    pub async fn adopt(&self, running: &[ContainerId]) -> Result<(), NetworkError> {
+        let running: BTreeSet<&ContainerId> = running.iter().collect();
+        let detached = {
+            let _turn = self.turn.lock().await;
+            let state = self.state.load_full();
+            let orphans = state.sandboxes.keys().filter(|id| !running.contains(id)).cloned().collect();
+            let detached = self.drop_sandboxes(&orphans).await?;
+            let state = self.state.load_full();
+            for sandbox in state.sandboxes.values() {
+                for missed in self.ports.retake(&sandbox.ports) {
+                    tracing::warn!(container = %sandbox.spec.container, port = missed.host_port,
+                        "published port is held by another program; its rules stand");
+                }
+            }
+            self.remove_stray_namespaces(&state).await;
+            self.change(|state| Ok(((), Touched::all(state)))).await?;
+            detached
+        };
+        self.detach(detached).await;
+        Ok(())
+    }
+
+    async fn drop_sandboxes(&self, containers: &BTreeSet<ContainerId>) -> Result<Vec<TaskId>, NetworkError> {
+        let before = self.state.load_full();
+        let gone: Vec<&Sandbox> = containers.iter().filter_map(|id| before.sandboxes.get(id)).collect();
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let networks: BTreeSet<_> =
+            gone.iter().flat_map(|s| s.endpoints.iter().map(|e| e.network.clone())).collect();
+        self.change(|state| {
+            for container in containers {
+                state.sandboxes_mut().remove(container);
+            }
+            let touched = Touched { host: true, overlays: networks.clone(), sandboxes: containers.clone() };
+            Ok(((), touched))
+        })
+        .await?;
+        for sandbox in &gone {
+            self.ports.release(&sandbox.ports);
+            for endpoint in sandbox.endpoints.iter().filter(|endpoint| !endpoint.automatic) {
+                if let Some(network) = before.network(&endpoint.network) {
+                    self.tell(NetworkEvent::Disconnected(network.subject(), sandbox.spec.container.clone()));
+                }
+            }
+        }
+        Ok(gone.iter().flat_map(|s| s.endpoints.iter().filter_map(|e| e.attachment.clone())).collect())
+    }
+
+    /// Namespace files that no sandbox and no network accounts for.
+    async fn remove_stray_namespaces(&self, state: &State) {
+        let paths = &self.around.paths;
+        let sandboxes = state.sandboxes.values().map(|s| paths.sandbox_netns(&s.id));
+        let overlays = state.networks().filter(|n| n.overlay().is_some()).map(|n| paths.overlay_netns(&n.id));
+        let known: BTreeSet<_> = sandboxes.chain(overlays).collect();
+        let Ok(entries) = std::fs::read_dir(paths.netns_dir()) else { return };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| !known.contains(path)) {
+            tracing::info!(path = %path.display(), "namespace without a container removed");
+            if let Err(error) = self.dataplane.remove(&path).await {
+                tracing::warn!(path = %path.display(), %error, "namespace not removed");
+            }
+        }
+    }
+
+    /// Gives attachments back to the managers. They also notice by themselves, so failures are only noted.
+    pub(super) async fn detach(&self, attachments: Vec<TaskId>) {
+        let Some(swarm) = self.swarm_networks() else { return };
+        for attachment in attachments {
+            if let Err(error) = swarm.detach(&attachment).await {
+                tracing::warn!(%attachment, %error, "attachment not given back");
+            }
+        }
+    }
+}
+
+pub(super) fn touch(container: &ContainerId, host: bool) -> Touched {
+    Touched { host, overlays: BTreeSet::new(), sandboxes: [container.clone()].into() }
+}
+
+fn random_id() -> String {
+    let mut bytes = [0u8; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    hex::encode(bytes)
+}
+
+/// Host addresses to publish on: the wished one, else the network's, else all of each family the container has.
+fn addresses(wish: &PortWish, binding: Option<IpAddr>, v4: bool, v6: bool) -> Vec<IpAddr> {
+    let wanted = wish.host_ip.or(binding);
+    let all: Vec<IpAddr> = match wanted {
+        Some(ip) => vec![ip],
+        None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+    };
+    all.into_iter().filter(|ip| if ip.is_ipv4() { v4 } else { v6 }).collect()
+}

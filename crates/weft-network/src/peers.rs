@@ -1,0 +1,315 @@
+//! Endpoints of other nodes, from the managers' word and from gossip.
+//!
+//! The managers' word comes first. Gossip speaks for nodes that report nothing to the managers (Docker's), and only
+//! for themselves: an entry counts when its owner's address is a member's by the managers' word and the tunnel
+//! endpoint in it is that same member's. What is refused is counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use weft_types::{MacAddr, NetworkId};
+use weft_wire::networkdb::{EndpointRecord, PeerRecord};
+
+use crate::swarm::SwarmState;
+
+/// Table of tunnel endpoints.
+pub(crate) const PEER_TABLE: &str = "overlay_peer_table";
+/// Table of names.
+pub(crate) const ENDPOINT_TABLE: &str = "endpoint_table";
+
+/// An entry of gossip's tables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct GossipKey {
+    pub(crate) network: String,
+    pub(crate) table: String,
+    pub(crate) owner: String,
+    pub(crate) key: String,
+}
+
+/// Its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GossipValue {
+    pub(crate) owner_address: IpAddr,
+    pub(crate) value: Vec<u8>,
+}
+
+/// All entries of other nodes that gossip knows.
+pub(crate) type GossipTables = BTreeMap<GossipKey, GossipValue>;
+
+/// An endpoint on another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) mac: MacAddr,
+    pub(crate) vtep: IpAddr,
+}
+
+/// A name on a network, with the addresses it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerName {
+    pub(crate) names: Vec<String>,
+    /// The one name that its address stands for in reverse.
+    pub(crate) canonical: String,
+    pub(crate) ips: Vec<IpAddr>,
+}
+
+/// What is known of one network on other nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NetworkPeers {
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) names: Vec<PeerName>,
+    /// Addresses of whole services, with their names.
+    pub(crate) services: Vec<PeerName>,
+}
+
+/// Why an entry of gossip does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Refusal {
+    /// Its owner's address is no member's.
+    UnknownOwner,
+    /// The tunnel endpoint is not its owner's.
+    ForeignTunnel,
+    /// It cannot be read.
+    Malformed,
+    /// The managers know this address on another node.
+    AgainstManagers,
+}
+
+/// Puts both sources together, for the networks that this node is on. Says which entries were refused and why.
+pub(crate) fn merge(
+    swarm: Option<&SwarmState>,
+    gossip: &GossipTables,
+    networks: &BTreeSet<NetworkId>,
+) -> (BTreeMap<NetworkId, NetworkPeers>, BTreeMap<GossipKey, Refusal>) {
+    let mut out: BTreeMap<NetworkId, NetworkPeers> = BTreeMap::new();
+    let mut refused = BTreeMap::new();
+    let Some(swarm) = swarm else { return (out, refused) };
+    for network in networks {
+        let mut known = NetworkPeers::default();
+        let mut told: BTreeSet<IpAddr> = BTreeSet::new();
+        if let Some(state) = swarm.networks.get(network) {
+            for endpoint in state.endpoints.iter().filter(|e| e.node_id != swarm.node_id) {
+                told.extend(&endpoint.addresses);
+                known.peers.push(Peer {
+                    ips: endpoint.addresses.clone(),
+                    mac: endpoint.mac,
+                    vtep: endpoint.vtep,
+                });
+                let names = std::iter::once(&endpoint.name).chain(&endpoint.aliases).cloned().collect();
+                let canonical = endpoint.name.clone();
+                known.names.push(PeerName { names, canonical, ips: endpoint.addresses.clone() });
+            }
+        }
+        // Names of an endpoint count only beside its accepted tunnel entry.
+        let mut accepted: BTreeSet<(&str, IpAddr)> = BTreeSet::new();
+        for (key, value) in of_table(gossip, network, PEER_TABLE) {
+            match judge(swarm, value, &told) {
+                Ok(record) => {
+                    accepted.insert((&key.owner, record.address.ip()));
+                    known.peers.push(Peer {
+                        ips: vec![record.address.ip()],
+                        mac: record.mac,
+                        vtep: record.vtep,
+                    });
+                }
+                Err(Some(refusal)) => {
+                    refused.insert(key.clone(), refusal);
+                }
+                Err(None) => {}
+            }
+        }
+        for (key, value) in of_table(gossip, network, ENDPOINT_TABLE) {
+            match EndpointRecord::decode(&value.value) {
+                Err(_) => {
+                    refused.insert(key.clone(), Refusal::Malformed);
+                }
+                Ok(record) if accepted.contains(&(key.owner.as_str(), record.endpoint_ip)) => {
+                    if !record.service_disabled {
+                        add_names(&mut known, &record);
+                    }
+                }
+                Ok(_) => {}
+            }
+        }
+        out.insert(network.clone(), known);
+    }
+    (out, refused)
+}
+
+fn of_table<'a>(
+    gossip: &'a GossipTables,
+    network: &'a NetworkId,
+    table: &'a str,
+) -> impl Iterator<Item = (&'a GossipKey, &'a GossipValue)> {
+    gossip.iter().filter(move |(key, _)| key.network == network.as_str() && key.table == table)
+}
+
+/// A record that counts; or why not; or nothing to say, because the managers already told it.
+fn judge(
+    swarm: &SwarmState,
+    value: &GossipValue,
+    told: &BTreeSet<IpAddr>,
+) -> Result<PeerRecord, Option<Refusal>> {
+    let record = PeerRecord::decode(&value.value).map_err(|_| Some(Refusal::Malformed))?;
+    let owner = swarm.members.iter().find(|member| member.data_path == record.vtep);
+    // A Docker node gossips from its advertise address, which is also its data-path address unless it says otherwise.
+    let known = swarm.members.iter().any(|member| member.data_path == value.owner_address);
+    match owner {
+        _ if record.vtep == swarm.data_path => Err(None),
+        None if known => Err(Some(Refusal::ForeignTunnel)),
+        None => Err(Some(Refusal::UnknownOwner)),
+        Some(_) if record.vtep != value.owner_address => Err(Some(Refusal::ForeignTunnel)),
+        Some(_) if told.contains(&record.address.ip()) => Err(None),
+        // Weft's nodes report to the managers: what only their gossip says is older or newer than that.
+        Some(member) if swarm.managed && member.is_weft => Err(None),
+        Some(_) => Ok(record),
+    }
+}
+
+/// The names of a record, as in Docker's resolver: tasks of services by several names, the service by its address.
+fn add_names(known: &mut NetworkPeers, record: &EndpointRecord) {
+    let ips = vec![record.endpoint_ip];
+    let mut names = vec![record.name.clone()];
+    names.extend(record.task_aliases.iter().cloned());
+    if !record.service_id.is_empty() {
+        let service_names: Vec<String> =
+            std::iter::once(&record.service_name).chain(&record.aliases).cloned().collect();
+        names.extend(service_names.iter().map(|name| format!("tasks.{name}")));
+        match record.virtual_ip {
+            Some(ip) => known.services.push(PeerName {
+                canonical: record.service_name.clone(),
+                names: service_names,
+                ips: vec![ip],
+            }),
+            None => names.extend(service_names),
+        }
+    }
+    known.names.push(PeerName { names, canonical: record.name.clone(), ips });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::{SwarmEndpoint, SwarmMember, SwarmNetworkState};
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn member(last: u8, is_weft: bool) -> SwarmMember {
+        SwarmMember {
+            node_id: format!("{last:025}").parse().unwrap(),
+            data_path: ip(&format!("192.0.2.{last}")),
+            is_weft,
+            gossip_name: None,
+        }
+    }
+
+    fn network() -> NetworkId {
+        "networknetworknetworknetw".parse().unwrap()
+    }
+
+    fn swarm(managed: bool) -> SwarmState {
+        SwarmState {
+            node_id: member(1, true).node_id,
+            advertise: ip("192.0.2.1"),
+            data_path: ip("192.0.2.1"),
+            data_path_port: 4789,
+            gossip_keys: Vec::new(),
+            gossip_join: Vec::new(),
+            members: vec![member(1, true), member(2, true), member(3, false)],
+            managed,
+            networks: BTreeMap::new(),
+        }
+    }
+
+    fn entry(owner: &str, address: &str, vtep: &str) -> (GossipKey, GossipValue) {
+        let record = PeerRecord {
+            address: format!("{address}/24").parse().unwrap(),
+            mac: MacAddr::from_ip(ip(address)),
+            vtep: ip(vtep),
+        };
+        (
+            GossipKey {
+                network: network().to_string(),
+                table: PEER_TABLE.to_owned(),
+                owner: owner.to_owned(),
+                key: address.to_owned(),
+            },
+            GossipValue { owner_address: ip(owner), value: record.encode() },
+        )
+    }
+
+    fn outcome(swarm: &SwarmState, entries: &[(GossipKey, GossipValue)]) -> (Vec<String>, Vec<Refusal>) {
+        let tables = entries.iter().cloned().collect();
+        let (known, refused) = merge(Some(swarm), &tables, &[network()].into());
+        let ips =
+            known[&network()].peers.iter().map(|peer| format!("{} {}", peer.ips[0], peer.vtep)).collect();
+        (ips, refused.into_values().collect())
+    }
+
+    #[test]
+    fn members_speak_for_themselves_only() {
+        let swarm = swarm(true);
+        let good = entry("192.0.2.3", "10.0.1.5", "192.0.2.3");
+        let stolen = entry("192.0.2.3", "10.0.1.6", "192.0.2.2");
+        let stranger = entry("198.51.100.1", "10.0.1.7", "198.51.100.1");
+        let elsewhere = entry("192.0.2.3", "10.0.1.8", "198.51.100.2");
+        let (ips, refused) = outcome(&swarm, &[good, stolen, stranger, elsewhere]);
+        assert_eq!(ips, ["10.0.1.5 192.0.2.3"]);
+        assert_eq!(refused.len(), 3);
+        assert_eq!(refused.iter().filter(|r| **r == Refusal::ForeignTunnel).count(), 2);
+    }
+
+    #[test]
+    fn the_managers_word_comes_first() {
+        let mut swarm = swarm(true);
+        let told = SwarmEndpoint {
+            id: "e".to_owned(),
+            node_id: member(2, true).node_id,
+            vtep: ip("192.0.2.2"),
+            addresses: vec![ip("10.0.1.5")],
+            mac: MacAddr::from_ip(ip("10.0.1.5")),
+            name: "web".to_owned(),
+            aliases: vec!["www".to_owned()],
+        };
+        swarm.networks.insert(network(), SwarmNetworkState { endpoints: vec![told], ..Default::default() });
+        let rival = entry("192.0.2.3", "10.0.1.5", "192.0.2.3");
+        let silent = entry("192.0.2.2", "10.0.1.9", "192.0.2.2");
+        assert_eq!(outcome(&swarm, &[rival, silent]).0, ["10.0.1.5 192.0.2.2"]);
+    }
+
+    #[test]
+    fn with_dockers_managers_gossip_rules() {
+        let silent = entry("192.0.2.2", "10.0.1.9", "192.0.2.2");
+        assert_eq!(outcome(&swarm(false), &[silent]).0, ["10.0.1.9 192.0.2.2"]);
+    }
+
+    #[test]
+    fn services_have_an_address_of_their_own() {
+        let (mut key, _) = entry("192.0.2.3", "10.0.1.5", "192.0.2.3");
+        key.table = ENDPOINT_TABLE.to_owned();
+        let record = EndpointRecord {
+            name: "web.1.abc".to_owned(),
+            service_name: "web".to_owned(),
+            service_id: "s".to_owned(),
+            virtual_ip: Some(ip("10.0.1.2")),
+            endpoint_ip: ip("10.0.1.5"),
+            ingress_ports: Vec::new(),
+            aliases: vec!["www".to_owned()],
+            task_aliases: vec!["0123456789ab".to_owned()],
+            service_disabled: false,
+        };
+        let names = (key, GossipValue { owner_address: ip("192.0.2.3"), value: record.encode() });
+        let tables = [entry("192.0.2.3", "10.0.1.5", "192.0.2.3"), names].into_iter().collect();
+        let (known, refused) = merge(Some(&swarm(false)), &tables, &[network()].into());
+        assert!(refused.is_empty());
+        let known = &known[&network()];
+        assert_eq!(known.names[0].names, ["web.1.abc", "0123456789ab", "tasks.web", "tasks.www"]);
+        assert_eq!(
+            (known.services[0].names.join(" "), known.services[0].ips[0]),
+            ("web www".into(), ip("10.0.1.2"))
+        );
+    }
+}

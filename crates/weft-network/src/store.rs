@@ -1,0 +1,91 @@
+//! The controller's files: written whole, so that a crash leaves the old or the new content.
+//!
+//! `<state>/networks.json` survives reboots; `<run>/sandboxes.json` describes namespaces, which do not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::NetworkError;
+use crate::ipam::unique_local_prefix;
+use crate::state::{Lasting, State};
+
+/// Where the files are, and what was last written.
+#[derive(Debug)]
+pub(crate) struct Store {
+    lasting: PathBuf,
+    sandboxes: PathBuf,
+}
+
+impl Store {
+    /// Makes the folders.
+    pub(crate) fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, NetworkError> {
+        for dir in [state_dir, run_dir] {
+            fs::create_dir_all(dir).map_err(file("make folder", dir))?;
+        }
+        Ok(Self { lasting: state_dir.join("networks.json"), sandboxes: run_dir.join("sandboxes.json") })
+    }
+
+    /// The state at the last save; a fresh one where there is none.
+    pub(crate) fn load(&self) -> Result<State, NetworkError> {
+        let lasting = read(&self.lasting)?.unwrap_or_else(|| Lasting {
+            unique_local: unique_local_prefix(&mut rand::rng()),
+            networks: BTreeMap::new(),
+            swarm: None,
+        });
+        let sandboxes = read(&self.sandboxes)?.unwrap_or_default();
+        Ok(State { lasting: Arc::new(lasting), sandboxes: Arc::new(sandboxes) })
+    }
+
+    /// Saves what differs from `before`.
+    pub(crate) fn save(&self, state: &State, before: Option<&State>) -> Result<(), NetworkError> {
+        if before.is_none_or(|before| before.lasting != state.lasting) {
+            write(&self.lasting, &*state.lasting)?;
+        }
+        if before.is_none_or(|before| before.sandboxes != state.sandboxes) {
+            write(&self.sandboxes, &*state.sandboxes)?;
+        }
+        Ok(())
+    }
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError {
+    let path = path.to_owned();
+    move |source| NetworkError::File { action, path, source }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, NetworkError> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| NetworkError::Damaged { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file("read", path)(error)),
+    }
+}
+
+fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), NetworkError> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|source| NetworkError::Damaged { path: path.to_owned(), source })?;
+    write_whole(path, &bytes).map_err(file("write", path))
+}
+
+/// Writes beside, syncs, renames, syncs the folder: afterwards a crash cannot bring the old content back. Mode 0600,
+/// because gossip keys are among it.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    new.write_all(bytes)?;
+    new.sync_all()?;
+    fs::rename(&beside, path)?;
+    if let Some(folder) = path.parent() {
+        fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! What the swarm gives and takes: attachments, and the managers' word on members and endpoints.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, NodeId, TaskId, Vni};
+
+/// The way to the managers, for containers that join a network of the swarm.
+#[async_trait::async_trait]
+pub trait SwarmNetworks: Send + Sync {
+    /// Asks for a place on a network; `term` is a name, an id or an id's prefix. Waits for the answer.
+    async fn attach(
+        &self,
+        term: &str,
+        container: &ContainerId,
+        addresses: Vec<IpAddr>,
+    ) -> Result<SwarmAttachment, AttachRefused>;
+
+    /// Gives the place back.
+    async fn detach(&self, attachment: &TaskId) -> Result<(), AttachRefused>;
+}
+
+/// Why an attachment was refused, in the managers' words (`rpc error: code = … desc = …`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AttachRefused(pub String);
+
+/// A granted place on a swarm network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmAttachment {
+    /// The attachment's task.
+    pub attachment: TaskId,
+    /// The network.
+    pub network: OverlaySpec,
+    /// The granted addresses, with prefix.
+    pub addresses: Vec<EndpointAddress>,
+}
+
+/// A network of the swarm as the managers describe it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlaySpec {
+    /// Its id.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: String,
+    /// Its subnets, in order.
+    pub subnets: Vec<OverlaySubnet>,
+    /// MTU of the data path (`com.docker.network.driver.mtu`); tunnel overhead is still to be taken off.
+    pub mtu: Option<Mtu>,
+    /// Plain containers may join.
+    pub attachable: bool,
+    /// No way out.
+    pub internal: bool,
+    /// ESP was asked for.
+    pub encrypted: bool,
+    /// The routing mesh's.
+    pub ingress: bool,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Driver options, state included.
+    pub options: BTreeMap<String, String>,
+}
+
+/// One subnet of a swarm network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlaySubnet {
+    /// Its addresses.
+    pub subnet: IpNet,
+    /// Its router's address.
+    pub gateway: Option<IpAddr>,
+    /// Its identifier on the wire; IPv6 subnets share that of the IPv4 subnet at the same place.
+    pub vni: Option<Vni>,
+}
+
+/// A member of the swarm by the managers' word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmMember {
+    /// Its id.
+    pub node_id: NodeId,
+    /// Its data-path address.
+    pub data_path: IpAddr,
+    /// Weft reports its endpoints to the managers; of other nodes only gossip knows.
+    pub is_weft: bool,
+    /// Its name in gossip, if it reported one.
+    pub gossip_name: Option<String>,
+}
+
+/// An endpoint of another node by the managers' word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmEndpoint {
+    /// Its id.
+    pub id: String,
+    /// Its node.
+    pub node_id: NodeId,
+    /// Data-path address of its node.
+    pub vtep: IpAddr,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// Name of its container.
+    pub name: String,
+    /// Further names.
+    pub aliases: Vec<String>,
+}
+
+/// A network by the managers' word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmNetworkState {
+    /// MTU of the data path, as in [`OverlaySpec::mtu`].
+    pub mtu: Option<Mtu>,
+    /// Endpoints on other nodes.
+    pub endpoints: Vec<SwarmEndpoint>,
+    /// This node's load-balancer address on it (`Node.attachments`), in swarms with Docker managers.
+    pub load_balancer: Option<EndpointAddress>,
+    /// Index of the managers' log that this shows.
+    pub index: u64,
+}
+
+/// A key of gossip, as the managers hand it out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmKey {
+    /// Its Lamport time; the order decides which is used for sending.
+    pub lamport_time: u64,
+    /// Its bytes.
+    pub key: Vec<u8>,
+}
+
+impl std::fmt::Debug for SwarmKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SwarmKey").field("lamport_time", &self.lamport_time).finish_non_exhaustive()
+    }
+}
+
+/// All that the controller knows from the managers. Whole state: what is missing is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmState {
+    /// This node.
+    pub node_id: NodeId,
+    /// Address for gossip.
+    pub advertise: IpAddr,
+    /// Address for VXLAN.
+    pub data_path: IpAddr,
+    /// UDP port for VXLAN.
+    pub data_path_port: u16,
+    /// Keys of the `networking:gossip` subsystem.
+    pub gossip_keys: Vec<SwarmKey>,
+    /// Managers to find the gossip cluster by (their addresses, port 7946).
+    pub gossip_join: Vec<SocketAddr>,
+    /// Members, this node included or not.
+    pub members: Vec<SwarmMember>,
+    /// Whether `networks` is the managers' word. False with Docker managers: then gossip alone rules.
+    pub managed: bool,
+    /// Networks by the managers' word.
+    pub networks: BTreeMap<NetworkId, SwarmNetworkState>,
+}
+
+/// An endpoint on this node and a network of the swarm: what the agent reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalSwarmEndpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Its network.
+    pub network: NetworkId,
+    /// Its attachment.
+    pub attachment: TaskId,
+    /// Its container.
+    pub container: ContainerId,
+    /// IPv4 address.
+    pub address: Option<EndpointAddress>,
+    /// IPv6 address.
+    pub address6: Option<EndpointAddress>,
+    /// Ethernet address.
+    pub mac: MacAddr,
+    /// Name of its container.
+    pub name: String,
+    /// Further names.
+    pub aliases: Vec<String>,
+}
