@@ -18,6 +18,12 @@ pub struct NetworkFailure {
     pub kind: ErrorKind,
 }
 
+impl weft_types::Classified for NetworkFailure {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
 /// What kind of network namespace a container wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SandboxKind {
@@ -61,7 +67,7 @@ pub struct SandboxRequest {
 }
 
 /// A sandbox that stands.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct SandboxView {
     /// Its id; empty for the host's namespace.
     pub id: String,
