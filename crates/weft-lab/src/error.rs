@@ -28,6 +28,9 @@ pub enum LabError {
         /// Names there are.
         known: String,
     },
+    /// No busybox to make the image from.
+    #[error("no statically linked busybox on the PATH: install one ('apt-get install busybox-static')")]
+    NoBusybox,
     /// A program could not be started.
     #[error("start {program}: {source}")]
     Start {

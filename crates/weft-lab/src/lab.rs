@@ -144,6 +144,16 @@ impl Lab {
         self.remove()
     }
 
+    /// A file with the root file system of the image `busybox`; made when first asked for, removed with the lab.
+    pub fn busybox_tar(&self) -> Result<PathBuf, LabError> {
+        let path = dir_of(self.name()).join("busybox.tar");
+        if !path.exists() {
+            let bytes = crate::busybox_rootfs()?;
+            std::fs::write(&path, bytes).map_err(|source| LabError::File { path: path.clone(), source })?;
+        }
+        Ok(path)
+    }
+
     /// Name of the namespace between the hosts.
     pub fn underlay_netns(&self) -> String {
         format!("{}-net", self.name())

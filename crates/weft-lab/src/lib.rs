@@ -9,6 +9,7 @@
 //!
 //! Not done here: loss and delay (this kernel has no netem), and anything that knows what a container is.
 
+mod busybox;
 mod capture;
 mod daemon;
 mod error;
@@ -19,6 +20,7 @@ mod spec;
 mod tool;
 mod wait;
 
+pub use busybox::busybox_rootfs;
 pub use capture::Capture;
 pub use daemon::{Daemon, DaemonSpec};
 pub use error::LabError;
