@@ -1,1 +1,12 @@
-//! Shared pieces of the end-to-end tests.
+//! Shared pieces of the end-to-end tests: hosts with daemons, and the command lines that drive them.
+//!
+//! Every test has a lab of its own, named after it. The tests see what a user sees: the unmodified `docker` CLI,
+//! `weft`, and the wire.
+
+mod command;
+mod hosts;
+mod probe;
+
+pub use command::{Failed, Words};
+pub use hosts::{Hosts, weft_exe};
+pub use probe::{Ping, ping};
