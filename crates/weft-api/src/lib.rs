@@ -1,1 +1,47 @@
-//! The Docker Engine API.
+//! The Docker Engine API, version 1.51 down to 1.24: routes, JSON shapes, version gates, hijacked streams.
+//!
+//! One request goes `server` (connection) → `router` (version prefix, gate, common headers, dispatch) → a handler in
+//! the module of its route family → the engine, the networks or the swarm. Handlers return `Result<_, ApiError>`;
+//! only `error.rs` knows the HTTP statuses of failures.
+//!
+//! What is behind the API is asked through [`NetworkBackend`] and [`SwarmBackend`], which belong to this crate, and
+//! through the engine itself.
+
+mod containers;
+mod convert;
+mod distribution;
+mod error;
+mod event_hub;
+mod exec;
+mod filters;
+mod frames;
+mod go_json;
+mod hijack;
+mod images;
+mod network_backend;
+mod networks;
+mod nodes;
+mod plugins;
+mod query;
+mod request;
+mod response;
+mod router;
+mod server;
+mod services;
+mod state;
+mod swarm;
+mod swarm_backend;
+mod system;
+mod tasks;
+mod version;
+mod volumes;
+
+pub use network_backend::{
+    Attachment, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, Peer, Subnet,
+};
+pub use server::{Listener, Server};
+pub use state::{ApiState, SystemSettings};
+pub use swarm_backend::{
+    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, SwarmBackend, SwarmError, SwarmResult,
+    SwarmStatus,
+};

@@ -1,0 +1,172 @@
+//! `/containers`.
+
+mod create;
+mod shape;
+mod streams;
+
+pub(crate) use create::create;
+pub(crate) use streams::{attach, logs, progress_line, stream_error, timestamp, wait};
+
+use serde_json::{Value, json};
+use weft_engine::{ListOptions, RemoveOptions, StopOptions};
+
+use crate::error::{ApiError, ApiResult};
+use crate::request::Call;
+use crate::response::{no_content, ok, ok_empty};
+
+/// Filters that `docker ps` knows.
+const LIST_FILTERS: &[&str] = &[
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+];
+
+pub(crate) async fn list(call: Call) -> ApiResult {
+    let filters = call.query.filters(LIST_FILTERS)?;
+    if let Some(state) = filters.get("status").iter().find(|s| !STATES.contains(&s.as_str())) {
+        return Err(ApiError::invalid(format!(
+            "invalid filter 'status={state}': invalid value for state ({state}): must be one of {}",
+            STATES.join(", ")
+        )));
+    }
+    let limit = call.query.integer("limit")?.unwrap_or(0).max(0);
+    let options = ListOptions {
+        all: call.query.flag("all"),
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        size: call.query.flag("size"),
+        filters: filters.into_map(),
+    };
+    let containers = call.state.engine.list(&options)?;
+    let mut containers = serde_json::to_value(containers).unwrap_or_default();
+    containers.as_array_mut().into_iter().flatten().for_each(shape::summary);
+    ok(&containers)
+}
+
+/// States by Docker's names, in its order.
+const STATES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+
+pub(crate) async fn inspect(call: Call, id: String) -> ApiResult {
+    let container = call.state.engine.inspect(&id, call.query.flag("size"))?;
+    let mut container = serde_json::to_value(container).unwrap_or_default();
+    shape::inspect(&mut container);
+    ok(&container)
+}
+
+pub(crate) async fn start(call: Call, id: String) -> ApiResult {
+    call.state.engine.start(&id).await?;
+    no_content()
+}
+
+pub(crate) async fn stop(call: Call, id: String) -> ApiResult {
+    call.state.engine.stop(&id, stop_options(&call)?).await?;
+    no_content()
+}
+
+pub(crate) async fn restart(call: Call, id: String) -> ApiResult {
+    call.state.engine.restart(&id, stop_options(&call)?).await?;
+    no_content()
+}
+
+fn stop_options(call: &Call) -> Result<StopOptions, ApiError> {
+    Ok(StopOptions {
+        signal: call.query.some("signal").map(str::to_owned),
+        timeout: call.query.integer("t")?,
+    })
+}
+
+pub(crate) async fn kill(call: Call, id: String) -> ApiResult {
+    call.state.engine.kill(&id, call.query.some("signal")).await?;
+    no_content()
+}
+
+pub(crate) async fn pause(call: Call, id: String) -> ApiResult {
+    call.state.engine.pause(&id).await?;
+    no_content()
+}
+
+pub(crate) async fn unpause(call: Call, id: String) -> ApiResult {
+    call.state.engine.unpause(&id).await?;
+    no_content()
+}
+
+pub(crate) async fn rename(call: Call, id: String) -> ApiResult {
+    call.state.engine.rename(&id, call.query.get("name")).await?;
+    no_content()
+}
+
+pub(crate) async fn remove(call: Call, id: String) -> ApiResult {
+    if call.query.flag("link") {
+        return Err(ApiError::not_implemented("removing a link"));
+    }
+    let options = RemoveOptions { force: call.query.flag("force"), volumes: call.query.flag("v") };
+    call.state.engine.remove(&id, options).await?;
+    no_content()
+}
+
+pub(crate) async fn resize(call: Call, id: String) -> ApiResult {
+    let (height, width) = terminal_size(&call)?;
+    call.state.engine.resize(&id, height, width).await?;
+    ok_empty()
+}
+
+/// `h` and `w`, in Docker's words when they are no numbers.
+pub(crate) fn terminal_size(call: &Call) -> Result<(u16, u16), ApiError> {
+    let size = |key: &str, name: &str| {
+        let text = call.query.get(key);
+        text.parse::<u32>()
+            .map(|n| u16::try_from(n).unwrap_or(u16::MAX))
+            .map_err(|_| ApiError::invalid(format!("invalid resize {name} {text:?}: invalid syntax")))
+    };
+    Ok((size("h", "height")?, size("w", "width")?))
+}
+
+pub(crate) async fn top(call: Call, id: String) -> ApiResult {
+    let processes = call.state.engine.top(&id, call.query.get("ps_args")).await?;
+    ok(&processes)
+}
+
+pub(crate) async fn prune(call: Call) -> ApiResult {
+    let filters = call.query.filters(&["label", "label!", "until"])?.into_map();
+    let (deleted, reclaimed) = call.state.engine.prune(&filters).await?;
+    let deleted = if deleted.is_empty() { Value::Null } else { json!(deleted) };
+    ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": reclaimed }))
+}
+
+/// Answers 404 for a container that is not there before saying that something is not built.
+async fn not_built(call: Call, id: String, what: &str) -> ApiResult {
+    call.state.engine.container_id(&id)?;
+    Err(ApiError::not_implemented(what))
+}
+
+pub(crate) async fn update(call: Call, id: String) -> ApiResult {
+    not_built(call, id, "changing the resources of a container").await
+}
+
+pub(crate) async fn stats(call: Call, id: String) -> ApiResult {
+    not_built(call, id, "container statistics").await
+}
+
+pub(crate) async fn changes(call: Call, id: String) -> ApiResult {
+    not_built(call, id, "listing a container's changed files").await
+}
+
+pub(crate) async fn export(call: Call, id: String) -> ApiResult {
+    not_built(call, id, "exporting a container").await
+}
+
+pub(crate) async fn archive(call: Call, id: String) -> ApiResult {
+    not_built(call, id, "copying files from and to containers").await
+}

@@ -1,0 +1,32 @@
+//! Times as Go prints them: RFC 3339 in UTC with as many digits of the second as needed.
+
+use std::time::SystemTime;
+
+use prost_types::Timestamp;
+
+/// Go's zero time.
+const ZERO: &str = "0001-01-01T00:00:00Z";
+
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| ZERO.to_owned(), |t| t.to_string())
+}
+
+pub(crate) fn rfc3339_proto(time: Option<&Timestamp>) -> String {
+    time.and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok())
+        .map_or_else(|| ZERO.to_owned(), |t| t.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn times_look_like_gos() {
+        let at = UNIX_EPOCH + Duration::new(1_795_227_792, 584_354_143);
+        assert_eq!(rfc3339(at), "2026-11-21T02:23:12.584354143Z");
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(1)), "1970-01-01T00:00:01Z");
+        assert_eq!(rfc3339_proto(None), ZERO);
+    }
+}

@@ -1,0 +1,134 @@
+//! What the API asks of this host's networks. The trait belongs to the API; the network controller is behind it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use tokio::sync::broadcast;
+use weft_engine::NetworkFailure;
+use weft_network::NetworkSpec;
+
+/// A network as this host has it: its own, or one of the swarm's that is instantiated here.
+#[derive(Debug, Clone)]
+pub struct LocalNetwork {
+    /// 64 hexadecimal digits, or 25 characters for one of the swarm's.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made, or instantiated here.
+    pub created: SystemTime,
+    /// Whether the swarm owns it.
+    pub swarm_scope: bool,
+    /// `bridge`, `host`, `null`, `overlay`.
+    pub driver: String,
+    /// Whether it has IPv4.
+    pub enable_ipv4: bool,
+    /// Whether it has IPv6.
+    pub enable_ipv6: bool,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Whether standalone containers of a swarm may join it.
+    pub attachable: bool,
+    /// Whether it is the swarm's ingress network.
+    pub ingress: bool,
+    /// Subnets. Empty for `host` and `null`.
+    pub subnets: Vec<Subnet>,
+    /// Driver options as shown to users.
+    pub options: BTreeMap<String, String>,
+    /// User's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Options of the address management driver; `None` is shown as `null`.
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// `host`, `none`, `bridge`: cannot be removed.
+    pub predefined: bool,
+    /// Endpoints of this host's containers.
+    pub containers: Vec<LocalEndpoint>,
+    /// Other nodes that have endpoints on it; `None` for networks of this host.
+    pub peers: Option<Vec<Peer>>,
+    /// Endpoints on all nodes, for `verbose=true`.
+    pub attachments: Vec<Attachment>,
+}
+
+/// A subnet of a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subnet {
+    /// `None`: the pool decides.
+    pub subnet: Option<IpNet>,
+    /// Part of the subnet that addresses are taken from.
+    pub range: Option<IpNet>,
+    /// `None`: the first address.
+    pub gateway: Option<IpAddr>,
+    /// Addresses not to give away, by what they are for.
+    pub auxiliary: BTreeMap<String, IpAddr>,
+}
+
+/// An endpoint of a container of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalEndpoint {
+    /// Full id of the container, or a pseudo id such as `lb-web`.
+    pub container: String,
+    /// Name of the container.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub endpoint_id: String,
+    /// `02:42:…`.
+    pub mac: String,
+    /// With prefix length; empty without.
+    pub ipv4: String,
+    /// With prefix length; empty without.
+    pub ipv6: String,
+}
+
+/// A node with endpoints on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name in gossip.
+    pub name: String,
+    /// Its data-path address.
+    pub address: IpAddr,
+}
+
+/// An endpoint anywhere in the swarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the container.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub endpoint_id: String,
+    /// Its address, without prefix length.
+    pub address: IpAddr,
+    /// Data-path address of its node.
+    pub host: IpAddr,
+}
+
+/// Something happened to a network of this host.
+#[derive(Debug, Clone)]
+pub struct NetworkEvent {
+    /// `create`, `connect`, `disconnect`, `destroy`.
+    pub action: String,
+    /// The network's id.
+    pub network: String,
+    /// `name`, `type`, `container`.
+    pub attributes: BTreeMap<String, String>,
+    /// When.
+    pub time: SystemTime,
+    /// Whether the swarm owns it.
+    pub swarm_scope: bool,
+}
+
+/// This host's networks. A `term` is a full id, an exact name or a unique prefix of an id.
+#[async_trait]
+pub trait NetworkBackend: Send + Sync {
+    /// All of them, the instantiated ones of the swarm included.
+    fn networks(&self) -> Vec<LocalNetwork>;
+    /// One of them.
+    fn network(&self, term: &str) -> Result<LocalNetwork, NetworkFailure>;
+    /// Makes one; its id.
+    async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure>;
+    /// Removes one without endpoints.
+    async fn remove_network(&self, term: &str) -> Result<(), NetworkFailure>;
+    /// What happens from now on.
+    fn events(&self) -> broadcast::Receiver<NetworkEvent>;
+}

@@ -1,0 +1,208 @@
+//! `/networks`: those of this host and those of the swarm in one view.
+//!
+//! A swarm network that has endpoints on this node is shown as this node has it; else as the managers have it. A
+//! worker knows only the former.
+
+mod create;
+mod find;
+mod shape;
+
+pub(crate) use create::create;
+
+use bollard_stubs::models::{NetworkConnectRequest, NetworkDisconnectRequest};
+use serde_json::{Value, json};
+use weft_types::ErrorKind;
+
+use crate::convert;
+use crate::error::{ApiError, ApiResult};
+use crate::filters::Filters;
+use crate::query::parse_bool;
+use crate::request::Call;
+use crate::response::{no_content, ok, ok_empty};
+use crate::state::ApiState;
+use crate::swarm_backend::SwarmError;
+use find::{Found, find};
+
+const LIST_FILTERS: &[&str] = &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
+
+pub(crate) async fn list(call: Call) -> ApiResult {
+    let filters = call.query.filters(LIST_FILTERS)?;
+    let dangling = filters.flag("dangling")?;
+    if let Some(word) = filters.get("type").iter().find(|t| !matches!(t.as_str(), "builtin" | "custom")) {
+        return Err(ApiError::system(format!("invalid filter: 'type'='{word}'")));
+    }
+    let mut networks = swarm_view(&call.state).await?;
+    let seen: Vec<String> = networks.iter().filter_map(|n| text(n, "Id").map(str::to_owned)).collect();
+    let local = call.state.networks.networks();
+    networks.extend(local.iter().filter(|n| !seen.contains(&n.id)).map(|n| shape::local(n, false)));
+    networks
+        .retain(|network| matches(network, &filters) && dangling.is_none_or(|d| is_dangling(network) == d));
+    networks.iter_mut().for_each(shape::listed);
+    ok(&networks)
+}
+
+/// The swarm's networks; none on a node that is no manager.
+async fn swarm_view(state: &ApiState) -> Result<Vec<Value>, ApiError> {
+    if !state.swarm.status().control_available {
+        return Ok(Vec::new());
+    }
+    match state.swarm.networks().await {
+        Ok(networks) => Ok(networks.iter().map(convert::swarm_network).collect()),
+        // The node may have ceased to be a manager meanwhile.
+        Err(SwarmError::NoSwarm | SwarmError::NotManager | SwarmError::Locked) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn text<'a>(network: &'a Value, key: &str) -> Option<&'a str> {
+    network.get(key).and_then(Value::as_str)
+}
+
+fn matches(network: &Value, filters: &Filters) -> bool {
+    let is = |key: &str| text(network, key).unwrap_or_default();
+    let name = is("Name");
+    let builtin = is_builtin(name);
+    let labels = network.get("Labels").and_then(Value::as_object);
+    let labels =
+        labels.into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()));
+    filters.any("driver", |driver| is("Driver") == driver)
+        && filters.any("scope", |scope| is("Scope") == scope)
+        && filters.any("id", |id| like(id, is("Id")))
+        && filters.any("name", |wanted| like(wanted, name))
+        && filters.any("type", |kind| (kind == "builtin") == builtin)
+        && filters.labels_match(&labels.collect())
+}
+
+/// Docker takes the value as a regular expression that may match anywhere; people use its anchors.
+fn like(pattern: &str, text: &str) -> bool {
+    match (pattern.strip_prefix('^'), pattern.strip_suffix('$')) {
+        (Some(_), Some(_)) => text == &pattern[1..pattern.len() - 1],
+        (Some(rest), None) => text.starts_with(rest),
+        (None, Some(rest)) => text.ends_with(rest),
+        (None, None) => text.contains(pattern),
+    }
+}
+
+fn is_builtin(name: &str) -> bool {
+    matches!(name, "bridge" | "host" | "none" | "default")
+}
+
+/// Without containers, and not one of the daemon's own.
+fn is_dangling(network: &Value) -> bool {
+    let used = network.get("Containers").and_then(Value::as_object).is_some_and(|c| !c.is_empty());
+    !used && !is_builtin(text(network, "Name").unwrap_or_default())
+}
+
+pub(crate) async fn inspect(call: Call, term: String) -> ApiResult {
+    let verbose = match call.query.get("verbose") {
+        "" => false,
+        given => parse_bool(given).ok_or_else(|| {
+            ApiError::invalid(format!(
+                "invalid value for verbose: {given}: strconv.ParseBool: parsing {given:?}: invalid syntax"
+            ))
+        })?,
+    };
+    match find(&call.state, &term, call.query.get("scope")).await? {
+        Found::Local(network) => ok(&shape::local(&network, verbose)),
+        Found::Swarm(network) => ok(&convert::swarm_network(&network)),
+    }
+}
+
+pub(crate) async fn remove(call: Call, term: String) -> ApiResult {
+    match find(&call.state, &term, "").await? {
+        Found::Local(network) if network.predefined => Err(ApiError::forbidden(format!(
+            "{} is a pre-defined network and cannot be removed",
+            network.name
+        ))),
+        Found::Local(network) if !network.swarm_scope => {
+            call.state.networks.remove_network(&network.id).await?;
+            no_content()
+        }
+        Found::Local(network) => remove_swarm(&call.state, &network.id, &network.name).await,
+        Found::Swarm(network) => {
+            let name = network.spec.and_then(|s| s.annotations).map(|a| a.name).unwrap_or_default();
+            remove_swarm(&call.state, &network.id, &name).await
+        }
+    }
+}
+
+async fn remove_swarm(state: &ApiState, id: &str, name: &str) -> ApiResult {
+    state.swarm.remove_network(id).await?;
+    create::publish(state, "remove", id, name);
+    no_content()
+}
+
+pub(crate) async fn connect(mut call: Call, term: String) -> ApiResult {
+    let request: NetworkConnectRequest = call.json().await?;
+    let network = resolve(&call.state, &term).await?;
+    let settings = request.endpoint_config.unwrap_or_default();
+    call.state.engine.connect_network(&request.container, &network, settings).await?;
+    ok_empty()
+}
+
+pub(crate) async fn disconnect(mut call: Call, term: String) -> ApiResult {
+    let request: NetworkDisconnectRequest = call.json().await?;
+    let network = resolve(&call.state, &term).await?;
+    let force = request.force.unwrap_or_default();
+    call.state.engine.disconnect_network(&request.container, &network, force).await?;
+    ok_empty()
+}
+
+/// The full name of a network. A worker may name one of the swarm's that it has not met yet: the managers will know,
+/// so what is unknown here is passed on as it is while this node is in a swarm.
+async fn resolve(state: &ApiState, term: &str) -> Result<String, ApiError> {
+    match find(state, term, "").await {
+        Ok(Found::Local(network)) => Ok(network.name),
+        Ok(Found::Swarm(network)) => {
+            Ok(network.spec.and_then(|s| s.annotations).map(|a| a.name).unwrap_or_else(|| term.to_owned()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound && is_worker(state) => Ok(term.to_owned()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_worker(state: &ApiState) -> bool {
+    let status = state.swarm.status();
+    status.state == crate::swarm_backend::LocalNodeState::Active && !status.control_available
+}
+
+pub(crate) async fn prune(call: Call) -> ApiResult {
+    let filters = call.query.filters(&["label", "label!", "until"])?;
+    let mut deleted = Vec::new();
+    for network in call.state.networks.networks() {
+        let unused = network.containers.is_empty() && !network.predefined && !network.swarm_scope;
+        if unused
+            && filters.labels_match(&network.labels)
+            && call.state.networks.remove_network(&network.id).await.is_ok()
+        {
+            deleted.push(network.name);
+        }
+    }
+    if call.state.swarm.status().control_available {
+        for network in call.state.swarm.networks().await? {
+            let named = network.spec.clone().and_then(|s| s.annotations).unwrap_or_default();
+            let ingress = network.spec.as_ref().is_some_and(|s| s.ingress);
+            // One in use is refused, and stays.
+            if !ingress
+                && filters.labels_match(&named.labels)
+                && call.state.swarm.remove_network(&network.id).await.is_ok()
+            {
+                create::publish(&call.state, "remove", &network.id, &named.name);
+                deleted.push(named.name);
+            }
+        }
+    }
+    let deleted = if deleted.is_empty() { Value::Null } else { json!(deleted) };
+    ok(&json!({ "NetworksDeleted": deleted }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_anywhere_or_at_their_anchors() {
+        assert!(like("eb", "web") && like("^we", "web") && like("eb$", "web") && like("^web$", "web"));
+        assert!(!like("^eb", "web") && !like("we$", "web") && !like("^we$", "web") && !like("x", "web"));
+    }
+}

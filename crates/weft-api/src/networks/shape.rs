@@ -1,0 +1,98 @@
+//! This host's networks as JSON.
+
+use serde_json::{Map, Value, json};
+
+use crate::convert::rfc3339;
+use crate::network_backend::{Attachment, LocalEndpoint, LocalNetwork, Subnet};
+
+/// `GET /networks/{id}`.
+pub(super) fn local(network: &LocalNetwork, verbose: bool) -> Value {
+    let subnets: Vec<Value> = network.subnets.iter().map(subnet).collect();
+    let no_subnets = matches!(network.driver.as_str(), "host" | "null") && subnets.is_empty();
+    let containers: Map<String, Value> =
+        network.containers.iter().map(|e| (e.container.clone(), endpoint(e))).collect();
+    let mut map = json!({
+        "Name": network.name,
+        "Id": network.id,
+        "Created": rfc3339(network.created),
+        "Scope": if network.swarm_scope { "swarm" } else { "local" },
+        "Driver": network.driver,
+        "EnableIPv4": network.enable_ipv4,
+        "EnableIPv6": network.enable_ipv6,
+        "IPAM": {
+            "Driver": "default",
+            "Options": network.ipam_options,
+            "Config": if no_subnets { Value::Null } else { subnets.into() },
+        },
+        "Internal": network.internal,
+        "Attachable": network.attachable,
+        "Ingress": network.ingress,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": containers,
+        "Options": network.options,
+        "Labels": network.labels,
+    });
+    if let Some(peers) = &network.peers {
+        map["Peers"] = peers.iter().map(|p| json!({ "Name": p.name, "IP": p.address })).collect();
+    }
+    if verbose && network.swarm_scope {
+        map["Services"] = services(&network.attachments);
+    }
+    map
+}
+
+/// Lists do not show endpoints, peers and services.
+pub(super) fn listed(network: &mut Value) {
+    if let Some(map) = network.as_object_mut() {
+        if map.get("Containers").is_some_and(Value::is_object) {
+            map.insert("Containers".to_owned(), json!({}));
+        }
+        map.remove("Services");
+    }
+}
+
+fn subnet(subnet: &Subnet) -> Value {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            map.insert(key.to_owned(), value.into());
+        }
+    };
+    put("Subnet", subnet.subnet.map(|s| s.to_string()));
+    put("IPRange", subnet.range.map(|r| r.to_string()));
+    put("Gateway", subnet.gateway.map(|g| g.to_string()));
+    if !subnet.auxiliary.is_empty() {
+        map.insert("AuxiliaryAddresses".to_owned(), json!(subnet.auxiliary));
+    }
+    map.into()
+}
+
+fn endpoint(endpoint: &LocalEndpoint) -> Value {
+    json!({
+        "Name": endpoint.name,
+        "EndpointID": endpoint.endpoint_id,
+        "MacAddress": endpoint.mac,
+        "IPv4Address": endpoint.ipv4,
+        "IPv6Address": endpoint.ipv6,
+    })
+}
+
+/// Plain containers belong to the service without a name.
+fn services(attachments: &[Attachment]) -> Value {
+    if attachments.is_empty() {
+        return json!({});
+    }
+    let tasks: Vec<Value> = attachments
+        .iter()
+        .map(|a| {
+            json!({
+                "Name": a.name,
+                "EndpointID": a.endpoint_id,
+                "EndpointIP": a.address,
+                "Info": { "Host IP": a.host },
+            })
+        })
+        .collect();
+    json!({ "": { "VIP": "<nil>", "Ports": [], "LocalLBIndex": 0, "Tasks": tasks } })
+}
