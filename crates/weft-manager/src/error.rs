@@ -29,7 +29,7 @@ pub enum ManagerError {
     PoolsOverlap(ipnet::IpNet, ipnet::IpNet),
     /// A cluster setting is out of range.
     #[error("error updating cluster settings: {0}")]
-    Settings(#[source] ControlError),
+    Settings(#[source] Box<ControlError>),
     /// The state folder cannot be made.
     #[error("create {}", path.display())]
     StateDir {

@@ -39,7 +39,7 @@ pub(crate) fn genesis(options: InitOptions, advertise: SocketAddr) -> Result<Gen
     let spec = cluster_defaults(options.spec);
     check_cluster_spec(&spec).map_err(|problem| match problem {
         SpecProblem::ClusterName => ManagerError::SpecName,
-        other => ManagerError::Settings(ControlError::InvalidSpec(other)),
+        other => ManagerError::Settings(Box::new(ControlError::InvalidSpec(other))),
     })?;
     check_pools(&options.default_addr_pool, options.subnet_size)?;
     let vxlan_port = match options.data_path_port {

@@ -71,7 +71,7 @@ impl Manager {
                 )
             })
             .await;
-        ingress.map_err(|error: ControlError| ManagerError::Settings(error))?;
+        ingress.map_err(settings)?;
         tracing::info!(swarm = %identity.swarm_id, node = %identity.node_id, %advertise, "started a swarm");
         Ok((manager, identity))
     }
@@ -86,7 +86,7 @@ impl Manager {
             return Err(ManagerError::NoSwarm(config.state_dir));
         }
         let core = new_core(&config, advertise, store, consensus, &identity.swarm_id, &identity.node_id);
-        advertise_again(&core).await.map_err(ManagerError::Settings)?;
+        advertise_again(&core).await.map_err(settings)?;
         dispatcher::mark_unknown(&core).await;
         tracing::info!(swarm = %identity.swarm_id, node = %identity.node_id, %advertise, "opened a swarm's store");
         Ok(Self::start(core, listener, true))
@@ -165,6 +165,10 @@ impl Drop for Manager {
     fn drop(&mut self) {
         self.brain.core.stopping.cancel();
     }
+}
+
+fn settings(error: ControlError) -> ManagerError {
+    ManagerError::Settings(Box::new(error))
 }
 
 /// Binds the port and says what to tell other nodes of it.

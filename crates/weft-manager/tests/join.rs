@@ -1,5 +1,7 @@
 //! Init, join, session, heartbeat, renewal, removal: over real TLS.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod common;
 
 use std::time::Duration;

@@ -69,7 +69,11 @@ struct Writer {
 impl LogStore {
     /// Opens or makes the file and starts its writer. The thread ends when the last clone is dropped.
     pub(super) fn open(path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
-        let database = open_database(path)?;
+        Self::start(open_database(path)?, path, sealer, open)
+    }
+
+    /// Reads what the database holds and starts its writer.
+    fn start(database: Database, path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
         let writer = Writer { database, path: path.to_path_buf(), sealer, _open: open };
         let tail = writer.read_all()?;
         let (jobs, queue) = mpsc::channel();
@@ -263,3 +267,7 @@ impl RaftLogStorage<RaftTypes> for LogStore {
         self.run(|done| Job::Purge(upto, done)).await
     }
 }
+
+#[cfg(test)]
+#[path = "log_store_test.rs"]
+mod tests;

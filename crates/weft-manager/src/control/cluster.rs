@@ -105,7 +105,7 @@ pub(crate) fn check(spec: &ClusterSpec) -> Result<(), SpecProblem> {
         return Err(SpecProblem::CertificateExpiry);
     }
     let heartbeat = spec.dispatcher.as_ref().and_then(|dispatcher| dispatcher.heartbeat_period);
-    if !heartbeat.is_some_and(|period| Duration::try_from(period).is_ok()) {
+    if heartbeat.is_none_or(|period| Duration::try_from(period).is_err()) {
         return Err(SpecProblem::HeartbeatPeriod);
     }
     if spec.raft.as_ref().is_some_and(|raft| raft.election_tick <= raft.heartbeat_tick) {

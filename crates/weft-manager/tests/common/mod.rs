@@ -1,6 +1,7 @@
 //! A swarm in this process: a real manager on loopback, real nodes with certificates over mutual TLS.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use weft_wire::weft_v1::{Endpoint, ReportRequest, WatchMessage, WatchRequest};
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn fast() -> Timing {
-    Timing { heartbeat_period: Some(Duration::from_secs(1)), rate_limit_count: 100, ..Timing::default() }
+    Timing { heartbeat_period: Some(Duration::from_secs(60)), rate_limit_count: 100, ..Timing::default() }
 }
 
 pub struct Swarm {

@@ -1,0 +1,263 @@
+//! `weft.v1.NetworkState`: what nodes tell and are told, how fast, and what they may not.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use tonic::Code;
+use weft_manager::{InitOptions, Timing};
+use weft_wire::swarmkit::Task;
+use weft_wire::weft_v1::{AckRequest, Endpoint, WatchMessage, WatchRequest};
+
+async fn attach(swarm: &Swarm, node: &Member, network: &str) -> Task {
+    let id = node.attach(network, &[]).await.unwrap();
+    Task::clone(&swarm.control().task(&id).unwrap())
+}
+
+async fn report(node: &Member, vtep: &str, endpoints: Vec<Endpoint>) -> u64 {
+    node.network_state().report(node.report(vtep, 1500, endpoints)).await.unwrap().into_inner().index
+}
+
+fn endpoints_of(message: &WatchMessage) -> Vec<(&str, &str)> {
+    let networks = message.networks.iter();
+    networks
+        .flat_map(|network| &network.endpoints)
+        .map(|remote| (remote.endpoint.as_ref().unwrap().name.as_str(), remote.vtep.as_str()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_reach_other_nodes_whole_then_as_deltas() {
+    let swarm = Swarm::start().await;
+    let network = swarm.overlay("web").await;
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    let (ta, tb) = (attach(&swarm, &a, "web").await, attach(&swarm, &b, "web").await);
+    let index = report(&a, "127.0.0.2", vec![endpoint(&ta, "c1")]).await;
+
+    let mut watch = b.watch().await;
+    let first = next(&mut watch).await;
+    assert!(first.full && first.index >= index);
+    assert_eq!(endpoints_of(&first), [("c1", "127.0.0.2")]);
+    assert_eq!((first.networks[0].network_id.as_str(), first.networks[0].mtu), (network.id.as_str(), 1450));
+    let remote = &first.networks[0].endpoints[0];
+    assert_eq!((remote.node_id.as_str(), remote.endpoint.as_ref().unwrap().address.as_str()), (
+        a.id().as_str(),
+        "10.0.1.2/24"
+    ));
+    let member = first.members.iter().find(|member| member.node_id == a.id()).unwrap();
+    assert!(member.is_weft);
+    assert_eq!(
+        (member.data_path_address.as_str(), member.gossip_name.as_str(), member.state),
+        ("127.0.0.2", "0123456789ab", 2)
+    );
+    assert_eq!(first.members.len(), 3);
+
+    // One's own endpoint is no news; another one of the neighbour is.
+    report(&b, "127.0.0.3", vec![endpoint(&tb, "own")]).await;
+    let ta2 = attach(&swarm, &a, "web").await;
+    let index = report(&a, "127.0.0.2", vec![endpoint(&ta, "c1"), endpoint(&ta2, "c2")]).await;
+    let delta = loop {
+        let message = next(&mut watch).await;
+        assert!(!message.full);
+        if !message.networks.is_empty() {
+            break message;
+        }
+    };
+    assert_eq!(delta.index, index);
+    assert_eq!(endpoints_of(&delta), [("c2", "127.0.0.2")]);
+
+    // Detached: gone, even before the node reports again.
+    a.detach(&ta2.id).await.unwrap();
+    let delta = next(&mut watch).await;
+    assert_eq!(delta.networks[0].removed_endpoint_ids, [endpoint(&ta2, "c2").id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_endpoint_is_known_elsewhere_at_once() {
+    let swarm = Swarm::start().await;
+    swarm.overlay("web").await;
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    attach(&swarm, &b, "web").await;
+    report(&b, "127.0.0.3", vec![]).await;
+    report(&a, "127.0.0.2", vec![]).await;
+    let mut watch = b.watch().await;
+    next(&mut watch).await;
+    let mut times = Vec::new();
+    let mut endpoints = Vec::new();
+    for number in 0..10 {
+        let task = attach(&swarm, &a, "web").await;
+        endpoints.push(endpoint(&task, &format!("c{number}")));
+        let start = Instant::now();
+        report(&a, "127.0.0.2", endpoints.clone()).await;
+        loop {
+            let message = next(&mut watch).await;
+            if endpoints_of(&message).iter().any(|(name, _)| *name == format!("c{number}")) {
+                break;
+            }
+        }
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("from report to watcher: median {:?}, worst {:?}", times[5], times[9]);
+    // Other tests share the machine: the median says what the design does.
+    assert!(times[5] < Duration::from_millis(100), "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_come_and_go_with_the_nodes_attachments() {
+    let swarm = Swarm::start().await;
+    let (web, db) = (swarm.overlay("web").await, swarm.overlay("db").await);
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    let on_web = attach(&swarm, &a, "web").await;
+    let on_db = attach(&swarm, &a, "db").await;
+    report(&a, "127.0.0.2", vec![endpoint(&on_web, "web1"), endpoint(&on_db, "db1")]).await;
+
+    // A worker sees only networks that it has endpoints on.
+    let mut watch = b.watch().await;
+    assert!(next(&mut watch).await.networks.is_empty());
+    let attached = attach(&swarm, &b, "web").await;
+    let message = next(&mut watch).await;
+    assert_eq!(message.networks.len(), 1);
+    assert_eq!(message.networks[0].network_id, web.id);
+    assert_eq!(endpoints_of(&message), [("web1", "127.0.0.2")]);
+
+    let asked = WatchRequest { session_id: b.session_id.clone(), network_ids: vec![db.id.clone()] };
+    let refused = b.network_state().watch(asked).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+
+    b.detach(&attached.id).await.unwrap();
+    let third = attach(&swarm, &a, "web").await;
+    report(&a, "127.0.0.2", vec![endpoint(&on_web, "web1"), endpoint(&third, "web2")]).await;
+    report(&a, "127.0.0.9", vec![]).await;
+    // What comes now is only about members.
+    let moved = loop {
+        let message = next(&mut watch).await;
+        assert!(message.networks.is_empty(), "{message:?}");
+        if message.members.iter().any(|member| member.data_path_address == "127.0.0.9") {
+            break message;
+        }
+    };
+    assert!(!moved.full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_are_for_oneself_and_checked() {
+    let swarm = Swarm::start().await;
+    swarm.overlay("web").await;
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    let task = attach(&swarm, &a, "web").await;
+    let good = endpoint(&task, "c1");
+    let code = async |node: &Member, vtep: &str, mtu: u32, endpoints: Vec<Endpoint>| {
+        match node.network_state().report(node.report(vtep, mtu, endpoints)).await {
+            Ok(_) => Code::Ok,
+            Err(status) => status.code(),
+        }
+    };
+    assert_eq!(code(&b, "127.0.0.3", 1500, vec![good.clone()]).await, Code::PermissionDenied);
+    let other = Endpoint { address: "10.0.1.99/24".to_owned(), ..good.clone() };
+    assert_eq!(code(&a, "127.0.0.2", 1500, vec![other]).await, Code::PermissionDenied);
+    let other = Endpoint { network_id: "x".to_owned(), ..good.clone() };
+    assert_eq!(code(&a, "127.0.0.2", 1500, vec![other]).await, Code::PermissionDenied);
+    for mac in ["", "x", "01:00:5e:00:00:01"] {
+        let bad = Endpoint { mac: mac.to_owned(), ..good.clone() };
+        assert_eq!(code(&a, "127.0.0.2", 1500, vec![bad]).await, Code::InvalidArgument);
+    }
+    assert_eq!(code(&a, "127.0.0.2", 1500, vec![good.clone(), good.clone()]).await, Code::InvalidArgument);
+    for address in ["", "x", "0.0.0.0", "224.0.0.1"] {
+        assert_eq!(code(&a, address, 1500, vec![]).await, Code::InvalidArgument);
+    }
+    assert_eq!(code(&a, "127.0.0.2", 10, vec![]).await, Code::InvalidArgument);
+    assert_eq!(code(&a, "127.0.0.2", 1500, vec![good.clone()]).await, Code::Ok);
+
+    // The same again stores nothing.
+    let index = swarm.control().view().index();
+    report(&a, "127.0.0.2", vec![good]).await;
+    assert_eq!(swarm.control().view().index(), index);
+
+    let mut foreign = a.report("127.0.0.2", 1500, vec![]);
+    foreign.session_id = b.session_id.clone();
+    assert_eq!(a.network_state().report(foreign).await.unwrap_err().message(), "session invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_are_kept_for_ones_own_networks() {
+    let swarm = Swarm::start().await;
+    let (web, db) = (swarm.overlay("web").await, swarm.overlay("db").await);
+    let a = swarm.weft_node("w1").await;
+    attach(&swarm, &a, "web").await;
+    let ack = async |network: &str, index: u64, error: &str| {
+        let request = AckRequest {
+            session_id: a.session_id.clone(),
+            index,
+            network_id: network.to_owned(),
+            error: error.to_owned(),
+        };
+        a.network_state().ack(request).await.map(drop)
+    };
+    ack(&web.id, 7, "").await.unwrap();
+    ack(&web.id, 5, "late").await.unwrap();
+    let word = swarm.control().programmed(&a.id(), &web.id).unwrap();
+    assert_eq!((word.index, word.error.as_str()), (7, ""));
+    assert_eq!(ack(&db.id, 7, "").await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_of_a_node_that_is_down_go_and_come_back() {
+    let timing = Timing { heartbeat_period: Some(Duration::from_millis(400)), ..fast() };
+    let swarm = Swarm::with(timing, InitOptions::new("m1")).await;
+    swarm.overlay("web").await;
+    let identity = swarm.join().await;
+    let a = Member::open(&swarm, identity.clone(), "w1", "weft").await;
+    let b = swarm.weft_node("w2").await;
+    let task = attach(&swarm, &a, "web").await;
+    attach(&swarm, &b, "web").await;
+    report(&a, "127.0.0.2", vec![endpoint(&task, "c1")]).await;
+    let beating = tokio::spawn({
+        let (mut dispatcher, session_id) = (b.dispatcher(), b.session_id.clone());
+        async move {
+            loop {
+                let beat = weft_wire::swarmkit::HeartbeatRequest { session_id: session_id.clone() };
+                dispatcher.heartbeat(beat).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    });
+    let mut watch = b.watch().await;
+    assert_eq!(endpoints_of(&next(&mut watch).await), [("c1", "127.0.0.2")]);
+    loop {
+        let message = next(&mut watch).await;
+        if message.networks.iter().any(|network| !network.removed_endpoint_ids.is_empty()) {
+            break;
+        }
+    }
+    let _again = Member::open(&swarm, identity, "w1", "weft").await;
+    loop {
+        let message = next(&mut watch).await;
+        if endpoints_of(&message) == [("c1", "127.0.0.2")] {
+            break;
+        }
+    }
+    beating.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_peers_are_told_survives_the_manager() {
+    let mut swarm = Swarm::start().await;
+    swarm.overlay("web").await;
+    let (ia, ib) = (swarm.join().await, swarm.join().await);
+    let a = Member::open(&swarm, ia, "w1", "weft").await;
+    let b = Member::open(&swarm, ib.clone(), "w2", "weft").await;
+    let task = attach(&swarm, &a, "web").await;
+    attach(&swarm, &b, "web").await;
+    report(&a, "127.0.0.2", vec![endpoint(&task, "c1")]).await;
+    swarm.restart().await;
+    // The neighbour has not come back yet, and its endpoint is there all the same.
+    let b = Member::open(&swarm, ib, "w2", "weft").await;
+    let mut watch = b.watch().await;
+    let first = next(&mut watch).await;
+    assert!(first.full);
+    assert_eq!(endpoints_of(&first), [("c1", "127.0.0.2")]);
+}
