@@ -134,13 +134,18 @@ fn segments(spec: &OverlaySpec) -> Vec<Segment> {
         }
     }
     for subnet in &spec.subnets {
-        let Some(gateway) = subnet.gateway.or_else(|| subnet.subnet.hosts().next()) else { continue };
+        let Some(gateway) = subnet.gateway.or_else(|| first_host(subnet.subnet)) else { continue };
         let index = subnet.vni.and_then(|vni| segments.iter().position(|s| s.vni == vni)).unwrap_or(0);
         if let Some(segment) = segments.get_mut(index) {
             segment.gateways.push(EndpointAddress::new(gateway, subnet.subnet));
         }
     }
     segments
+}
+
+/// The first address that a station can have: the router's by custom.
+fn first_host(subnet: ipnet::IpNet) -> Option<std::net::IpAddr> {
+    subnet.hosts().find(|ip| *ip != subnet.network())
 }
 
 /// What a container's namespace shall hold.

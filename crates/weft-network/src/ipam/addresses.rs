@@ -9,7 +9,7 @@ use crate::network::Pool;
 
 /// How full a pool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolUse {
+pub(crate) struct PoolUse {
     /// Addresses in use, the router's and auxiliary ones included.
     pub used: usize,
     /// Addresses that can be given out.
@@ -47,7 +47,7 @@ fn span(subnet: IpNet, range: IpNet) -> (u128, u128) {
 }
 
 /// The least address of the pool that is not in `used`.
-pub fn first_free(pool: &Pool, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+pub(crate) fn first_free(pool: &Pool, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let (first, last) = span(pool.subnet, pool.range.unwrap_or(pool.subnet));
     let ipv6 = pool.subnet.addr().is_ipv6();
     let taken =
@@ -57,13 +57,13 @@ pub fn first_free(pool: &Pool, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
 }
 
 /// Whether the pool may give out this very address, free or not.
-pub fn takes(pool: &Pool, ip: IpAddr) -> bool {
+pub(crate) fn takes(pool: &Pool, ip: IpAddr) -> bool {
     let (first, last) = span(pool.subnet, pool.range.unwrap_or(pool.subnet));
     pool.subnet.contains(&ip) && (first..=last).contains(&number(ip))
 }
 
 /// How full the pool is.
-pub fn pool_use(pool: &Pool, used: &BTreeSet<IpAddr>) -> PoolUse {
+pub(crate) fn pool_use(pool: &Pool, used: &BTreeSet<IpAddr>) -> PoolUse {
     let (first, last) = span(pool.subnet, pool.range.unwrap_or(pool.subnet));
     let mut all: BTreeSet<IpAddr> = used.clone();
     all.insert(pool.gateway);
@@ -80,7 +80,7 @@ mod tests {
 
     fn pool(subnet: &str, range: Option<&str>) -> Pool {
         let subnet: IpNet = subnet.parse().unwrap();
-        let gateway = subnet.hosts().next().unwrap();
+        let gateway = subnet.hosts().find(|ip| *ip != subnet.network()).unwrap();
         Pool {
             subnet,
             range: range.map(|r| r.parse().unwrap()),

@@ -10,7 +10,7 @@ use crate::network::Pool;
 use crate::spec::IpamConfig;
 
 /// Complaints about the texts of a request, all together.
-pub fn check_config(configs: &[IpamConfig], ipv6: bool) -> Result<(), NetworkError> {
+pub(crate) fn check_config(configs: &[IpamConfig], ipv6: bool) -> Result<(), NetworkError> {
     let complaints: Vec<String> = configs.iter().flat_map(|config| complaints(config, ipv6)).collect();
     if complaints.is_empty() {
         Ok(())
@@ -82,7 +82,7 @@ fn address_complaint(what: &str, text: &str, subnet: &IpNet) -> Option<String> {
 }
 
 /// The pool of one checked subnet. A missing gateway is the first address of the subnet that is not taken otherwise.
-pub fn resolve_config(config: &IpamConfig) -> Option<Pool> {
+pub(crate) fn resolve_config(config: &IpamConfig) -> Option<Pool> {
     let subnet: IpNet = config.subnet.as_deref()?.parse().ok()?;
     let parse =
         |text: &Option<String>| text.as_deref().filter(|t| !t.is_empty()).and_then(|t| t.parse().ok());

@@ -7,9 +7,10 @@ mod addresses;
 mod check;
 mod subnets;
 
-pub use addresses::{first_free, pool_use, takes};
-pub use check::{check_config, resolve_config};
-pub use subnets::{AddressPool, default_pools, free_subnet, overlaps_any, unique_local_prefix};
+pub(crate) use addresses::{first_free, pool_use, takes};
+pub(crate) use check::{check_config, resolve_config};
+pub use subnets::AddressPool;
+pub(crate) use subnets::{default_pools, free_subnet, overlaps_any, unique_local_prefix};
 
 /// Docker's layout of several complaints: one stands alone, more get bullets.
 pub(crate) fn join_complaints(complaints: &[String]) -> String {

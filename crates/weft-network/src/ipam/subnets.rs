@@ -40,7 +40,7 @@ impl AddressPool {
 
 /// Docker's pools: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in /20, and for IPv6 the daemon's own prefix
 /// in /64.
-pub fn default_pools(unique_local: Ipv6Net) -> Vec<AddressPool> {
+pub(crate) fn default_pools(unique_local: Ipv6Net) -> Vec<AddressPool> {
     let v4 = |a, b, prefix| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), prefix));
     vec![
         AddressPool { base: v4(172, 17, 16), size: 16 },
@@ -55,7 +55,7 @@ pub fn default_pools(unique_local: Ipv6Net) -> Vec<AddressPool> {
 }
 
 /// A /48 of unique local addresses: `fd` and 40 random bits (RFC 4193 section 3.2).
-pub fn unique_local_prefix(rng: &mut impl RngCore) -> Ipv6Net {
+pub(crate) fn unique_local_prefix(rng: &mut impl RngCore) -> Ipv6Net {
     let mut octets = [0u8; 16];
     octets[0] = 0xfd;
     rng.fill_bytes(&mut octets[1..6]);
@@ -68,12 +68,12 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
 }
 
 /// Whether `subnet` has an address in common with any of `others`.
-pub fn overlaps_any<'a>(subnet: &IpNet, others: impl IntoIterator<Item = &'a IpNet>) -> bool {
+pub(crate) fn overlaps_any<'a>(subnet: &IpNet, others: impl IntoIterator<Item = &'a IpNet>) -> bool {
     others.into_iter().any(|other| overlap(subnet, other))
 }
 
 /// The first subnet of the pools, in order, that is free of `used`. `Err` says how many there are in all.
-pub fn free_subnet(pools: &[AddressPool], ipv6: bool, used: &[IpNet]) -> Result<IpNet, u128> {
+pub(crate) fn free_subnet(pools: &[AddressPool], ipv6: bool, used: &[IpNet]) -> Result<IpNet, u128> {
     let family = |ip: IpAddr| ip.is_ipv6() == ipv6;
     let pools = pools.iter().filter(|pool| family(pool.base.addr()));
     let mut total = 0u128;
