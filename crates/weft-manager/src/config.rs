@@ -37,7 +37,7 @@ impl ManagerConfig {
     }
 }
 
-/// Clocks and limits. The defaults are SwarmKit's.
+/// Clocks and limits. The defaults are SwarmKit's where not said otherwise.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// Mean time between heartbeats of a node; none: as the cluster's spec says (5 s unless changed).
@@ -76,8 +76,9 @@ impl Default for Timing {
             rate_limit_period: Duration::from_secs(8),
             rate_limit_count: 3,
             orphan_after: Duration::from_secs(24 * 60 * 60),
-            snapshot_interval: 10_000,
-            log_entries_kept: 500,
+            // Docker takes 10,000. Our log lives in memory too until it is purged, and an image writes only what changed.
+            snapshot_interval: 1000,
+            log_entries_kept: 100,
         }
     }
 }

@@ -4,12 +4,16 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::*;
 use tonic::Code;
-use weft_identity::{ChannelMode, IdentityHandle, JoinError, JoinToken, bootstrap, channel, renew};
+use weft_identity::{
+    ChannelMode, IdentityHandle, JoinError, JoinToken, NodeIdentity, NodeKey, NodeRole, RootCa, bootstrap,
+    channel, renew,
+};
 use weft_manager::{InitOptions, Manager, ManagerError, Timing};
+use weft_types::{NodeId, SwarmId};
 use weft_wire::swarmkit::dispatcher_client::DispatcherClient;
 use weft_wire::swarmkit::health_client::HealthClient;
 use weft_wire::swarmkit::log_broker_client::LogBrokerClient;
@@ -284,12 +288,12 @@ async fn node_specs_change_by_version_and_roles_stay() {
     assert_eq!(stale.to_string(), "rpc error: code = Unknown desc = update out of sequence");
 
     let version = control.node("w1").unwrap().meta.as_ref().unwrap().version.unwrap().index;
-    spec.set_desired_role(NodeRole::Manager);
+    spec.set_desired_role(weft_wire::swarmkit::NodeRole::Manager);
     assert!(control.update_node(&current.id, version, spec).await.is_err());
     let manager = control.node("m1").unwrap();
     let version = manager.meta.as_ref().unwrap().version.unwrap().index;
     let mut spec = manager.spec.clone().unwrap();
-    spec.set_desired_role(NodeRole::Worker);
+    spec.set_desired_role(weft_wire::swarmkit::NodeRole::Worker);
     let refused = control.update_node(&manager.id, version, spec).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -367,4 +371,40 @@ impl ManagerConfig2 {
         let dir = swarm.dir.path().join("other");
         weft_manager::ManagerConfig::new(dir, swarm.address(), swarm.address())
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_and_foreign_certificates_are_refused() {
+    let swarm = Swarm::start().await;
+    let root = swarm.control().cluster().root_ca.clone().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let ca = RootCa::from_pem(&text(root.ca_cert.clone()), &text(root.ca_key)).unwrap();
+    let stranger = RootCa::generate(SystemTime::now()).unwrap();
+    let member: NodeId = swarm.join().await.node_id;
+    let swarm_id = swarm.identity.identity().swarm_id.clone();
+    let other_swarm = SwarmId::random(&mut rand::rng());
+    let day = Duration::from_secs(24 * 60 * 60);
+    let call = async |ca: &RootCa, swarm_of: &SwarmId, issued: SystemTime| {
+        let key = NodeKey::generate().unwrap();
+        let csr = key.csr_pem().unwrap();
+        let leaf = ca.issue(&csr, NodeRole::Worker, &member, swarm_of, issued, day).unwrap();
+        let root_pem = text(root.ca_cert.clone());
+        let identity = NodeIdentity::from_pem(leaf, key.key_pem(), root_pem).unwrap();
+        let handle = IdentityHandle::in_memory(identity).unwrap();
+        let channel = channel(swarm.address(), ChannelMode::Node(&handle)).unwrap();
+        DispatcherClient::new(channel).session(SessionRequest::default()).await.map(drop)
+    };
+    let now = SystemTime::now();
+    call(&ca, &swarm_id, now).await.unwrap();
+    let foreign = call(&ca, &other_swarm, now).await.unwrap_err();
+    assert_eq!(foreign.code(), Code::PermissionDenied);
+    assert_eq!(
+        foreign.message(),
+        format!("Permission denied: remote certificate not part of organization: {swarm_id}")
+    );
+    // These do not get through the handshake.
+    for refused in [call(&ca, &swarm_id, now - 3 * day).await, call(&stranger, &swarm_id, now).await] {
+        assert_ne!(refused.unwrap_err().code(), Code::PermissionDenied);
+    }
+    assert_eq!(swarm.control().nodes().len(), 2);
 }

@@ -43,10 +43,10 @@ async fn endpoints_reach_other_nodes_whole_then_as_deltas() {
     assert_eq!(endpoints_of(&first), [("c1", "127.0.0.2")]);
     assert_eq!((first.networks[0].network_id.as_str(), first.networks[0].mtu), (network.id.as_str(), 1450));
     let remote = &first.networks[0].endpoints[0];
-    assert_eq!((remote.node_id.as_str(), remote.endpoint.as_ref().unwrap().address.as_str()), (
-        a.id().as_str(),
-        "10.0.1.2/24"
-    ));
+    assert_eq!(
+        (remote.node_id.as_str(), remote.endpoint.as_ref().unwrap().address.as_str()),
+        (a.id().as_str(), "10.0.1.2/24")
+    );
     let member = first.members.iter().find(|member| member.node_id == a.id()).unwrap();
     assert!(member.is_weft);
     assert_eq!(
@@ -150,11 +150,13 @@ async fn reports_are_for_oneself_and_checked() {
     let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
     let task = attach(&swarm, &a, "web").await;
     let good = endpoint(&task, "c1");
-    let code = async |node: &Member, vtep: &str, mtu: u32, endpoints: Vec<Endpoint>| {
-        match node.network_state().report(node.report(vtep, mtu, endpoints)).await {
-            Ok(_) => Code::Ok,
-            Err(status) => status.code(),
-        }
+    let code = async |node: &Member, vtep: &str, mtu: u32, endpoints: Vec<Endpoint>| match node
+        .network_state()
+        .report(node.report(vtep, mtu, endpoints))
+        .await
+    {
+        Ok(_) => Code::Ok,
+        Err(status) => status.code(),
     };
     assert_eq!(code(&b, "127.0.0.3", 1500, vec![good.clone()]).await, Code::PermissionDenied);
     let other = Endpoint { address: "10.0.1.99/24".to_owned(), ..good.clone() };

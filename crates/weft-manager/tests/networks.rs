@@ -115,7 +115,11 @@ async fn an_exhausted_pool_is_named_with_its_size() {
     }
     let full = node.attach("web", &[]).await.unwrap_err();
     assert_eq!(full.code(), Code::ResourceExhausted);
-    assert!(full.message().contains("web") && full.message().contains("all 5 addresses"), "{}", full.message());
+    assert!(
+        full.message().contains("web") && full.message().contains("all 5 addresses"),
+        "{}",
+        full.message()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +129,10 @@ async fn attachments_become_tasks_with_everything_a_node_needs() {
     let node = swarm.weft_node("w1").await;
     let mut assignments = node.assignments().await;
     let first = next(&mut assignments).await;
-    assert_eq!((first.r#type(), first.applies_to.as_str(), first.results_in.as_str()), (Type::Complete, "", "1"));
+    assert_eq!(
+        (first.r#type(), first.applies_to.as_str(), first.results_in.as_str()),
+        (Type::Complete, "", "1")
+    );
     assert!(first.changes.is_empty());
 
     let id = node.attach("web", &[]).await.unwrap();
@@ -226,7 +233,7 @@ async fn docker_nodes_get_balancer_addresses_first_and_weft_nodes_none() {
         attachments.map(|attachment| attachment.network.as_ref().unwrap().id.clone()).collect()
     };
     let ingress = swarm.control().network("ingress").unwrap().id.clone();
-    assert_eq!(on(&docker.first), [ingress.clone()]);
+    assert_eq!(on(&docker.first), std::slice::from_ref(&ingress));
 
     let mut assignments = docker.assignments().await;
     next(&mut assignments).await;

@@ -73,7 +73,12 @@ impl LogStore {
     }
 
     /// Reads what the database holds and starts its writer.
-    fn start(database: Database, path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
+    fn start(
+        database: Database,
+        path: &Path,
+        sealer: Arc<Sealer>,
+        open: OpenFile,
+    ) -> Result<Self, StorageError> {
         let writer = Writer { database, path: path.to_path_buf(), sealer, _open: open };
         let tail = writer.read_all()?;
         let (jobs, queue) = mpsc::channel();

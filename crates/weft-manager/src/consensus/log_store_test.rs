@@ -1,114 +1,12 @@
 //! Power loss at every moment of a write: what was reported durable is there afterwards.
 
-use std::ops::Range;
-
 use openraft::EntryPayload;
 use openraft::type_config::alias::LeaderIdOf;
 use proptest::prelude::*;
-use redb::StorageBackend;
 
+use super::super::disk_test::Disk;
 use super::super::raft::Command;
 use super::*;
-
-/// A disk that keeps what was synced; of what was written since, a crash keeps whatever the test says.
-#[derive(Debug, Clone, Default)]
-struct Disk(Arc<Mutex<Platters>>);
-
-#[derive(Debug, Default)]
-struct Platters {
-    now: Vec<u8>,
-    synced: Vec<u8>,
-    unsynced: Vec<Write>,
-    /// Operations until the power goes; none: it stays.
-    power: Option<usize>,
-}
-
-#[derive(Debug, Clone)]
-enum Write {
-    Bytes(usize, Vec<u8>),
-    Len(usize),
-}
-
-impl Write {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Len(len) => to.resize(*len, 0),
-            Self::Bytes(at, bytes) => {
-                to.resize(to.len().max(at + bytes.len()), 0);
-                to[*at..at + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-    }
-}
-
-impl Platters {
-    fn spend(&mut self) -> io::Result<()> {
-        match &mut self.power {
-            Some(0) => Err(io::Error::other("the power is gone")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn write(&mut self, write: Write) -> io::Result<()> {
-        self.spend()?;
-        write.apply(&mut self.now);
-        self.unsynced.push(write);
-        Ok(())
-    }
-}
-
-impl Disk {
-    fn lock(&self) -> MutexGuard<'_, Platters> {
-        self.0.lock().unwrap()
-    }
-
-    /// The disk after a crash that kept some of the writes that were not synced.
-    fn after_crash(&self, kept: impl Fn(usize) -> bool) -> Self {
-        let platters = self.lock();
-        let mut bytes = platters.synced.clone();
-        for (at, write) in platters.unsynced.iter().enumerate() {
-            if kept(at) {
-                write.apply(&mut bytes);
-            }
-        }
-        Self(Arc::new(Mutex::new(Platters { now: bytes.clone(), synced: bytes, ..Default::default() })))
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.lock().now.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let at = usize::try_from(offset).unwrap();
-        let range: Range<usize> = at..at + out.len();
-        let platters = self.lock();
-        let bytes = platters.now.get(range).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        out.copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.lock().write(Write::Len(usize::try_from(len).unwrap()))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut platters = self.lock();
-        platters.spend()?;
-        platters.synced = platters.now.clone();
-        platters.unsynced.clear();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.lock().write(Write::Bytes(usize::try_from(offset).unwrap(), data.to_vec()))
-    }
-}
 
 fn open(disk: &Disk) -> LogStore {
     let database = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
@@ -119,7 +17,10 @@ fn open(disk: &Disk) -> LogStore {
 
 fn entry(index: u64) -> Entry {
     let leader_id = LeaderIdOf::<RaftTypes> { term: 1, node_id: 1 };
-    Entry { log_id: LogId { leader_id, index }, payload: EntryPayload::Normal(Command(vec![index as u8; 200])) }
+    Entry {
+        log_id: LogId { leader_id, index },
+        payload: EntryPayload::Normal(Command(vec![index as u8; 200])),
+    }
 }
 
 /// Writes entries one by one until the power goes. Gives the last index that was reported durable.
@@ -148,7 +49,7 @@ proptest! {
             let disk = Disk::default();
             let mut log = open(&disk);
             write_until_dark(&mut log, 1).await;
-            disk.lock().power = Some(power);
+            disk.cut_power_after(power);
             let durable = write_until_dark(&mut log, 7).await.unwrap_or(6);
 
             let survivor = disk.after_crash(|write| kept >> (write % 64) & 1 == 1);

@@ -9,6 +9,8 @@
 //! order, each exactly once per life of the process, beginning at the last image. Not here: what a command means
 //! (`store`), and more than one voter (the network between managers comes with manager join).
 
+#[cfg(test)]
+mod disk_test;
 mod log_store;
 mod raft;
 mod state_file;

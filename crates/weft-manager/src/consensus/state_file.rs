@@ -77,7 +77,15 @@ pub(super) type OpenFile = tokio::sync::mpsc::Sender<()>;
 
 impl StateFile {
     pub(super) fn open(path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
-        let database = open_database(path)?;
+        Self::start(open_database(path)?, path, sealer, open)
+    }
+
+    fn start(
+        database: Database,
+        path: &Path,
+        sealer: Arc<Sealer>,
+        open: OpenFile,
+    ) -> Result<Self, StorageError> {
         create_tables(&database).map_err(|source| StorageError::Open { path: path.to_path_buf(), source })?;
         format_row(&database, path)?;
         let file =
@@ -269,3 +277,7 @@ fn read_or_write_format(database: &Database) -> Result<u32, redb::Error> {
     transaction.commit()?;
     Ok(found)
 }
+
+#[cfg(test)]
+#[path = "state_file_test.rs"]
+mod tests;

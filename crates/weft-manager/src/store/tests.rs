@@ -61,10 +61,9 @@ fn claim(number: u8) -> Claim {
         4 => Claim::Subnet("10.0.1.0/24".parse().unwrap()),
         5 => Claim::Subnet("10.1.0.0/24".parse().unwrap()),
         6 => Claim::network_name("Web"),
-        _ => Claim::Address {
-            network: "o1".to_owned(),
-            address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)),
-        },
+        _ => {
+            Claim::Address { network: "o1".to_owned(), address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)) }
+        }
     }
 }
 
