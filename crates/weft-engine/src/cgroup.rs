@@ -88,7 +88,8 @@ impl Hierarchies {
     pub(crate) fn oom_killed(&self, cgroup: &Path) -> bool {
         let counts = |file: &str| {
             self.directories(cgroup).filter_map(|dir| fs::read_to_string(dir.join(file)).ok()).any(|text| {
-                text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
+                text.lines()
+                    .any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
             })
         };
         counts("memory.oom_control") || counts("memory.events")
@@ -108,7 +109,8 @@ impl Hierarchies {
         fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
         let wanted = format!("frozen {}", u8::from(frozen));
         wait_until(|| {
-            fs::read_to_string(dir.join("cgroup.events")).is_ok_and(|text| text.lines().any(|line| line == wanted))
+            fs::read_to_string(dir.join("cgroup.events"))
+                .is_ok_and(|text| text.lines().any(|line| line == wanted))
         })
     }
 
@@ -140,7 +142,9 @@ fn remove_directory(dir: &Path) -> io::Result<()> {
     let mut last = None;
     let done = wait_until(|| {
         for pid in fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
-            if let Some(pid) = pid.parse().ok().filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw) {
+            if let Some(pid) =
+                pid.parse().ok().filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw)
+            {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }

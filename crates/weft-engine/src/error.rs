@@ -14,6 +14,9 @@ pub enum EngineError {
     /// Nothing was changed.
     #[error("No such exec instance: {0}")]
     NoSuchExec(String),
+    /// The exec has no process (any more).
+    #[error("NotFound: process does not exist {0}: not found")]
+    NoSuchProcess(String),
     /// Nothing was changed.
     #[error("No such image: {0}")]
     NoSuchImage(String),
@@ -129,9 +132,11 @@ impl EngineError {
 impl Classified for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchImage(_) | Self::NoSuchVolume(_) => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchContainer(_)
+            | Self::NoSuchExec(_)
+            | Self::NoSuchProcess(_)
+            | Self::NoSuchImage(_)
+            | Self::NoSuchVolume(_) => ErrorKind::NotFound,
             Self::AmbiguousPrefix(_) | Self::Invalid(_) => ErrorKind::InvalidParameter,
             Self::Conflict(_) | Self::NameTaken { .. } | Self::NotRunning(_) => ErrorKind::Conflict,
             Self::NotModified(_) => ErrorKind::NotModified,

@@ -87,11 +87,14 @@ impl Executor for WeftExecutor {
         let program = arguments.first().map(String::as_str).unwrap_or_default();
         let path = environment.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
         let file = find_program(program, path).map_err(|(_, text)| ExecutorError::Other(text))?;
-        let strings = |texts: &[String]| texts.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>();
+        let strings = |texts: &[String]| {
+            texts.iter().map(|text| CString::new(text.as_str())).collect::<Result<Vec<_>, _>>()
+        };
         let (Ok(arguments), Ok(environment)) = (strings(arguments), strings(environment)) else {
             return Err(ExecutorError::InvalidArg);
         };
-        let file_name = CString::new(file.as_os_str().as_encoded_bytes()).map_err(|_| ExecutorError::InvalidArg)?;
+        let file_name =
+            CString::new(file.as_os_str().as_encoded_bytes()).map_err(|_| ExecutorError::InvalidArg)?;
         let Err(error) = nix::unistd::execve(&file_name, &arguments, &environment);
         // Nobody listens for errors after the start but the container's own standard error.
         let text = format!("exec {}: {}", file.display(), words(&error.into()));
@@ -120,15 +123,17 @@ fn words(error: &std::io::Error) -> String {
 /// Finds a program as execvp(3) does; errors carry the exit code of a shell and the wording of runc.
 fn find_program(program: &str, path: &str) -> Result<PathBuf, (i64, String)> {
     if program.contains('/') {
-        return check_program(Path::new(program)).map(|()| PathBuf::from(program)).map_err(|error| {
-            match error.kind() {
+        return check_program(Path::new(program)).map(|()| PathBuf::from(program)).map_err(
+            |error| match error.kind() {
                 std::io::ErrorKind::PermissionDenied => {
                     (126, format!("exec: \"{program}\": permission denied"))
                 }
-                std::io::ErrorKind::IsADirectory => (126, format!("exec: \"{program}\": is a directory: permission denied")),
+                std::io::ErrorKind::IsADirectory => {
+                    (126, format!("exec: \"{program}\": is a directory: permission denied"))
+                }
                 _ => (127, format!("exec: \"{program}\": stat {program}: {}", words(&error))),
-            }
-        });
+            },
+        );
     }
     let mut denied = false;
     for directory in path.split(':') {

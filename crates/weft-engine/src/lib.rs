@@ -8,15 +8,20 @@
 mod byte_pipe;
 mod cgroup;
 mod config;
+mod container;
 mod engine;
 mod error;
 mod events;
 mod executor;
 mod image;
+mod names;
 mod network;
 mod options;
 mod runtime;
 mod shim;
+mod shim_client;
+mod spec;
+mod volumes;
 
 pub use config::{EngineConfig, Reexec};
 pub use engine::Engine;
@@ -30,3 +35,4 @@ pub use options::{
 };
 pub use runtime::runtime_main;
 pub use shim::shim_main;
+pub use volumes::{Volume, Volumes};

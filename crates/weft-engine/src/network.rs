@@ -98,8 +98,12 @@ pub trait ContainerNetwork: Send + Sync {
     ) -> Result<EndpointSettings, NetworkFailure>;
 
     /// Leaves a network.
-    async fn disconnect(&self, container: &ContainerId, network: &str, force: bool)
-    -> Result<(), NetworkFailure>;
+    async fn disconnect(
+        &self,
+        container: &ContainerId,
+        network: &str,
+        force: bool,
+    ) -> Result<(), NetworkFailure>;
 
     /// Publishes the sandbox's ports once its endpoints stand; answers what was bound.
     async fn publish(&self, container: &ContainerId) -> Result<PortMap, NetworkFailure>;

@@ -83,7 +83,8 @@ enum RuntimeError {
 
 fn run(arguments: &Arguments) -> i32 {
     // Inherited pipes are opened anew by path: the numbers themselves would need unsafe code to own.
-    let Ok(mut reports) = OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", arguments.report)) else {
+    let Ok(mut reports) = OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", arguments.report))
+    else {
         return 2;
     };
     let result = if arguments.verb == "exec" {
@@ -130,7 +131,8 @@ fn create(arguments: &Arguments, reports: &mut File) -> Result<(), RuntimeError>
     report(reports, &Report::Ready { pid });
     let mut word = [0u8; 2];
     // An error or an end means that the shim has gone: the container is undone by whoever finds it.
-    let go = File::open(format!("/proc/self/fd/{}", arguments.go)).and_then(|mut go| go.read_exact(&mut word));
+    let go =
+        File::open(format!("/proc/self/fd/{}", arguments.go)).and_then(|mut go| go.read_exact(&mut word));
     if go.is_ok() {
         container.start()?;
         report(reports, &Report::Running);
@@ -198,7 +200,10 @@ fn with_loader_capabilities(wanted: &LinuxCapabilities) -> LinuxCapabilities {
     temporary
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(what: &'static str, path: &std::path::Path) -> Result<T, RuntimeError> {
+fn read_json<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    path: &std::path::Path,
+) -> Result<T, RuntimeError> {
     let bytes = std::fs::read(path).map_err(|error| RuntimeError::Read(what, error))?;
     serde_json::from_slice(&bytes).map_err(|error| RuntimeError::Parse(what, error))
 }
@@ -235,7 +240,9 @@ mod tests {
 
     #[test]
     fn the_users_part_of_an_error_is_found() {
-        let text = format!("failed: {FAILURE_MARK}127|exec: \"x\": executable file not found in $PATH|{FAILURE_MARK} more");
+        let text = format!(
+            "failed: {FAILURE_MARK}127|exec: \"x\": executable file not found in $PATH|{FAILURE_MARK} more"
+        );
         assert_eq!(
             parse_failure(&text),
             Report::Failed {

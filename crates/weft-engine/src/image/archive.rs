@@ -198,7 +198,11 @@ impl Spooled {
         let document = parse_document(config)?;
         let wanted = &document.rootfs.diff_ids;
         if wanted.len() != layers.len() {
-            let detail = format!("invalid manifest, layers length mismatch: expected {}, got {}", wanted.len(), layers.len());
+            let detail = format!(
+                "invalid manifest, layers length mismatch: expected {}, got {}",
+                wanted.len(),
+                layers.len()
+            );
             return Err(EngineError::Refused(detail));
         }
         for (id, name) in wanted.iter().zip(layers) {
@@ -312,7 +316,11 @@ pub(crate) fn save(store: &Store, images: &[(Image, Vec<Reference>)], output: im
     writer.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     writer.bytes("index.json", &serde_json::to_vec(&index).unwrap_or_default())?;
     writer.bytes("manifest.json", &serde_json::to_vec(&saved).unwrap_or_default())?;
-    writer.tar.into_inner().and_then(|mut output| output.flush()).map_err(EngineError::file("write", "archive"))
+    writer
+        .tar
+        .into_inner()
+        .and_then(|mut output| output.flush())
+        .map_err(EngineError::file("write", "archive"))
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {

@@ -15,7 +15,10 @@ fn apply_one(config: &mut RunConfig, line: &str) -> Result<(), EngineError> {
         if condition {
             Ok(())
         } else {
-            Err(EngineError::Invalid(format!("{} requires at least one argument", instruction.to_uppercase())))
+            Err(EngineError::Invalid(format!(
+                "{} requires at least one argument",
+                instruction.to_uppercase()
+            )))
         }
     };
     match instruction.to_ascii_uppercase().as_str() {
@@ -61,7 +64,10 @@ fn apply_one(config: &mut RunConfig, line: &str) -> Result<(), EngineError> {
         }
         "ONBUILD" => config.on_build.get_or_insert_default().push(rest.to_owned()),
         other => {
-            return Err(EngineError::Invalid(format!("{} is not a valid change command", other.to_lowercase())));
+            return Err(EngineError::Invalid(format!(
+                "{} is not a valid change command",
+                other.to_lowercase()
+            )));
         }
     }
     Ok(())
@@ -69,7 +75,8 @@ fn apply_one(config: &mut RunConfig, line: &str) -> Result<(), EngineError> {
 
 /// `["a","b"]` is exec form, everything else goes through the shell.
 fn command(text: &str) -> Vec<String> {
-    serde_json::from_str(text).unwrap_or_else(|_| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()])
+    serde_json::from_str(text)
+        .unwrap_or_else(|_| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()])
 }
 
 /// `a=b c="d e"`, or the old form `a b c`.

@@ -11,7 +11,10 @@ pub(crate) fn decompress<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read +
     } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input)?))
     } else if head.starts_with(b"BZh") || head.starts_with(&[0xfd, b'7', b'z', b'X', b'Z']) {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "bzip2 and xz archives are not supported: use gzip or zstd"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "bzip2 and xz archives are not supported: use gzip or zstd",
+        ))
     } else {
         Ok(Box::new(input))
     }

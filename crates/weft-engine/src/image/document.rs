@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_digest_never_is_a_path() {
-        let text = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["sha256:../../{}"]}}}}"#, "0".repeat(58));
+        let text =
+            format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["sha256:../../{}"]}}}}"#, "0".repeat(58));
         assert!(serde_json::from_str::<Document>(&text).is_err());
     }
 }

@@ -53,7 +53,11 @@ pub(crate) fn unpack(archive: impl Read, root: &Path) -> Result<u64, LayerError>
 }
 
 fn classify(error: io::Error) -> LayerError {
-    if error.kind() == io::ErrorKind::UnexpectedEof { LayerError::Truncated } else { LayerError::Archive(error) }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        LayerError::Truncated
+    } else {
+        LayerError::Archive(error)
+    }
 }
 
 struct Unpacker {
@@ -165,7 +169,8 @@ impl Unpacker {
         };
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
                     .map_err(|error| failed(error.into()))?;
                 self.size += io::copy(entry, &mut File::from(fd)).map_err(classify_copy(path))?;
@@ -184,10 +189,13 @@ impl Unpacker {
                 let from = self
                     .open_directory(target.parent().unwrap_or(Path::new("")))
                     .map_err(|error| failed(error.into()))?;
-                linkat(&from, target_name, parent, name, AtFlags::empty()).map_err(|error| failed(error.into()))?;
+                linkat(&from, target_name, parent, name, AtFlags::empty())
+                    .map_err(|error| failed(error.into()))?;
             }
             EntryType::Fifo => node(FileType::Fifo, entry).map_err(|error| failed(error.into()))?,
-            EntryType::Char => node(FileType::CharacterDevice, entry).map_err(|error| failed(error.into()))?,
+            EntryType::Char => {
+                node(FileType::CharacterDevice, entry).map_err(|error| failed(error.into()))?
+            }
             EntryType::Block => node(FileType::BlockDevice, entry).map_err(|error| failed(error.into()))?,
             _ => return Err(LayerError::Path(path.to_owned())),
         }
@@ -203,7 +211,9 @@ impl Unpacker {
     ) -> io::Result<()> {
         let name = path.file_name().unwrap_or_default();
         let header = entry.header();
-        let (uid, gid, mode) = (header.uid()?, header.gid()?, header.mode()?);
+        // Empty fields are zero.
+        let (uid, gid) = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
+        let mode = header.mode().unwrap_or(0o755);
         let mtime = header.mtime().unwrap_or(0) as i64;
         let owner = (Uid::from_raw(uid as u32), Gid::from_raw(gid as u32));
         chownat(parent, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -222,9 +232,9 @@ impl Unpacker {
 
     fn attributes_of_root(&self, entry: &Entry<'_, impl Read>) -> io::Result<()> {
         let header = entry.header();
-        let owner = (Uid::from_raw(header.uid()? as u32), Gid::from_raw(header.gid()? as u32));
-        rustix::fs::fchown(&self.root, Some(owner.0), Some(owner.1))?;
-        Ok(rustix::fs::fchmod(&self.root, Mode::from_raw_mode(header.mode()? & 0o7777))?)
+        let (uid, gid) = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
+        rustix::fs::fchown(&self.root, Some(Uid::from_raw(uid as u32)), Some(Gid::from_raw(gid as u32)))?;
+        Ok(rustix::fs::fchmod(&self.root, Mode::from_raw_mode(header.mode().unwrap_or(0o755) & 0o7777))?)
     }
 
     fn set_directory_times(&self) {
@@ -291,7 +301,9 @@ fn set_extended_attributes(
     let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
     for extension in extensions {
         let extension = extension?;
-        let Some(key) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) else { continue };
+        let Some(key) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) else {
+            continue;
+        };
         if !(key.starts_with("user.") || key == "security.capability") {
             continue;
         }

@@ -138,12 +138,7 @@ fn links_as_parents_lead_nowhere_else() {
 #[test]
 fn a_file_does_not_follow_a_link_of_its_own_name() {
     let place = Place::new();
-    place
-        .unpack(&[
-            ("file", Symlink, "../outside/file", b""),
-            ("file", Regular, "", b"mine"),
-        ])
-        .unwrap();
+    place.unpack(&[("file", Symlink, "../outside/file", b""), ("file", Regular, "", b"mine")]).unwrap();
     place.assert_outside_untouched();
     assert_eq!(std::fs::read_to_string(place.root().join("file")).unwrap(), "mine");
 }
@@ -151,10 +146,7 @@ fn a_file_does_not_follow_a_link_of_its_own_name() {
 #[test]
 fn hard_links_reach_only_inside() {
     let place = Place::new();
-    assert!(matches!(
-        place.unpack(&[("x", Link, "../outside/file", b"")]),
-        Err(LayerError::Link(_))
-    ));
+    assert!(matches!(place.unpack(&[("x", Link, "../outside/file", b"")]), Err(LayerError::Link(_))));
     // An absolute target is one inside the root.
     let absolute = place.dir.path().join("outside/file");
     assert!(place.unpack(&[("x", Link, absolute.to_str().unwrap(), b"")]).is_err());
@@ -168,12 +160,7 @@ fn hard_links_reach_only_inside() {
 #[test]
 fn a_directory_gives_way_to_a_file_and_is_not_followed() {
     let place = Place::new();
-    place
-        .unpack(&[
-            ("d/door", Symlink, "../../outside", b""),
-            ("d", Regular, "", b"file now"),
-        ])
-        .unwrap();
+    place.unpack(&[("d/door", Symlink, "../../outside", b""), ("d", Regular, "", b"file now")]).unwrap();
     place.assert_outside_untouched();
     assert!(place.root().join("d").is_file());
 }

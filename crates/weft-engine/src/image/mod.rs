@@ -57,8 +57,6 @@ struct State {
 pub(crate) struct ImageUser {
     /// Short id of the container.
     pub(crate) container: String,
-    /// Name of the image that it was created from.
-    pub(crate) image_name: String,
     pub(crate) running: bool,
 }
 

@@ -98,7 +98,8 @@ fn check_repository(text: &str) -> Result<String, ReferenceError> {
         _ => (None, text),
     };
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
-        let full = if domain.is_none() && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        let full =
+            if domain.is_none() && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
         return Err(ReferenceError::Uppercase(full));
     }
     let component_ok = |part: &str| {

@@ -68,7 +68,8 @@ impl Images {
                 user.container
             )));
         }
-        let repositories: std::collections::BTreeSet<&str> = names.iter().map(Reference::repository).collect();
+        let repositories: std::collections::BTreeSet<&str> =
+            names.iter().map(Reference::repository).collect();
         if repositories.len() > 1 && !force {
             return Err(EngineError::Conflict(format!(
                 "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
@@ -103,7 +104,8 @@ impl Images {
             if (dangling_only && !names.is_empty()) || !super::views::labels_match(&document, filters)? {
                 continue;
             }
-            let unused = document.rootfs.diff_ids.iter().filter(|layer| !state.used_layers(&id).contains(layer));
+            let unused =
+                document.rootfs.diff_ids.iter().filter(|layer| !state.used_layers(&id).contains(layer));
             freed += unused.map(|layer| self.inner.store.layer_size(layer)).sum::<i64>();
             items.extend(self.inner.untag(&mut state, &id, &names)?);
             items.extend(self.inner.delete(&mut state, &id)?);
@@ -118,21 +120,22 @@ impl Inner {
         users.map(|users| users.users_of(id)).unwrap_or_default()
     }
 
-    fn untag(&self, state: &mut State, id: &Digest, gone: &[Reference]) -> Result<Vec<ImageDeleteResponseItem>> {
+    fn untag(
+        &self,
+        state: &mut State,
+        id: &Digest,
+        gone: &[Reference],
+    ) -> Result<Vec<ImageDeleteResponseItem>> {
         let mut names = state.names.clone();
         names.retain(|name, _| !gone.contains(name));
         self.store.save_names(&names)?;
         state.names = names;
-        let attributes = |name: &Reference| std::collections::BTreeMap::from([("name".to_owned(), name.to_string())]);
+        let attributes =
+            |name: &Reference| std::collections::BTreeMap::from([("name".to_owned(), name.to_string())]);
         Ok(gone
             .iter()
             .map(|name| {
-                self.events.send(
-                    crate::events::EventType::Image,
-                    "untag",
-                    &id.to_string(),
-                    attributes(name),
-                );
+                self.events.send(crate::events::EventType::Image, "untag", &id.to_string(), attributes(name));
                 ImageDeleteResponseItem { untagged: Some(name.to_string()), deleted: None }
             })
             .collect())

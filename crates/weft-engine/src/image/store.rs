@@ -85,14 +85,16 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(error) => return Err(EngineError::file("read", path)(error)),
         };
-        let names: BTreeMap<String, Digest> = serde_json::from_slice(&bytes)
-            .map_err(|error| EngineError::Malformed { what: "repositories.json", detail: error.to_string() })?;
+        let names: BTreeMap<String, Digest> = serde_json::from_slice(&bytes).map_err(|error| {
+            EngineError::Malformed { what: "repositories.json", detail: error.to_string() }
+        })?;
         Ok(names.into_iter().filter_map(|(name, id)| Some((Reference::parse(&name).ok()?, id))).collect())
     }
 
     pub(crate) fn save_names(&self, names: &BTreeMap<Reference, Digest>) -> Result<()> {
         let path = self.root.join("repositories.json");
-        let names: BTreeMap<String, &Digest> = names.iter().map(|(name, id)| (name.to_string(), id)).collect();
+        let names: BTreeMap<String, &Digest> =
+            names.iter().map(|(name, id)| (name.to_string(), id)).collect();
         let bytes = serde_json::to_vec_pretty(&names).unwrap_or_default();
         write_atomically(&path, &bytes, 0o600).map_err(EngineError::file("write", path))
     }

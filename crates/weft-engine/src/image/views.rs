@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use bollard_stubs::models::{
-    DriverData, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata, ImageInspectRootFs, ImageSummary,
+    DriverData, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata, ImageInspectRootFs,
+    ImageSummary,
 };
 
 use super::document::Document;

@@ -91,7 +91,8 @@ impl Bundle {
 
     /// An open handle and a short path of the file `name` through it: socket addresses hold 107 bytes only.
     pub(crate) fn short_path(&self, name: &str) -> io::Result<(File, PathBuf)> {
-        let dir = rustix::fs::open(&self.0, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir =
+            rustix::fs::open(&self.0, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let dir = File::from(dir);
         let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
         Ok((dir, path))

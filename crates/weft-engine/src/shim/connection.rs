@@ -119,9 +119,7 @@ impl Connection {
                 Some(0)
             }
             Ok(count) => Some(count),
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 None
             }
             Err(_) => {

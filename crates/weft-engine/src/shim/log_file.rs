@@ -172,8 +172,10 @@ mod tests {
         for number in 0..40 {
             log.write(0, format!("line {number}\n").as_bytes()).unwrap();
         }
-        let mut names: Vec<_> =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names, ["c-json.log", "c-json.log.1", "c-json.log.2"]);
         assert_eq!(lines(&dir, "c-json.log").last().unwrap()["log"], "line 39\n");

@@ -454,7 +454,8 @@ impl Shim {
         let file = self.bundle.path().join(format!("exec-{process_key}.json"));
         fs::write(&file, serde_json::to_vec(&request.process)?)?;
         let id = |name: &str| {
-            request.process.pointer(&format!("/user/{name}")).and_then(|value| value.as_u64()).unwrap_or(0) as u32
+            request.process.pointer(&format!("/user/{name}")).and_then(|value| value.as_u64()).unwrap_or(0)
+                as u32
         };
         let mut process = Process { exec_id: request.id.clone(), ..Process::default() };
         if let Some(size) = request.process.get("consoleSize") {
@@ -462,14 +463,8 @@ impl Shim {
             process.wanted_size = Some((side("height"), side("width")));
         }
         let streams = open_streams(&mut process, request.tty, request.stdin, (id("uid"), id("gid")))?;
-        let child = RuntimeChild::spawn(
-            &self.config,
-            &self.bundle,
-            process_key,
-            Some(&file),
-            request.tty,
-            streams,
-        )?;
+        let child =
+            RuntimeChild::spawn(&self.config, &self.bundle, process_key, Some(&file), request.tty, streams)?;
         self.processes.insert(process_key, process);
         self.children.push(child);
         if let Some(connection) = self.connections.get_mut(&key) {
@@ -586,10 +581,8 @@ impl Shim {
         if let Some(index) = self.children.iter().position(|child| child.pid == pid) {
             return self.on_child_exit(index, code);
         }
-        if let Some((key, process)) = self
-            .processes
-            .iter_mut()
-            .find(|(_, process)| process.pid == Some(pid) && process.exit.is_none())
+        if let Some((key, process)) =
+            self.processes.iter_mut().find(|(_, process)| process.pid == Some(pid) && process.exit.is_none())
         {
             let oom_killed = *key == CONTAINER && self.hierarchies.oom_killed(&self.config.cgroup);
             process.exit = Some(ExitStatus { code, oom_killed, time: now() });

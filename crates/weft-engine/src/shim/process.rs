@@ -115,9 +115,7 @@ impl Process {
         match file.read(buffer) {
             Ok(0) => {}
             Ok(count) => return Chunk::Data(count),
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return Chunk::Later;
             }
             // EIO is how a terminal says that the last process has closed it.

@@ -1,0 +1,122 @@
+//! A container in the daemon's memory: its record and those who wait for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use weft_types::ContainerId;
+
+use super::record::{Record, RunState};
+use super::rootfs::RootFs;
+use crate::error::EngineError;
+use crate::shim::bundle::Bundle;
+use crate::shim_client::{Pump, ShimClient};
+
+/// First delay of a restart policy, doubled each time up to [`RESTART_DELAY_MAX`] (Docker's `restartmanager`).
+pub(crate) const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
+pub(crate) const RESTART_DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// What waiters look at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Life {
+    pub(crate) running: bool,
+    pub(crate) exits: u64,
+    pub(crate) exit_code: i64,
+    pub(crate) error: Option<String>,
+    pub(crate) removed: bool,
+}
+
+/// A container.
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    pub(crate) dir: PathBuf,
+    pub(crate) bundle: Bundle,
+    record: Mutex<Record>,
+    /// Held by start, stop, restart, remove: one at a time. Never by the handling of an exit, which a stop waits for.
+    pub(crate) operation: tokio::sync::Mutex<()>,
+    pub(crate) life: watch::Sender<Life>,
+    /// Attached before the start.
+    pub(crate) pending: Mutex<Vec<Pump>>,
+    /// Ends the wait of a restart policy.
+    pub(crate) restart_cancel: Notify,
+    pub(crate) restart_delay: Mutex<Duration>,
+    /// Execs that were created and not forgotten.
+    pub(crate) execs: Mutex<Vec<String>>,
+}
+
+impl Container {
+    pub(crate) fn new(record: Record, dir: PathBuf, bundle: Bundle) -> Self {
+        let life =
+            Life { running: record.state.is_running(), exit_code: record.state.exit_code, ..Life::default() };
+        Self {
+            id: record.id.clone(),
+            dir,
+            bundle,
+            record: Mutex::new(record),
+            operation: tokio::sync::Mutex::new(()),
+            life: watch::channel(life).0,
+            pending: Mutex::new(Vec::new()),
+            restart_cancel: Notify::new(),
+            restart_delay: Mutex::new(RESTART_DELAY_MIN),
+            execs: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A copy of what is known.
+    pub(crate) fn record(&self) -> Record {
+        self.lock().clone()
+    }
+
+    pub(crate) fn state(&self) -> RunState {
+        self.lock().state.clone()
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.lock().name.clone()
+    }
+
+    /// Looks without copying.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Changes the record, on disk first: a crash shows the old or the new state.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), EngineError> {
+        let mut record = self.lock();
+        let mut changed = record.clone();
+        change(&mut changed);
+        changed.save(&self.dir)?;
+        *record = changed;
+        Ok(())
+    }
+
+    pub(crate) fn shim(&self) -> ShimClient {
+        ShimClient::new(self.id.as_str(), self.bundle.clone())
+    }
+
+    pub(crate) fn rootfs(&self) -> RootFs {
+        RootFs::new(&self.dir)
+    }
+
+    /// The json-file log.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.dir.join(format!("{}-json.log", self.id))
+    }
+
+    /// The directory below each cgroup hierarchy.
+    pub(crate) fn cgroup(&self, parent: &str) -> PathBuf {
+        Path::new(parent).join(self.id.as_str())
+    }
+}
+
+impl Container {
+    /// Clients that attached before the start.
+    pub(crate) fn pending_pumps(&self) -> MutexGuard<'_, Vec<Pump>> {
+        self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

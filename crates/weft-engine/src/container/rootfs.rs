@@ -1,0 +1,172 @@
+//! The root file system of a container: an overlay of its image's layers and a directory of its own.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
+
+use crate::error::EngineError;
+
+/// Directories of a container's own layer.
+#[derive(Debug, Clone)]
+pub(crate) struct RootFs {
+    dir: PathBuf,
+}
+
+impl RootFs {
+    pub(crate) fn new(container_dir: &Path) -> Self {
+        Self { dir: container_dir.join("rootfs") }
+    }
+
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.dir.join("diff")
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn merged(&self) -> PathBuf {
+        self.dir.join("merged")
+    }
+
+    /// Makes the directories.
+    pub(crate) fn create(&self, lower: &[PathBuf]) -> Result<(), EngineError> {
+        for dir in [self.upper(), self.work(), self.merged()] {
+            fs::create_dir_all(&dir).map_err(EngineError::file("create", dir))?;
+        }
+        // The root directory of an overlay is the upper one: it looks as the image's.
+        if let Some(metadata) = lower.first().and_then(|dir| fs::metadata(dir).ok()) {
+            use std::os::unix::fs::MetadataExt;
+            let upper = self.upper();
+            std::os::unix::fs::chown(&upper, Some(metadata.uid()), Some(metadata.gid()))
+                .and_then(|()| fs::set_permissions(&upper, metadata.permissions()))
+                .map_err(EngineError::file("set attributes of", upper))?;
+        }
+        Ok(())
+    }
+
+    /// Mounts the overlay, `lower` uppermost first. One `lowerdir+` per layer: no limit of the option's length.
+    pub(crate) fn mount(&self, lower: &[PathBuf]) -> Result<(), EngineError> {
+        self.unmount()?;
+        self.try_mount(lower).map_err(|error| EngineError::file("mount", self.merged())(error.into()))
+    }
+
+    fn try_mount(&self, lower: &[PathBuf]) -> Result<(), Errno> {
+        let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for dir in lower {
+            fsconfig_set_string(&overlay, "lowerdir+", dir.as_path())?;
+        }
+        if lower.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        fsconfig_set_string(&overlay, "upperdir", self.upper().as_path())?;
+        fsconfig_set_string(&overlay, "workdir", self.work().as_path())?;
+        fsconfig_create(&overlay)?;
+        let mounted = fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        move_mount(&mounted, "", CWD, self.merged().as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    }
+
+    /// Unmounts it; not being mounted is no error.
+    pub(crate) fn unmount(&self) -> Result<(), EngineError> {
+        let merged = self.merged();
+        loop {
+            match unmount(&merged, UnmountFlags::DETACH) {
+                // Mounts may lie on top of each other after a crash.
+                Ok(()) => {}
+                Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(EngineError::file("unmount", merged)(error.into())),
+            }
+        }
+    }
+
+    /// Whether it is mounted in this mount namespace.
+    pub(crate) fn is_mounted(&self) -> bool {
+        let device = |path: &Path| {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(path).map(|metadata| metadata.dev()).ok()
+        };
+        device(&self.merged()) != device(&self.dir)
+    }
+
+    /// Makes a directory of the mounted root with its parents, never outside of it.
+    pub(crate) fn make_directory(&self, path: &Path, owner: (u32, u32)) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(self.merged(), flags, Mode::empty())?;
+        let mut so_far = PathBuf::from("/");
+        for component in path.components() {
+            let Component::Normal(name) = component else { continue };
+            let parent = open_in(&root, &so_far)?;
+            so_far.push(name);
+            match open_in(&root, &so_far) {
+                Ok(_) => continue,
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+            let owner = (rustix::fs::Uid::from_raw(owner.0), rustix::fs::Gid::from_raw(owner.1));
+            rustix::fs::chownat(
+                &parent,
+                name,
+                Some(owner.0),
+                Some(owner.1),
+                rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Copies what the image has at `path` into an empty new volume, as Docker fills volumes.
+    pub(crate) fn fill_volume(&self, path: &Path, volume: &Path) -> io::Result<()> {
+        if fs::read_dir(volume)?.next().is_some() {
+            return Ok(());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(self.merged(), flags, Mode::empty())?;
+        match open_in(&root, path) {
+            Ok(source) => {
+                copy_tree(&PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd())), volume)
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn open_in(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Copies a directory's content and attributes; links are copied as links.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, symlink};
+    let metadata = fs::metadata(from)?;
+    std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    fs::set_permissions(to, metadata.permissions())?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let metadata = fs::symlink_metadata(&source)?;
+        if metadata.is_dir() {
+            fs::create_dir(&target)?;
+            copy_tree(&source, &target)?;
+        } else if metadata.is_symlink() {
+            symlink(fs::read_link(&source)?, &target)?;
+            std::os::unix::fs::lchown(&target, Some(metadata.uid()), Some(metadata.gid()))?;
+        } else if metadata.is_file() {
+            fs::copy(&source, &target)?;
+            std::os::unix::fs::chown(&target, Some(metadata.uid()), Some(metadata.gid()))?;
+            fs::set_permissions(&target, metadata.permissions())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! The start of the daemon: what was there before is taken over.
+//!
+//! For each container on disk: its shim lives (then it goes on, or is stopped without live-restore), or it has ended
+//! while nobody looked (then its exit file says how). Then restart policies act.
+
+use std::sync::Arc;
+
+use super::exit::unknown_exit;
+use super::{Engine, Result};
+use crate::container::live::Container;
+use crate::container::record::{Phase, Record};
+use crate::error::EngineError;
+use crate::shim::bundle::Bundle;
+use crate::shim::protocol::{Reply, Request};
+use crate::shim_client::ShimConnection;
+
+/// A container that still runs.
+struct Survivor {
+    container: Arc<Container>,
+    pid: i32,
+    watcher: ShimConnection,
+}
+
+impl Engine {
+    pub(super) async fn restore(self: &Arc<Self>) -> Result<()> {
+        self.load_containers()?;
+        let (mut survivors, mut ended) = (Vec::new(), Vec::new());
+        for container in self.containers() {
+            if !matches!(container.state().phase, Phase::Running | Phase::Restarting) {
+                continue;
+            }
+            match find_shim(&container).await {
+                Some((pid, watcher)) => survivors.push(Survivor { container, pid, watcher }),
+                None => ended.push(container),
+            }
+        }
+        let running: Vec<_> = survivors.iter().map(|survivor| survivor.container.id.clone()).collect();
+        self.network
+            .adopt(&running)
+            .await
+            .map_err(|source| EngineError::Network { prefix: "adopt sandboxes: ", source })?;
+        for survivor in survivors {
+            self.adopt(survivor).await;
+        }
+        for container in ended {
+            self.settle(&container).await;
+        }
+        for container in self.containers() {
+            if container.state().phase == Phase::Removing {
+                self.remove_ended(&container).await;
+            }
+        }
+        self.remove_orphan_bundles();
+        self.start_by_policy();
+        Ok(())
+    }
+
+    fn load_containers(&self) -> Result<()> {
+        let root = self.config.data_root.join("containers");
+        let entries = std::fs::read_dir(&root).map_err(EngineError::file("read", &root))?;
+        let mut registry = self.registry();
+        for entry in entries.flatten() {
+            let dir = entry.path();
+            match Record::load(&dir) {
+                Ok(record) => {
+                    let bundle = Bundle::new(self.bundle_dir(&record.id));
+                    registry.names.insert(record.name.clone(), record.id.clone());
+                    registry
+                        .containers
+                        .insert(record.id.clone(), Arc::new(Container::new(record, dir, bundle)));
+                }
+                // A creation that was interrupted, or a file that is damaged: kept for a look, but not in the way.
+                Err(error) => tracing::warn!(dir = %dir.display(), %error, "container not loaded"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt(self: &Arc<Self>, survivor: Survivor) {
+        let Survivor { container, pid, watcher } = survivor;
+        let saved = container.update(|record| {
+            record.state.phase = Phase::Running;
+            record.state.pid = i64::from(pid);
+        });
+        if let Err(error) = saved {
+            tracing::error!(container = %container.id, %error, "state not saved");
+        }
+        container.life.send_modify(|life| life.running = true);
+        self.watch_exit(container.clone(), watcher);
+        if self.config.live_restore {
+            tracing::info!(container = %container.id, pid, "container adopted");
+        } else {
+            // As dockerd does with what survived a crash: stopped now, started again if its policy says so.
+            tracing::info!(container = %container.id, pid, "stopping a container that has survived the daemon");
+            self.stop_for_shutdown(&container).await;
+        }
+    }
+
+    /// Books the end of a container that ended while no daemon ran.
+    async fn settle(self: &Arc<Self>, container: &Arc<Container>) {
+        let restarting = container.state().phase == Phase::Restarting;
+        let exit = container.bundle.read_exit().unwrap_or_else(unknown_exit);
+        self.release(container).await;
+        let saved = container.update(|record| {
+            record.state.phase = Phase::Exited;
+            record.state.paused = false;
+            record.state.pid = 0;
+            if !restarting {
+                record.state.exit_code = exit.code;
+                record.state.oom_killed = exit.oom_killed;
+                record.state.finished_at = exit.time.clone();
+            }
+        });
+        if let Err(error) = saved {
+            tracing::error!(container = %container.id, %error, "state not saved");
+        }
+        container.life.send_modify(|life| {
+            life.running = false;
+            life.exit_code = exit.code;
+        });
+        self.container_event(container, "die", &[("exitCode", exit.code.to_string())]);
+        if container.with(|record| record.host.auto_remove == Some(true)) {
+            self.remove_ended(container).await;
+        }
+    }
+
+    /// Bundles of containers that are gone.
+    fn remove_orphan_bundles(&self) {
+        let entries = std::fs::read_dir(self.config.exec_root.join("containers"));
+        for entry in entries.into_iter().flatten().flatten() {
+            let known = entry.file_name().to_str().is_some_and(|id| self.container_id(id).is_ok());
+            if !known {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Starts what its restart policy wants running, each in a task of its own.
+    fn start_by_policy(self: &Arc<Self>) {
+        for container in self.containers() {
+            let wanted = container.with(|record| {
+                let started_before = record.state.started_at != crate::container::record::NEVER;
+                let policy_counts = record.state.phase == Phase::Exited && started_before;
+                policy_counts && record.wants_restart(record.state.exit_code)
+            });
+            if wanted {
+                let engine = self.clone();
+                tokio::spawn(async move { engine.start_until_it_runs(&container).await });
+            }
+        }
+    }
+
+    /// Tries again with growing pauses: a swarm network may be ready later than the engine.
+    async fn start_until_it_runs(self: &Arc<Self>, container: &Arc<Container>) {
+        use crate::container::live::{RESTART_DELAY_MAX, RESTART_DELAY_MIN};
+        let mut delay = RESTART_DELAY_MIN;
+        while !self.is_shutting_down() {
+            {
+                let _operation = container.operation.lock().await;
+                if container.state().phase != Phase::Exited || container.life.borrow().removed {
+                    return;
+                }
+                match self.start_locked(container).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::warn!(container = %container.id, %error, "restart policy could not start it")
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => delay = (delay * 2).min(RESTART_DELAY_MAX),
+                () = self.closing.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// The living shim of a container, if there is one.
+async fn find_shim(container: &Container) -> Option<(i32, ShimConnection)> {
+    let mut connection = container.shim().open(&Request::Watch).await.ok()?;
+    match connection.reply().await.ok()? {
+        Reply::Started { pid } => Some((pid, connection)),
+        // It lives, but its container was never started: the shim ends by itself, the daemon that created it is gone.
+        _ => None,
+    }
+}

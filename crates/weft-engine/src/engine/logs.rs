@@ -1,0 +1,336 @@
+//! Reading a container's json-file log, with rotation, and following it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::fs::inotify;
+use serde::Deserialize;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+
+use super::{Engine, Result};
+use crate::container::live::Life;
+use crate::error::EngineError;
+use crate::options::{LogOptions, LogStream, StreamKind};
+
+/// Lines that may wait for a slow reader.
+const DEPTH: usize = 64;
+/// Longest line of a log file: 16 KiB of text, each byte escaped.
+const ENTRY_MAX: u64 = 1 << 20;
+/// Old files that a log may have.
+const FILES_MAX: u32 = 1000;
+
+impl Engine {
+    /// Reads its log.
+    pub async fn logs(&self, term: &str, options: LogOptions) -> Result<LogStream> {
+        let container = self.find(term)?;
+        if !options.stdout && !options.stderr {
+            return Err(EngineError::Invalid(
+                "Bad parameters: you must choose at least one stream".to_owned(),
+            ));
+        }
+        let (driver, tty) = container
+            .with(|record| (record.host.log_config.as_ref().and_then(|log| log.typ.clone()), record.tty()));
+        if driver.as_deref() == Some("none") {
+            return Err(EngineError::NotImplemented(
+                "configured logging driver does not support reading".to_owned(),
+            ));
+        }
+        let (sender, mut receiver) = mpsc::channel(DEPTH);
+        let reader = Reader {
+            path: container.log_path(),
+            options,
+            sender,
+            life: container.life.subscribe(),
+            skipped_past: false,
+        };
+        tokio::spawn(reader.run());
+        let output = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+        Ok(LogStream { output: Box::pin(output), tty })
+    }
+}
+
+/// One line of the file. Foreign enough: another program may have written to it.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    log: String,
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    time: String,
+}
+
+struct Reader {
+    path: PathBuf,
+    options: LogOptions,
+    sender: mpsc::Sender<std::io::Result<(StreamKind, Bytes)>>,
+    life: watch::Receiver<Life>,
+    /// A line after `until` was seen: nothing more can come.
+    skipped_past: bool,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        if let Err(error) = self.read().await {
+            let _ = self.sender.send(Err(error)).await;
+        }
+    }
+
+    async fn read(&mut self) -> std::io::Result<()> {
+        // Watched before reading: nothing falls between the two.
+        let changes = if self.options.follow { Some(watch_directory(&self.path)?) } else { None };
+        let mut current = match self.options.tail {
+            Some(count) => self.send_tail(count).await?,
+            None => self.send_old_files().await?,
+        };
+        let Some(changes) = changes else { return Ok(()) };
+        loop {
+            // Asked before the last read: what was written before the end is then read.
+            let running = self.life.borrow_and_update().running;
+            self.send_new(&mut current).await?;
+            if !running || self.skipped_past || self.sender.is_closed() {
+                return Ok(());
+            }
+            tokio::select! {
+                ready = changes.readable() => drain(&changes, ready?)?,
+                changed = self.life.changed() => if changed.is_err() { return Ok(()) },
+                () = self.sender.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// All files from the oldest on; the current one stays open.
+    async fn send_old_files(&mut self) -> std::io::Result<Option<Current>> {
+        for path in self.files().into_iter().rev() {
+            let mut reader = BufReader::new(File::open(path)?);
+            while let Some(entry) = next_entry(&mut reader)? {
+                self.send(&entry).await;
+            }
+        }
+        let mut current = Current::open(&self.path)?;
+        self.send_new(&mut current).await?;
+        Ok(current)
+    }
+
+    /// Rotated files, newest first.
+    fn files(&self) -> Vec<PathBuf> {
+        (1..FILES_MAX)
+            .map(|number| PathBuf::from(format!("{}.{number}", self.path.display())))
+            .take_while(|path| path.exists())
+            .collect()
+    }
+
+    async fn send_tail(&mut self, count: usize) -> std::io::Result<Option<Current>> {
+        let mut last: VecDeque<Entry> = VecDeque::new();
+        let mut keep = |entry: Entry, options: &LogOptions| {
+            if wanted(&entry, options) && count > 0 {
+                if last.len() == count {
+                    last.pop_front();
+                }
+                last.push_back(entry);
+            }
+        };
+        for path in self.files().into_iter().rev() {
+            let mut reader = BufReader::new(File::open(path)?);
+            while let Some(entry) = next_entry(&mut reader)? {
+                keep(entry, &self.options);
+            }
+        }
+        let mut current = Current::open(&self.path)?;
+        if let Some(current) = &mut current {
+            while let Some(entry) = current.next()? {
+                keep(entry, &self.options);
+            }
+        }
+        for entry in last {
+            self.send(&entry).await;
+        }
+        Ok(current)
+    }
+
+    /// What the current file has beyond what was read; goes over to the next file after a rotation.
+    async fn send_new(&mut self, current: &mut Option<Current>) -> std::io::Result<()> {
+        loop {
+            if let Some(file) = current {
+                while let Some(entry) = file.next()? {
+                    self.send(&entry).await;
+                    if self.sender.is_closed() {
+                        return Ok(());
+                    }
+                }
+            }
+            match std::fs::metadata(&self.path) {
+                Ok(metadata) if current.as_ref().is_none_or(|file| file.inode != metadata.ino()) => {
+                    *current = Current::open(&self.path)?;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn send(&mut self, entry: &Entry) {
+        if is_after(&entry.time, self.options.until) {
+            self.skipped_past = true;
+        }
+        if !wanted(entry, &self.options) {
+            return;
+        }
+        let kind = if entry.stream == "stderr" { StreamKind::Stderr } else { StreamKind::Stdout };
+        let mut text = String::new();
+        if self.options.timestamps {
+            // Docker pads the fraction to nine digits here.
+            text.push_str(&padded(&entry.time));
+            text.push(' ');
+        }
+        if self.options.details {
+            text.push(' ');
+        }
+        text.push_str(&entry.log);
+        let _ = self.sender.send(Ok((kind, Bytes::from(text)))).await;
+    }
+}
+
+/// The file that is being written.
+struct Current {
+    reader: BufReader<File>,
+    inode: u64,
+}
+
+impl Current {
+    fn open(path: &Path) -> std::io::Result<Option<Self>> {
+        match File::open(path) {
+            Ok(file) => {
+                let inode = file.metadata()?.ino();
+                Ok(Some(Self { reader: BufReader::new(file), inode }))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next whole line; a half-written one is left for later.
+    fn next(&mut self) -> std::io::Result<Option<Entry>> {
+        loop {
+            let position = self.reader.stream_position()?;
+            let mut line = Vec::new();
+            let count = (&mut self.reader).take(ENTRY_MAX).read_until(b'\n', &mut line)?;
+            if count == 0 {
+                return Ok(None);
+            }
+            if line.last() != Some(&b'\n') && (count as u64) < ENTRY_MAX {
+                self.reader.seek(SeekFrom::Start(position))?;
+                return Ok(None);
+            }
+            if let Ok(entry) = serde_json::from_slice(&line) {
+                return Ok(Some(entry));
+            }
+        }
+    }
+}
+
+fn next_entry(reader: &mut BufReader<File>) -> std::io::Result<Option<Entry>> {
+    loop {
+        let mut line = Vec::new();
+        if reader.take(ENTRY_MAX).read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        if let Ok(entry) = serde_json::from_slice(&line) {
+            return Ok(Some(entry));
+        }
+    }
+}
+
+fn wanted(entry: &Entry, options: &LogOptions) -> bool {
+    let stream = if entry.stream == "stderr" { options.stderr } else { options.stdout };
+    let since = options.since.filter(|since| *since != (0, 0));
+    stream && !is_before(&entry.time, since) && !is_after(&entry.time, options.until)
+}
+
+fn instant(time: &str) -> Option<(i64, u32)> {
+    let time: jiff::Timestamp = time.parse().ok()?;
+    Some((time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0)))
+}
+
+fn is_before(time: &str, bound: Option<(i64, u32)>) -> bool {
+    bound.zip(instant(time)).is_some_and(|(bound, time)| time < bound)
+}
+
+fn is_after(time: &str, bound: Option<(i64, u32)>) -> bool {
+    let bound = bound.filter(|until| *until != (0, 0));
+    bound.zip(instant(time)).is_some_and(|(bound, time)| time > bound)
+}
+
+fn padded(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(time) => format!("{time:.9}"),
+        Err(_) => time.to_owned(),
+    }
+}
+
+fn watch_directory(path: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let notify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&notify, path.parent().unwrap_or(Path::new("/")), events)?;
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe for types that could close their descriptor meanwhile; an OwnedFd in our hands cannot"
+    )]
+    AsyncFd::new(notify)
+}
+
+/// Takes all notices off the queue: they only say that something changed.
+fn drain(
+    notify: &AsyncFd<OwnedFd>,
+    mut ready: tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>,
+) -> std::io::Result<()> {
+    let mut buffer = [0u8; 4096];
+    loop {
+        match rustix::io::read(notify.get_ref(), &mut buffer) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                ready.clear_ready();
+                return Ok(());
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bounds_of_time() {
+        let entry = Entry { log: "x".into(), stream: "stdout".into(), time: "2026-11-21T04:26:00.5Z".into() };
+        let second = instant("2026-11-21T04:26:00Z").unwrap().0;
+        let with = |since, until| {
+            wanted(&entry, &LogOptions { stdout: true, since, until, ..LogOptions::default() })
+        };
+        assert!(with(Some((second, 0)), None));
+        assert!(!with(Some((second + 1, 0)), None));
+        assert!(with(None, Some((second + 1, 0))));
+        assert!(!with(None, Some((second, 0))));
+        assert_eq!(padded("2026-11-21T04:26:00.5Z"), "2026-11-21T04:26:00.500000000Z");
+    }
+
+    proptest! {
+        #[test]
+        fn any_log_file_is_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("log");
+            std::fs::write(&path, bytes).unwrap();
+            let mut current = Current::open(&path).unwrap().unwrap();
+            while current.next().unwrap().is_some() {}
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Removing.
+
+use std::sync::Arc;
+
+use super::{Engine, Result, blocking};
+use crate::container::live::Container;
+use crate::container::record::{MountKind, Phase};
+use crate::error::EngineError;
+use crate::options::{Filters, RemoveOptions};
+
+impl Engine {
+    /// Removes it.
+    pub async fn remove(self: &Arc<Self>, term: &str, options: RemoveOptions) -> Result<()> {
+        let container = self.find(term)?;
+        let state = container.state();
+        if state.is_running() && !options.force {
+            let what = if state.paused { "paused" } else { "running" };
+            let hint = if state.paused { "unpause and stop" } else { "stop" };
+            return Err(EngineError::Conflict(format!(
+                "cannot remove container \"{term}\": container is {what}: {hint} the container before removing or force remove"
+            )));
+        }
+        if state.is_running() {
+            match self.kill(container.id.as_str(), None).await {
+                Err(error) if container.state().is_running() => {
+                    return Err(error
+                        .context(format!("cannot remove container \"{term}\": could not kill container")));
+                }
+                _ => {}
+            }
+        }
+        let _operation = container.operation.lock().await;
+        // `--rm` may have been faster.
+        if container.life.borrow().removed {
+            return Ok(());
+        }
+        if container.state().is_running() {
+            return Err(EngineError::Conflict(format!(
+                "cannot remove container \"{term}\": container is running: stop the container before removing or force remove"
+            )));
+        }
+        self.remove_files(&container, options.volumes).await
+    }
+
+    /// Removes a container that has ended, for `--rm`; its anonymous volumes go with it.
+    pub(super) async fn remove_ended(self: &Arc<Self>, container: &Arc<Container>) {
+        if let Err(error) = self.remove_files(container, true).await {
+            tracing::error!(container = %container.id, %error, "not removed");
+        }
+    }
+
+    pub(super) async fn remove_files(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        volumes: bool,
+    ) -> Result<()> {
+        // From here on a crash is finished at the next start.
+        container.update(|record| record.state.phase = Phase::Removing)?;
+        self.release(container).await;
+        let mounts = container.with(|record| record.mounts.clone());
+        let dir = container.dir.clone();
+        blocking(move || std::fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))).await?;
+        {
+            let mut registry = self.registry();
+            registry.containers.remove(&container.id);
+            registry.names.retain(|_, id| *id != container.id);
+        }
+        self.execs.forget(container);
+        if volumes {
+            let anonymous = mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.anonymous);
+            for mount in anonymous {
+                if self.volume_users(&mount.name).is_empty()
+                    && let Err(error) = self.volumes.remove(&mount.name)
+                {
+                    tracing::warn!(volume = mount.name, %error, "volume left behind");
+                }
+            }
+        }
+        container.pending_pumps().clear();
+        self.container_event(container, "destroy", &[]);
+        container.life.send_modify(|life| {
+            life.running = false;
+            life.removed = true;
+        });
+        Ok(())
+    }
+
+    /// Names of containers that use a volume.
+    pub fn volume_users(&self, volume: &str) -> Vec<String> {
+        let uses = |container: &Arc<Container>| {
+            container.with(|record| {
+                record.mounts.iter().any(|mount| mount.kind == MountKind::Volume && mount.name == volume)
+            })
+        };
+        self.containers()
+            .iter()
+            .filter(|container| uses(container))
+            .map(|container| container.id.to_string())
+            .collect()
+    }
+
+    /// Removes a volume that no container uses.
+    pub fn remove_volume(&self, name: &str, force: bool) -> Result<()> {
+        let users = self.volume_users(name);
+        if !users.is_empty() {
+            return Err(EngineError::Conflict(format!(
+                "remove {name}: volume is in use - [{}]",
+                users.join(", ")
+            )));
+        }
+        match self.volumes.remove(name) {
+            Err(EngineError::NoSuchVolume(_)) if force => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes all stopped containers that match; ids and reclaimed bytes.
+    pub async fn prune(self: &Arc<Self>, filters: &Filters) -> Result<(Vec<String>, i64)> {
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        for container in self.containers() {
+            let stopped = !container.state().is_running();
+            if !stopped || !container.with(|record| super::list::labels_match(record, filters)) {
+                continue;
+            }
+            let size = super::inspect::directory_size(&container.rootfs().upper());
+            let options = RemoveOptions { force: false, volumes: false };
+            if self.remove(container.id.as_str(), options).await.is_ok() {
+                removed.push(container.id.to_string());
+                freed += size;
+            }
+        }
+        Ok((removed, freed))
+    }
+}

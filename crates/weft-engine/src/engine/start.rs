@@ -1,0 +1,307 @@
+//! Starting: root file system, network, specification, shim, process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Engine, Result, blocking, now};
+use crate::container::create::parse_size;
+use crate::container::live::Container;
+use crate::container::record::{MountKind, Phase, Record};
+use crate::error::EngineError;
+use crate::network::SandboxView;
+use crate::shim::bundle::{LogConfig, ShimConfig};
+use crate::shim::protocol::{Reply, Request};
+use crate::shim_client::{Pump, ShimConnection};
+use crate::spec::user::User;
+use crate::spec::{self, Joined, Namespace, SpecInput};
+
+/// Exit code of a container that could not be started for another reason than its program.
+const CANNOT_START: i64 = 128;
+
+/// A process that runs, and the connection that tells its end.
+struct Launched {
+    pid: i32,
+    watcher: ShimConnection,
+    sandbox: SandboxView,
+}
+
+impl Engine {
+    /// Starts it. `NotModified` if it runs.
+    pub async fn start(self: &Arc<Self>, term: &str) -> Result<()> {
+        let container = self.find(term)?;
+        let _operation = container.operation.lock().await;
+        let state = container.state();
+        match state.phase {
+            Phase::Running if state.paused => {
+                return Err(EngineError::Conflict(
+                    "cannot start a paused container, try unpause instead".to_owned(),
+                ));
+            }
+            Phase::Running => {
+                return Err(EngineError::NotModified(format!("container {} is running", container.id)));
+            }
+            Phase::Removing => {
+                return Err(EngineError::Conflict(
+                    "container is marked for removal and cannot be started".to_owned(),
+                ));
+            }
+            Phase::Restarting => container.restart_cancel.notify_waiters(),
+            Phase::Created | Phase::Exited => {}
+        }
+        container.update(|record| {
+            record.state.restart_count = 0;
+            record.state.manually_stopped = false;
+        })?;
+        self.start_locked(&container).await
+    }
+
+    /// Starts a container whose operation lock the caller holds.
+    pub(super) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        match self.launch(container).await {
+            Ok(launched) => {
+                container.update(|record| {
+                    record.state.phase = Phase::Running;
+                    record.state.paused = false;
+                    record.state.pid = i64::from(launched.pid);
+                    record.state.exit_code = 0;
+                    record.state.error.clear();
+                    record.state.oom_killed = false;
+                    record.state.started_at = now();
+                    record.sandbox = Some(launched.sandbox);
+                })?;
+                container.life.send_modify(|life| {
+                    life.running = true;
+                    life.error = None;
+                });
+                self.container_event(container, "start", &[]);
+                self.watch_exit(container.clone(), launched.watcher);
+                Ok(())
+            }
+            Err(error) => {
+                self.start_failed(container, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_failed(self: &Arc<Self>, container: &Arc<Container>, error: &EngineError) {
+        let exit_code = match error {
+            EngineError::Start { exit_code, .. } => *exit_code,
+            _ => CANNOT_START,
+        };
+        self.release(container).await;
+        container.pending_pumps().clear();
+        let text = error.to_string();
+        let saved = container.update(|record| {
+            // A container that never ran stays `created`, with its error.
+            if record.state.phase != Phase::Created {
+                record.state.phase = Phase::Exited;
+                record.state.finished_at = now();
+            }
+            record.state.pid = 0;
+            record.state.exit_code = exit_code;
+            record.state.error = text.clone();
+        });
+        if let Err(error) = saved {
+            tracing::error!(container = %container.id, %error, "state not saved");
+        }
+        container.life.send_modify(|life| {
+            life.running = false;
+            life.exits += 1;
+            life.exit_code = exit_code;
+            life.error = Some(text);
+        });
+        if container.with(|record| record.host.auto_remove == Some(true)) {
+            self.remove_ended(container).await;
+        }
+    }
+
+    async fn launch(self: &Arc<Self>, container: &Arc<Container>) -> Result<Launched> {
+        let record = container.record();
+        self.prepare_bundle(container)?;
+        self.mount_rootfs(container, &record).await?;
+        let (hostname, sandbox) = self.make_sandbox(container, &record).await?;
+        let user = self.prepare_files(container, &record).await?;
+        let joined = self.joined_namespaces(&record)?;
+        let cgroup = container.cgroup(&self.config.cgroup_parent);
+        let rootfs = container.rootfs().merged();
+        let spec = spec::build(&SpecInput {
+            record: &record,
+            rootfs: &rootfs,
+            user: &user,
+            hostname: &hostname,
+            sandbox: &sandbox,
+            joined: &joined,
+            cgroup: &cgroup,
+            hierarchies: &self.hierarchies,
+        })?;
+        let path = container.bundle.spec();
+        let bytes = serde_json::to_vec(&spec)
+            .map_err(|error| EngineError::Malformed { what: "specification", detail: error.to_string() })?;
+        std::fs::write(&path, bytes).map_err(EngineError::file("write", path))?;
+        let (pid, watcher) = self.run_shim(container, &record, &user).await?;
+        Ok(Launched { pid, watcher, sandbox })
+    }
+
+    /// A fresh bundle: what the last run has left is of no use.
+    fn prepare_bundle(&self, container: &Container) -> Result<()> {
+        let path = container.bundle.path();
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EngineError::file("empty", path)(error));
+            }
+            _ => {}
+        }
+        super::make_private(path.to_owned())
+    }
+
+    async fn mount_rootfs(&self, container: &Arc<Container>, record: &Record) -> Result<()> {
+        let lower = self.images.lower_directories(&record.layers);
+        let rootfs = container.rootfs();
+        blocking(move || rootfs.mount(&lower)).await
+    }
+
+    /// Working directory, volumes' first content, missing bind sources; answers whom the process runs as.
+    async fn prepare_files(&self, container: &Arc<Container>, record: &Record) -> Result<User> {
+        let (rootfs, record) = (container.rootfs(), record.clone());
+        blocking(move || {
+            let merged = rootfs.merged();
+            let text = record.config.user.as_deref().unwrap_or_default();
+            let groups = record.host.group_add.as_deref().unwrap_or_default();
+            // At the start Docker answers this mistake with 500.
+            let user = spec::user::resolve(&merged, text, groups)
+                .map_err(|error| EngineError::Refused(error.to_string()))?;
+            if let Some(dir) = record.config.working_dir.as_deref().filter(|dir| !dir.is_empty()) {
+                rootfs.make_directory(Path::new(dir), (0, 0)).map_err(EngineError::file("create", dir))?;
+            }
+            for mount in &record.mounts {
+                match mount.kind {
+                    MountKind::Volume => rootfs
+                        .fill_volume(&mount.destination, &mount.source)
+                        .map_err(EngineError::file("fill", &mount.source))?,
+                    MountKind::Bind if !mount.source.exists() => std::fs::create_dir_all(&mount.source)
+                        .map_err(EngineError::file("create", &mount.source))?,
+                    MountKind::Bind | MountKind::Tmpfs => {}
+                }
+            }
+            Ok(user)
+        })
+        .await
+    }
+
+    fn joined_namespaces(&self, record: &Record) -> Result<Joined> {
+        let mut joined = Joined::default();
+        let running = |term: &str, what: &str| -> Result<i64> {
+            let other = self.find(term)?;
+            let state = other.state();
+            if state.phase == Phase::Running {
+                return Ok(state.pid);
+            }
+            Err(EngineError::Conflict(format!(
+                "cannot join {what} of a non running container: container {} is {}",
+                other.name(),
+                state.status()
+            )))
+        };
+        match record.host.pid_mode.as_deref() {
+            Some("host") => joined.pid = Namespace::Host,
+            Some(mode) if mode.starts_with("container:") => {
+                let pid = running(&mode["container:".len()..], "PID namespace")?;
+                joined.pid = Namespace::Path(format!("/proc/{pid}/ns/pid").into());
+            }
+            _ => {}
+        }
+        match record.host.ipc_mode.as_deref() {
+            Some("host") => {
+                joined.ipc = Namespace::Host;
+                joined.shm = Some("/dev/shm".into());
+            }
+            Some(mode) if mode.starts_with("container:") => {
+                let pid = running(&mode["container:".len()..], "IPC namespace")?;
+                joined.ipc = Namespace::Path(format!("/proc/{pid}/ns/ipc").into());
+                joined.shm = Some(format!("/proc/{pid}/root/dev/shm").into());
+            }
+            _ => {}
+        }
+        Ok(joined)
+    }
+
+    async fn run_shim(
+        &self,
+        container: &Arc<Container>,
+        record: &Record,
+        user: &User,
+    ) -> Result<(i32, ShimConnection)> {
+        let reexec = &self.config.reexec;
+        let args = reexec.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let config = ShimConfig {
+            id: container.id.to_string(),
+            tty: record.tty(),
+            open_stdin: record.config.open_stdin == Some(true),
+            stdin_once: record.config.stdin_once == Some(true),
+            uid: user.uid,
+            gid: user.gid,
+            log: self.log_config(container, record)?,
+            cgroup: container.cgroup(&self.config.cgroup_parent),
+            exe: reexec.exe.clone(),
+            args,
+        };
+        let shim = container.shim();
+        shim.spawn(&config, reexec).await?;
+        let mut watcher = shim.open(&Request::Create).await?;
+        let pid = match watcher.reply().await? {
+            Reply::Started { pid } => pid,
+            Reply::Failed { reason, exit_code } => {
+                return Err(EngineError::Start { reason: start_reason(&reason, exit_code), exit_code });
+            }
+            other => return Err(shim_error(container, &other)),
+        };
+        let pumps = std::mem::take(&mut *container.pending_pumps());
+        for pump in pumps {
+            self.attach_pump(container, pump).await?;
+        }
+        match shim.request(&Request::Start).await? {
+            Reply::Done => Ok((pid, watcher)),
+            Reply::Failed { reason, exit_code } => Err(EngineError::Start { reason, exit_code }),
+            other => Err(shim_error(container, &other)),
+        }
+    }
+
+    /// Connects a client's streams to the shim; they flow on their own from here.
+    pub(super) async fn attach_pump(&self, container: &Container, pump: Pump) -> Result<()> {
+        let request =
+            Request::Attach { stdin: pump.stdin.is_some(), stdout: pump.stdout, stderr: pump.stderr };
+        let mut connection = container.shim().open(&request).await?;
+        match connection.reply().await? {
+            Reply::Done => {
+                connection.pump(pump);
+                Ok(())
+            }
+            other => Err(shim_error(container, &other)),
+        }
+    }
+
+    fn log_config(&self, container: &Container, record: &Record) -> Result<Option<LogConfig>> {
+        let Some(log) = &record.host.log_config else { return Ok(None) };
+        if log.typ.as_deref() == Some("none") {
+            return Ok(None);
+        }
+        let option = |key: &str| log.config.as_ref().and_then(|options| options.get(key)).cloned();
+        let max_size = option("max-size").map(|text| parse_size(&text)).transpose()?.filter(|size| *size > 0);
+        let max_files = option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1).max(1);
+        Ok(Some(LogConfig { path: container.log_path(), max_size, max_files }))
+    }
+}
+
+/// runc says so for what fails inside the new process.
+fn start_reason(reason: &str, exit_code: i64) -> String {
+    if exit_code == CANNOT_START {
+        reason.to_owned()
+    } else {
+        format!("error during container init: {reason}")
+    }
+}
+
+fn shim_error(container: &Container, reply: &Reply) -> EngineError {
+    EngineError::Shim { container: container.id.to_string(), detail: format!("unexpected answer {reply:?}") }
+}
