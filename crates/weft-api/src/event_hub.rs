@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio_stream::wrappers::BroadcastStream;
 
 use crate::network_backend::NetworkEvent;
 
@@ -41,7 +42,9 @@ impl ApiEvent {
         });
         if matches!(self.typ, "container" | "image") {
             event["status"] = self.action.clone().into();
-            event["id"] = self.id.clone().into();
+            if !self.id.is_empty() {
+                event["id"] = self.id.clone().into();
+            }
         }
         if let (true, Some(image)) = (self.typ == "container", self.attributes.get("image")) {
             event["from"] = image.clone().into();
@@ -89,44 +92,51 @@ impl EventHub {
         self.0.live.receiver_count()
     }
 
+    /// What Docker tells after a prune.
+    pub(crate) fn publish_prune(&self, typ: &'static str, reclaimed_bytes: i64) {
+        self.publish(ApiEvent {
+            typ,
+            action: "prune".to_owned(),
+            id: String::new(),
+            attributes: BTreeMap::from([("reclaimed".to_owned(), reclaimed_bytes.to_string())]),
+            scope: "local",
+            time: since_epoch(SystemTime::now()),
+        });
+    }
+
     pub(crate) fn follow_engine(&self, events: broadcast::Receiver<weft_engine::Event>) {
-        self.follow(events, |event| ApiEvent {
+        let events = BroadcastStream::new(events).filter_map(|event| async move {
+            event.inspect_err(|lost| tracing::warn!(%lost, "events of the engine were lost")).ok()
+        });
+        self.follow(events.map(|event| ApiEvent {
             typ: event.typ.as_str(),
             action: event.action,
             id: event.id,
             attributes: event.attributes,
             scope: "local",
             time: since_epoch(event.time),
-        });
+        }));
     }
 
-    pub(crate) fn follow_networks(&self, events: broadcast::Receiver<NetworkEvent>) {
-        self.follow(events, |event| ApiEvent {
+    pub(crate) fn follow_networks(&self, events: impl Stream<Item = NetworkEvent> + Send + 'static) {
+        self.follow(events.map(|event| ApiEvent {
             typ: "network",
             action: event.action,
             id: event.network,
             attributes: event.attributes,
-            scope: if event.swarm_scope { "swarm" } else { "local" },
+            // Also of the swarm's networks: this is their part on this node.
+            scope: "local",
             time: since_epoch(event.time),
-        });
+        }));
     }
 
     /// Ends when the source does.
-    fn follow<E: Clone + Send + 'static>(
-        &self,
-        mut events: broadcast::Receiver<E>,
-        convert: impl Fn(E) -> ApiEvent + Send + 'static,
-    ) {
+    fn follow(&self, events: impl Stream<Item = ApiEvent> + Send + 'static) {
         let hub = self.clone();
-        tokio::spawn(async move {
-            loop {
-                match events.recv().await {
-                    Ok(event) => hub.publish(convert(event)),
-                    Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "events were lost"),
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        });
+        tokio::spawn(events.for_each(move |event| {
+            hub.publish(event);
+            std::future::ready(())
+        }));
     }
 }
 

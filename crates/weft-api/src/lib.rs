@@ -8,6 +8,7 @@
 //! through the engine itself.
 
 mod containers;
+mod controller_backend;
 mod convert;
 mod distribution;
 mod error;
@@ -16,6 +17,8 @@ mod exec;
 mod filters;
 mod frames;
 mod go_json;
+#[cfg(test)]
+mod golden_test;
 mod hijack;
 mod images;
 mod network_backend;

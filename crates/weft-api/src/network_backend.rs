@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use futures_util::Stream;
 use ipnet::IpNet;
-use tokio::sync::broadcast;
 use weft_engine::NetworkFailure;
 use weft_network::NetworkSpec;
 
@@ -114,8 +115,6 @@ pub struct NetworkEvent {
     pub attributes: BTreeMap<String, String>,
     /// When.
     pub time: SystemTime,
-    /// Whether the swarm owns it.
-    pub swarm_scope: bool,
 }
 
 /// This host's networks. A `term` is a full id, an exact name or a unique prefix of an id.
@@ -123,12 +122,10 @@ pub struct NetworkEvent {
 pub trait NetworkBackend: Send + Sync {
     /// All of them, the instantiated ones of the swarm included.
     fn networks(&self) -> Vec<LocalNetwork>;
-    /// One of them.
-    fn network(&self, term: &str) -> Result<LocalNetwork, NetworkFailure>;
     /// Makes one; its id.
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure>;
     /// Removes one without endpoints.
     async fn remove_network(&self, term: &str) -> Result<(), NetworkFailure>;
     /// What happens from now on.
-    fn events(&self) -> broadcast::Receiver<NetworkEvent>;
+    fn events(&self) -> Pin<Box<dyn Stream<Item = NetworkEvent> + Send>>;
 }

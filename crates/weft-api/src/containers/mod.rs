@@ -1,7 +1,7 @@
 //! `/containers`.
 
 mod create;
-mod shape;
+pub(crate) mod shape;
 mod streams;
 
 pub(crate) use create::create;
@@ -141,6 +141,7 @@ pub(crate) async fn top(call: Call, id: String) -> ApiResult {
 pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["label", "label!", "until"])?.into_map();
     let (deleted, reclaimed) = call.state.engine.prune(&filters).await?;
+    call.state.events.publish_prune("container", reclaimed);
     let deleted = if deleted.is_empty() { Value::Null } else { json!(deleted) };
     ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }

@@ -105,7 +105,7 @@ fn object<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Val
 }
 
 /// `GET /containers/{id}/json`.
-pub(super) fn inspect(container: &mut Value) {
+pub(crate) fn inspect(container: &mut Value) {
     if let Some(map) = container.as_object_mut() {
         fill(map, &["ExecIDs"], &Value::Null);
         fill(map, &["Mounts", "Args"], &Value::Array(Vec::new()));
@@ -166,7 +166,7 @@ fn endpoint(endpoint: &mut Map<String, Value>) {
 }
 
 /// One entry of `GET /containers/json`.
-pub(super) fn summary(container: &mut Value) {
+pub(crate) fn summary(container: &mut Value) {
     if let Some(map) = container.as_object_mut() {
         fill(map, &["Ports", "Mounts"], &Value::Array(Vec::new()));
         fill(map, &["Labels"], &Value::Object(Map::new()));

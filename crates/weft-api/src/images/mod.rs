@@ -128,6 +128,7 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["dangling", "label", "label!", "until"])?;
     filters.flag("dangling")?;
     let (deleted, reclaimed) = call.state.engine.images().prune(&filters.into_map())?;
+    call.state.events.publish_prune("image", reclaimed);
     let deleted = if deleted.is_empty() { Value::Null } else { json!(deleted) };
     ok(&json!({ "ImagesDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }

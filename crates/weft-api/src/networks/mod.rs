@@ -8,6 +8,8 @@ mod find;
 mod shape;
 
 pub(crate) use create::create;
+#[cfg(test)]
+pub(crate) use shape::local;
 
 use bollard_stubs::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use serde_json::{Value, json};
@@ -192,6 +194,7 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
             }
         }
     }
+    call.state.events.publish_prune("network", 0);
     let deleted = if deleted.is_empty() { Value::Null } else { json!(deleted) };
     ok(&json!({ "NetworksDeleted": deleted }))
 }

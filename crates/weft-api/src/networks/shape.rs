@@ -6,7 +6,7 @@ use crate::convert::rfc3339;
 use crate::network_backend::{Attachment, LocalEndpoint, LocalNetwork, Subnet};
 
 /// `GET /networks/{id}`.
-pub(super) fn local(network: &LocalNetwork, verbose: bool) -> Value {
+pub(crate) fn local(network: &LocalNetwork, verbose: bool) -> Value {
     let subnets: Vec<Value> = network.subnets.iter().map(subnet).collect();
     let no_subnets = matches!(network.driver.as_str(), "host" | "null") && subnets.is_empty();
     let containers: Map<String, Value> =
@@ -43,7 +43,7 @@ pub(super) fn local(network: &LocalNetwork, verbose: bool) -> Value {
 }
 
 /// Lists do not show endpoints, peers and services.
-pub(super) fn listed(network: &mut Value) {
+pub(crate) fn listed(network: &mut Value) {
     if let Some(map) = network.as_object_mut() {
         if map.get("Containers").is_some_and(Value::is_object) {
             map.insert("Containers".to_owned(), json!({}));
