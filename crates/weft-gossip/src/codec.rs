@@ -36,12 +36,13 @@ pub fn frame_len(received: &[u8]) -> Result<Option<usize>, WireError> {
 }
 
 /// Encrypts, decrypts and translates with the installed keys.
-pub(crate) struct Codec {
+pub struct Codec {
     keyring: Keyring,
 }
 
 impl Codec {
-    pub(crate) fn new(keys: impl IntoIterator<Item = GossipKey>) -> Result<Self, GossipError> {
+    /// A codec with these keys, in any order.
+    pub fn new(keys: impl IntoIterator<Item = GossipKey>) -> Result<Self, GossipError> {
         Ok(Self { keyring: Keyring::new(keys)? })
     }
 
@@ -56,18 +57,16 @@ impl Codec {
         Ok(self.keyring.update(keys)?)
     }
 
-    pub(crate) fn seal_datagram(
-        &self,
-        packet: &Packet,
-        nonces: &mut dyn RngCore,
-    ) -> Result<Vec<u8>, WireError> {
+    /// Bytes of a datagram.
+    pub fn seal_datagram(&self, packet: &Packet, nonces: &mut dyn RngCore) -> Result<Vec<u8>, WireError> {
         let messages: Vec<Vec<u8>> =
             packet.iter().map(|message| encode_message(message)).collect::<Result<_, _>>()?;
         // No checksum (the seal is one) and no compression: both are optional for receivers.
         wire::encode_datagram(&messages, DatagramLayers::default(), &self.keyring, nonce(nonces))
     }
 
-    pub(crate) fn open_datagram(&self, datagram: &[u8]) -> Result<Packet, WireError> {
+    /// Messages of a datagram. What cannot be read of it is left out.
+    pub fn open_datagram(&self, datagram: &[u8]) -> Result<Packet, WireError> {
         let datagram = wire::decode_datagram(datagram, &self.keyring)?;
         for error in &datagram.refused {
             tracing::debug!(%error, "part of a datagram refused");
@@ -75,15 +74,13 @@ impl Codec {
         Ok(read_packet(datagram.messages))
     }
 
-    pub(crate) fn seal_stream(
-        &self,
-        body: &StreamBody,
-        nonces: &mut dyn RngCore,
-    ) -> Result<Vec<u8>, WireError> {
+    /// Bytes of a frame.
+    pub fn seal_stream(&self, body: &StreamBody, nonces: &mut dyn RngCore) -> Result<Vec<u8>, WireError> {
         wire::encode_stream(&encode_body(body)?, &self.keyring, nonce(nonces))
     }
 
-    pub(crate) fn open_stream(&self, frame: &[u8]) -> Result<StreamBody, WireError> {
+    /// Content of a whole frame.
+    pub fn open_stream(&self, frame: &[u8]) -> Result<StreamBody, WireError> {
         Ok(read_body(wire::decode_stream(frame, &self.keyring)?))
     }
 }
@@ -216,13 +213,16 @@ fn encode_body(body: &StreamBody) -> Result<StreamMessage, WireError> {
     })
 }
 
+/// Docker's nodes put table events only into the payload, but read any NetworkDB message there.
 fn encode_bulk_sync(sync: &BulkSync) -> GossipMessage {
+    let attachments = sync.attachments.iter().map(|event| encode_network_event(event).encode());
+    let events = sync.events.iter().map(|event| encode_table_event(event).encode());
     GossipMessage::BulkSync(db::BulkSyncMessage {
         l_time: sync.time,
         unsolicited: sync.unsolicited,
         node_name: sync.node.as_ref().into(),
         networks: sync.networks.iter().map(|network| network.as_ref().into()).collect(),
-        payload: encode_events(&sync.events).encode(),
+        payload: GossipMessage::Compound(attachments.chain(events).collect()).encode(),
     })
 }
 
@@ -323,7 +323,9 @@ fn read_events(messages: Vec<GossipMessage>, packet: &mut Packet) {
         match message {
             GossipMessage::Table(event) => tables.extend(read_table_event(event).map(Arc::new)),
             GossipMessage::Node(event) => packet.extend(read_node_event(&event).map(Arc::new)),
-            GossipMessage::Network(event) => packet.extend(read_network_event(&event).map(Arc::new)),
+            GossipMessage::Network(event) => {
+                packet.extend(read_network_event(&event).map(|event| Arc::new(Message::Network(event))))
+            }
             GossipMessage::PushPull(_) | GossipMessage::BulkSync(_) | GossipMessage::Compound(_) => {}
         }
     }
@@ -341,18 +343,18 @@ fn read_node_event(event: &db::NodeEvent) -> Option<Message> {
     Some(Message::Node(NodeEvent { leave, time: event.l_time, node: event.node_name.as_str().into() }))
 }
 
-fn read_network_event(event: &db::NetworkEvent) -> Option<Message> {
+fn read_network_event(event: &db::NetworkEvent) -> Option<NetworkEvent> {
     let leave = match db::network_event::Type::try_from(event.r#type).ok()? {
         db::network_event::Type::Join => false,
         db::network_event::Type::Leave => true,
         db::network_event::Type::Invalid => return None,
     };
-    Some(Message::Network(NetworkEvent {
+    Some(NetworkEvent {
         leave,
         time: event.l_time,
         node: event.node_name.as_str().into(),
         network: event.network_id.as_str().into(),
-    }))
+    })
 }
 
 fn read_table_event(event: db::TableEvent) -> Option<TableEvent> {
@@ -392,10 +394,12 @@ fn read_body(message: StreamMessage) -> StreamBody {
 }
 
 fn read_bulk_sync(sync: db::BulkSyncMessage) -> BulkSync {
-    let mut events = Vec::new();
+    let (mut attachments, mut events) = (Vec::new(), Vec::new());
     for message in GossipMessage::decode_all(&sync.payload).messages {
-        if let GossipMessage::Table(event) = message {
-            events.extend(read_table_event(event).map(Arc::new));
+        match message {
+            GossipMessage::Table(event) => events.extend(read_table_event(event).map(Arc::new)),
+            GossipMessage::Network(event) => attachments.extend(read_network_event(&event)),
+            _ => {}
         }
     }
     BulkSync {
@@ -403,6 +407,7 @@ fn read_bulk_sync(sync: db::BulkSyncMessage) -> BulkSync {
         unsolicited: sync.unsolicited,
         node: sync.node_name.into(),
         networks: sync.networks.into_iter().map(Text::from).collect(),
+        attachments: attachments.into(),
         events: events.into(),
     }
 }

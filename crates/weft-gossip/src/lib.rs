@@ -20,7 +20,7 @@ mod snapshot;
 mod tick;
 mod timer_queue;
 
-pub use codec::frame_len;
+pub use codec::{Codec, frame_len};
 pub use config::{Config, Timing};
 pub use core::{Core, CoreEffect};
 pub use effect::{Effect, EntryView, Event, RequestFailure, RequestId, StreamId, Text, Timer, TimerKind};

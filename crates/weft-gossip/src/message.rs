@@ -208,6 +208,8 @@ pub struct BulkSync {
     pub node: Text,
     /// Network ids.
     pub networks: Vec<Text>,
+    /// Who is on these networks: entries of members that the receiver does not know to be there are refused.
+    pub attachments: Arc<[NetworkEvent]>,
     /// Entries, shared by the exchanges with several peers.
     pub events: Arc<[Arc<TableEvent>]>,
 }

@@ -9,12 +9,19 @@ use super::cluster::Phase;
 use super::member::{MemberId, Standing, pick};
 use super::networks::OwnNetwork;
 use super::{Core, Out, Purpose};
-use crate::message::{BulkSync, StreamBody, TableChange, TableEvent};
+use crate::message::{BulkSync, NetworkEvent, StreamBody, TableChange, TableEvent};
 use crate::{Effect, Event, Text, Tick, Timer, TimerKind};
 
 /// Peers of a network's first exchange. Docker asks all, one after the other; beyond a few nothing new comes, and
 /// own entries go out by gossip.
 const FIRST_SYNC_PEERS: usize = 5;
+
+/// What an exchange carries; shared by those with several peers.
+#[derive(Clone)]
+struct Tables {
+    attachments: Arc<[NetworkEvent]>,
+    events: Arc<[Arc<TableEvent>]>,
+}
 
 impl Core {
     /// Exchanges a network's tables with some peers, after which relaying starts.
@@ -33,9 +40,9 @@ impl Core {
         }
         let at = now + self.config.timing.network_sync_wait;
         out.push(Effect::Arm { timer: Timer { kind: TimerKind::NetworkSync, generation }, at });
-        let events = self.table_events(now, std::slice::from_ref(network));
+        let tables = self.tables(now, std::slice::from_ref(network));
         for peer in peers {
-            self.send_tables(peer, vec![network.clone()], events.clone(), true, false, out);
+            self.send_tables(peer, vec![network.clone()], tables.clone(), true, false, out);
         }
     }
 
@@ -119,15 +126,15 @@ impl Core {
         again: bool,
         out: &mut Out,
     ) {
-        let events = self.table_events(now, &networks);
-        self.send_tables(peer, networks, events, true, again, out);
+        let tables = self.tables(now, &networks);
+        self.send_tables(peer, networks, tables, true, again, out);
     }
 
     fn send_tables(
         &mut self,
         peer: MemberId,
         networks: Vec<Text>,
-        events: Arc<[Arc<TableEvent>]>,
+        tables: Tables,
         unsolicited: bool,
         again: bool,
         out: &mut Out,
@@ -141,9 +148,15 @@ impl Core {
         } else {
             Purpose::BulkAnswer
         };
+        let Tables { attachments, events } = tables;
+        let node = self.name.clone();
         let content =
-            StreamBody::BulkSync(BulkSync { time, unsolicited, node: self.name.clone(), networks, events });
+            StreamBody::BulkSync(BulkSync { time, unsolicited, node, networks, attachments, events });
         self.request(to, content, false, self.config.timing.stream_timeout, purpose, out);
+    }
+
+    fn tables(&self, now: Tick, networks: &[Text]) -> Tables {
+        Tables { attachments: self.attachments_to(networks), events: self.table_events(now, networks) }
     }
 
     /// All entries of `networks`, deleted ones included.
@@ -167,6 +180,9 @@ impl Core {
         if !self.table_clock.witness(sync.time) {
             return;
         }
+        for attachment in sync.attachments.iter() {
+            self.on_network_event(now, attachment, false, out);
+        }
         for event in sync.events.iter() {
             self.on_table_event(now, event, true, out);
         }
@@ -180,7 +196,7 @@ impl Core {
         }
         let joined = |network: &&Text| self.networks.get(*network).is_some_and(OwnNetwork::is_joined);
         let networks: Vec<Text> = sync.networks.iter().filter(joined).cloned().collect();
-        let events = self.table_events(now, &networks);
-        self.send_tables(peer, networks, events, false, false, out);
+        let tables = self.tables(now, &networks);
+        self.send_tables(peer, networks, tables, false, false, out);
     }
 }

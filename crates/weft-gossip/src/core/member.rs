@@ -46,6 +46,8 @@ pub(super) struct Member {
     pub(super) state: NodeStateKind,
     pub(super) since: Tick,
     pub(super) suspicion: Option<Suspicion>,
+    /// Who was told that this member is dead, having suspected it; each is told once.
+    pub(super) told_dead: Vec<Text>,
     /// NetworkDB's view, and since when.
     pub(super) standing: Standing,
     pub(super) standing_since: Tick,
@@ -114,6 +116,7 @@ impl Members {
             state: NodeStateKind::Dead,
             since: now,
             suspicion: None,
+            told_dead: Vec::new(),
             standing: Standing::Left,
             standing_since: now,
             event_time: 0,

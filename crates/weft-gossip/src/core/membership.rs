@@ -95,12 +95,17 @@ impl Core {
         if let Some(suspicion) = &mut self.members.get_mut(id).suspicion {
             if suspicion.confirm(&verdict.from) {
                 self.queue_about(id, Message::Suspect(verdict.clone()));
-                self.arm_suspicion(id, out);
+                self.arm_suspicion(now, id, out);
             }
             return;
         }
-        if self.members.get(id).state != NodeStateKind::Alive {
-            return;
+        match self.members.get(id).state {
+            NodeStateKind::Alive => {}
+            NodeStateKind::Suspect => return,
+            NodeStateKind::Dead | NodeStateKind::Left => {
+                self.second(id, &verdict.from, out);
+                return;
+            }
         }
         if id == ME {
             self.refute(verdict.incarnation);
@@ -111,7 +116,29 @@ impl Core {
         self.set_state(now, id, NodeStateKind::Suspect, out);
         let suspicion = self.new_suspicion(now, verdict.from.clone());
         self.members.get_mut(id).suspicion = Some(suspicion);
-        self.arm_suspicion(id, out);
+        self.arm_suspicion(now, id, out);
+    }
+
+    /// `from` suspects a member whose end is known here: confirm it, so that it need not wait for the longest time.
+    ///
+    /// Not in memberlist, where a node that missed the verdict waits alone. For the receiver it is an ordinary message.
+    /// Once per suspecting node: two that both know would answer each other for ever.
+    fn second(&mut self, id: MemberId, from: &Text, out: &mut Out) {
+        let Some(asker) = self.members.find(from).filter(|asker| *asker != ME) else { return };
+        let asker = self.members.get(asker);
+        let (live, to) = (asker.is_live(), asker.alive.address);
+        let member = self.members.get_mut(id);
+        if !live || member.told_dead.contains(from) {
+            return;
+        }
+        member.told_dead.push(from.clone());
+        let (incarnation, node) = (member.alive.incarnation, member.alive.node.clone());
+        let message = if member.state == NodeStateKind::Left {
+            Message::Dead(Verdict { incarnation, from: node.clone(), node })
+        } else {
+            Message::Suspect(Verdict { incarnation, from: self.name.clone(), node })
+        };
+        out.push(Effect::SendUdp { to, datagram: vec![Arc::new(message)] });
     }
 
     fn new_suspicion(&self, now: Tick, from: Text) -> Suspicion {
@@ -125,11 +152,12 @@ impl Core {
         Suspicion::new(now, from, wanted, least, least * timing.suspicion_max_multiplier)
     }
 
-    fn arm_suspicion(&mut self, id: MemberId, out: &mut Out) {
+    /// Arms the end of a suspicion; before it, if that is far away, the moment to ask again.
+    fn arm_suspicion(&mut self, now: Tick, id: MemberId, out: &mut Out) {
         let generation = self.generation();
         let Some(suspicion) = &mut self.members.get_mut(id).suspicion else { return };
         let before = std::mem::replace(&mut suspicion.generation, generation);
-        let at = suspicion.deadline();
+        let at = if now < suspicion.halfway() { suspicion.halfway() } else { suspicion.deadline() };
         self.suspicions.remove(&before);
         self.suspicions.insert(generation, id);
         out.push(Effect::Arm { timer: Timer { kind: TimerKind::Suspicion, generation }, at });
@@ -143,10 +171,19 @@ impl Core {
 
     pub(super) fn on_suspicion_end(&mut self, now: Tick, generation: u64, out: &mut Out) {
         let Some(&id) = self.suspicions.get(&generation) else { return };
-        let alive = &self.members.get(id).alive;
-        let verdict =
-            Verdict { incarnation: alive.incarnation, node: alive.node.clone(), from: self.name.clone() };
-        self.on_dead(now, &verdict, out);
+        let member = self.members.get(id);
+        let verdict = Verdict {
+            incarnation: member.alive.incarnation,
+            node: member.alive.node.clone(),
+            from: self.name.clone(),
+        };
+        if member.suspicion.as_ref().is_some_and(|suspicion| now < suspicion.deadline()) {
+            // Whoever knows better did not hear it the first time.
+            self.queue_about(id, Message::Suspect(verdict));
+            self.arm_suspicion(now, id, out);
+        } else {
+            self.on_dead(now, &verdict, out);
+        }
     }
 
     pub(super) fn on_dead(&mut self, now: Tick, verdict: &Verdict, out: &mut Out) {
@@ -221,6 +258,7 @@ impl Core {
         let before = std::mem::replace(&mut member.state, state);
         if before != state {
             member.since = now;
+            member.told_dead = Vec::new();
             tracing::info!(peer = %member.alive.node, address = %member.alive.address, from = ?before, to = ?state,
                 incarnation = member.alive.incarnation, "member changed state");
         }

@@ -11,6 +11,7 @@
 mod bulk_sync;
 mod clock;
 mod cluster;
+mod hasher;
 mod member;
 mod membership;
 mod networks;
@@ -25,19 +26,18 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng as _;
 use weft_types::GossipName;
-use weft_wire::memberlist::Versions;
+use weft_wire::memberlist::{NodeStateKind, Versions};
 
 use self::clock::Lamport;
 use self::cluster::{Phase, Search};
+use self::hasher::FixedHasher;
 use self::member::{MemberId, Members};
 use self::networks::OwnNetwork;
 use self::news_queue::NewsQueue;
@@ -52,10 +52,6 @@ pub type CoreEffect = Effect<Packet, StreamBody>;
 
 /// Where calls leave their effects.
 type Out = Vec<CoreEffect>;
-
-/// Same order of iteration in every run, so that a simulation can be repeated from its seed. Names come from
-/// authenticated members, who gain nothing by collisions.
-type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
 /// Probes made for others at one time; more are refused, since each holds memory.
 const MOST_RELAYS: usize = 1024;
@@ -189,6 +185,12 @@ impl Core {
     /// Members that are alive or suspected, this node included.
     pub fn cluster_size(&self) -> usize {
         self.members.size()
+    }
+
+    /// Members that are alive or suspected, this node included: name, address, state and incarnation.
+    pub fn members(&self) -> impl Iterator<Item = (&Text, SocketAddr, NodeStateKind, u32)> {
+        let live = self.members.iter().filter(|(_, member)| member.is_live());
+        live.map(|(_, m)| (&m.alive.node, m.alive.address, m.state, m.alive.incarnation))
     }
 
     /// All pieces of news that wait to be sent.

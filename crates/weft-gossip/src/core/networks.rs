@@ -13,6 +13,15 @@ use crate::{GossipError, Text, Tick};
 /// Networks of one member beyond which more are refused: invented ones could fill memory.
 const MOST_ATTACHMENTS: usize = 4096;
 
+/// What news of an attachment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AttachmentChange {
+    /// It is as before, at a later time.
+    Renewed,
+    /// The member joined or left.
+    Moved,
+}
+
 /// A network that this node is on, or was on a while ago.
 #[derive(Default)]
 pub(super) struct OwnNetwork {
@@ -170,8 +179,38 @@ impl Core {
         NetworkPushPull { time: self.network_clock.time(), node: self.name.clone(), attachments }
     }
 
-    /// A member joined or left a network, by its own word. `relay`: worth telling others.
-    pub(super) fn on_network_event(&mut self, now: Tick, event: &NetworkEvent, relay: bool, out: &mut Out) {
+    /// Who is, or was, on `networks`.
+    pub(super) fn attachments_to(&self, networks: &[Text]) -> Arc<[NetworkEvent]> {
+        let mut events = Vec::new();
+        for network in networks {
+            if let Some(own) = self.networks.get(network) {
+                let (leave, time) = (!own.is_joined(), own.time);
+                events.push(NetworkEvent { leave, time, node: self.name.clone(), network: network.clone() });
+            }
+            for (_, member) in self.members.iter() {
+                let attachment = member.attachments.iter().find(|attachment| attachment.network == *network);
+                events.extend(attachment.map(|attachment| NetworkEvent {
+                    leave: attachment.left_until.is_some(),
+                    time: attachment.time,
+                    node: member.alive.node.clone(),
+                    network: network.clone(),
+                }));
+            }
+        }
+        events.into()
+    }
+
+    /// A member joined or left a network, by its own word.
+    ///
+    /// What is gossiped is passed on. What comes in an exchange is passed on only if it says more than that it is
+    /// still so, and not during the first one, when everything is new here and known elsewhere.
+    pub(super) fn on_network_event(
+        &mut self,
+        now: Tick,
+        event: &NetworkEvent,
+        gossiped: bool,
+        out: &mut Out,
+    ) {
         if !self.network_clock.witness(event.time) {
             return;
         }
@@ -180,10 +219,11 @@ impl Core {
             self.on_own_network_echo(event);
             return;
         }
-        if self.members.get(id).standing == Standing::Left || !self.store_attachment(now, id, event) {
+        if self.members.get(id).standing == Standing::Left {
             return;
         }
-        if relay {
+        let Some(change) = self.store_attachment(now, id, event) else { return };
+        if gossiped || change == AttachmentChange::Moved && self.search.found() {
             self.queue_network_event(event.clone());
         }
         if event.leave {
@@ -194,24 +234,30 @@ impl Core {
         }
     }
 
-    /// Keeps what `event` says; false if it says nothing new.
-    fn store_attachment(&mut self, now: Tick, id: MemberId, event: &NetworkEvent) -> bool {
+    /// Keeps what `event` says, if it says anything new.
+    fn store_attachment(
+        &mut self,
+        now: Tick,
+        id: MemberId,
+        event: &NetworkEvent,
+    ) -> Option<AttachmentChange> {
         let timing = &self.config.timing;
         let left_until = event.leave.then(|| now + timing.entry_lifetime + timing.network_grace);
         let member = self.members.get_mut(id);
         let full = member.attachments.len() >= MOST_ATTACHMENTS;
         match member.attachment(&event.network) {
-            Some(known) if known.time >= event.time => false,
+            Some(known) if known.time >= event.time => None,
             Some(known) => {
                 known.time = event.time;
-                known.left_until = left_until;
-                true
+                let before = std::mem::replace(&mut known.left_until, left_until);
+                let same = before.is_some() == event.leave;
+                Some(if same { AttachmentChange::Renewed } else { AttachmentChange::Moved })
             }
-            None if event.leave || full => false,
+            None if event.leave || full => None,
             None => {
                 let network = event.network.clone();
                 member.attachments.push(Attachment { network, time: event.time, left_until });
-                true
+                Some(AttachmentChange::Moved)
             }
         }
     }

@@ -11,7 +11,6 @@ const MISSES: usize = 8;
 const SLACK: usize = 64;
 
 struct Piece<K, T> {
-    id: u64,
     key: K,
     news: T,
     len: usize,
@@ -19,18 +18,24 @@ struct Piece<K, T> {
 
 /// News by subject: a newer piece about the same subject replaces the older. What was sent least goes first.
 ///
-/// Invariant: at most one live piece per subject, so the number of subjects bounds the queue.
+/// Invariant: at most one piece per subject, so the number of subjects bounds the queue.
 pub(super) struct NewsQueue<K, T> {
-    /// Index: how often its pieces were sent. Pieces whose id is not the one in `current` are dead.
-    by_sends: Vec<VecDeque<Piece<K, T>>>,
-    current: HashMap<K, u64, FixedHasher>,
-    stored: usize,
-    next_id: u64,
+    /// Pieces by slot; an empty slot is still in a line and becomes free when its turn comes.
+    slots: Vec<Option<Piece<K, T>>>,
+    free: Vec<u32>,
+    /// Lines of slots; index: how often they were sent.
+    by_sends: Vec<VecDeque<u32>>,
+    by_key: HashMap<K, u32, FixedHasher>,
 }
 
 impl<K, T> Default for NewsQueue<K, T> {
     fn default() -> Self {
-        Self { by_sends: vec![VecDeque::new()], current: HashMap::default(), stored: 0, next_id: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_sends: vec![VecDeque::new()],
+            by_key: HashMap::default(),
+        }
     }
 }
 
@@ -44,17 +49,17 @@ pub(super) struct Room {
 }
 
 impl<K: Hash + Eq + Clone, T: Clone> NewsQueue<K, T> {
-    /// Number of live pieces.
+    /// Number of pieces.
     pub(super) fn len(&self) -> usize {
-        self.current.len()
+        self.by_key.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.current.is_empty()
+        self.by_key.is_empty()
     }
 
     pub(super) fn contains(&self, key: &K) -> bool {
-        self.current.contains_key(key)
+        self.by_key.contains_key(key)
     }
 
     pub(super) fn clear(&mut self) {
@@ -63,12 +68,22 @@ impl<K: Hash + Eq + Clone, T: Clone> NewsQueue<K, T> {
 
     /// Adds news of `len` bytes about `key`.
     pub(super) fn push(&mut self, key: K, news: T, len: usize) {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.current.insert(key.clone(), id);
-        self.by_sends[0].push_back(Piece { id, key, news, len });
-        self.stored += 1;
-        if self.stored > 2 * self.current.len() + SLACK {
+        let piece = Some(Piece { key: key.clone(), news, len });
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = piece;
+                slot
+            }
+            None => {
+                self.slots.push(piece);
+                self.slots.len() as u32 - 1
+            }
+        };
+        if let Some(replaced) = self.by_key.insert(key, slot) {
+            self.slots[replaced as usize] = None;
+        }
+        self.by_sends[0].push_back(slot);
+        if self.slots.len() > 2 * self.by_key.len() + SLACK {
             self.compact();
         }
     }
@@ -76,51 +91,64 @@ impl<K: Hash + Eq + Clone, T: Clone> NewsQueue<K, T> {
     /// Hands out what fits into `room`, `overhead` bytes counted for each. A piece ends after `limit` sends.
     pub(super) fn take(&mut self, room: &mut Room, overhead: usize, limit: usize, mut give: impl FnMut(T)) {
         let mut misses = 0;
-        let mut sent: Vec<(usize, Piece<K, T>)> = Vec::new();
-        for (sends, pieces) in self.by_sends.iter_mut().enumerate() {
-            let mut passed_over = 0;
-            while misses < MISSES && room.messages > 0 && passed_over < pieces.len() {
-                let Some(piece) = pieces.get(passed_over) else { break };
-                if self.current.get(&piece.key) != Some(&piece.id) {
-                    pieces.remove(passed_over);
-                    self.stored -= 1;
-                    continue;
+        // Put back at the end: in the next line they would be met again.
+        let mut sent: Vec<(usize, u32)> = Vec::new();
+        for (sends, line) in self.by_sends.iter_mut().enumerate() {
+            let mut at = 0;
+            while misses < MISSES && room.messages > 0 {
+                let Some(&slot) = line.get(at) else { break };
+                match &self.slots[slot as usize] {
+                    None => self.free.push(slot),
+                    Some(piece) if piece.len + overhead > room.bytes => {
+                        at += 1;
+                        misses += 1;
+                        continue;
+                    }
+                    Some(piece) => {
+                        room.bytes -= piece.len + overhead;
+                        room.messages -= 1;
+                        give(piece.news.clone());
+                        sent.push((sends + 1, slot));
+                    }
                 }
-                if piece.len + overhead > room.bytes {
-                    passed_over += 1;
-                    misses += 1;
-                    continue;
-                }
-                room.bytes -= piece.len + overhead;
-                room.messages -= 1;
-                give(piece.news.clone());
-                if let Some(piece) = pieces.remove(passed_over) {
-                    sent.push((sends + 1, piece));
-                }
+                line.remove(at);
             }
         }
-        for (sends, piece) in sent {
-            self.put_back(sends, limit, piece);
+        for (sends, slot) in sent {
+            self.put_back(sends, limit, slot);
         }
     }
 
-    fn put_back(&mut self, sends: usize, limit: usize, piece: Piece<K, T>) {
+    fn put_back(&mut self, sends: usize, limit: usize, slot: u32) {
         if sends >= limit {
-            self.current.remove(&piece.key);
-            self.stored -= 1;
+            if let Some(piece) = self.slots[slot as usize].take() {
+                self.by_key.remove(&piece.key);
+            }
+            self.free.push(slot);
             return;
         }
         while self.by_sends.len() <= sends {
             self.by_sends.push(VecDeque::new());
         }
-        self.by_sends[sends].push_back(piece);
+        self.by_sends[sends].push_back(slot);
     }
 
+    /// Throws replaced pieces out of their lines.
     fn compact(&mut self) {
-        for pieces in &mut self.by_sends {
-            pieces.retain(|piece| self.current.get(&piece.key) == Some(&piece.id));
+        let mut next = Self { by_sends: Vec::with_capacity(self.by_sends.len()), ..Self::default() };
+        for line in &self.by_sends {
+            let mut moved = VecDeque::new();
+            for slot in line {
+                if let Some(piece) = self.slots[*slot as usize].take() {
+                    let slot = next.slots.len() as u32;
+                    next.by_key.insert(piece.key.clone(), slot);
+                    next.slots.push(Some(piece));
+                    moved.push_back(slot);
+                }
+            }
+            next.by_sends.push(moved);
         }
-        self.stored = self.current.len();
+        *self = next;
     }
 }
 
@@ -143,7 +171,7 @@ mod tests {
         assert_eq!(take(&mut queue, 12, 2), ["new"]);
         assert_eq!(take(&mut queue, 100, 2), ["old", "new"]);
         assert!(queue.is_empty());
-        assert_eq!(queue.stored, 0);
+        assert_eq!(queue.free.len(), queue.slots.len());
     }
 
     #[test]
@@ -170,6 +198,7 @@ mod tests {
         for _ in 0..10_000 {
             queue.push(1, "x", 10);
         }
-        assert!(queue.by_sends[0].len() <= 2 + SLACK);
+        assert!(queue.slots.len() <= 3 + SLACK, "{}", queue.slots.len());
+        assert_eq!(take(&mut queue, 100, 4), ["x"]);
     }
 }

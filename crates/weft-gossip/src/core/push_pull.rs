@@ -9,10 +9,11 @@ use super::cluster::Phase;
 use super::member::{ME, Standing};
 use super::{Core, Out, Purpose};
 use crate::message::{MemberState, NetworkPushPull, NodeEvent, PushPull, StreamBody, Verdict};
-use crate::{Tick, TimerKind};
+use crate::{Text, Tick, TimerKind};
 
-/// Above this many members exchanges become rarer, so that the cluster's load stays even (memberlist `pushPullScale`).
-const SCALE_THRESHOLD: f64 = 32.0;
+/// Above this many members exchanges become rarer (memberlist `pushPullScale`, from 32 on). An exchange of this size
+/// is some 30 kB, which every half minute is nothing, and a node that missed a verdict learns it no sooner.
+const SCALE_THRESHOLD: f64 = 256.0;
 
 impl Core {
     pub(super) fn push_pull(&mut self, now: Tick, out: &mut Out) {
@@ -53,15 +54,16 @@ impl Core {
 
     /// Takes over what a peer knows.
     pub(super) fn merge(&mut self, now: Tick, exchange: &PushPull, out: &mut Out) {
+        let peer = exchange.networks.as_ref().map_or(&self.name, |networks| &networks.node).clone();
         for member in &exchange.members {
-            self.merge_member(now, member, out);
+            self.merge_member(now, &peer, member, out);
         }
         if let Some(networks) = &exchange.networks {
             self.merge_networks(now, networks, out);
         }
     }
 
-    fn merge_member(&mut self, now: Tick, member: &MemberState, out: &mut Out) {
+    fn merge_member(&mut self, now: Tick, peer: &Text, member: &MemberState, out: &mut Out) {
         let alive = &member.alive;
         let verdict = |from| Verdict { incarnation: alive.incarnation, node: alive.node.clone(), from };
         match member.state {
@@ -72,7 +74,7 @@ impl Core {
             }
             // A peer's verdict is only a suspicion: the member shall be able to refute it here.
             NodeStateKind::Dead | NodeStateKind::Suspect => {
-                let verdict = verdict(self.name.clone());
+                let verdict = verdict(peer.clone());
                 let mistaken = verdict.node == self.name && member.state == NodeStateKind::Dead;
                 self.on_suspect(now, &verdict, out);
                 if mistaken && self.phase == Phase::Taking {
@@ -87,10 +89,8 @@ impl Core {
         if networks.node != self.name {
             self.on_node_event(now, &presence, out);
         }
-        // During the first exchange everything is new here and known elsewhere: not worth relaying.
-        let relay = self.search.found();
         for attachment in &networks.attachments {
-            self.on_network_event(now, attachment, relay, out);
+            self.on_network_event(now, attachment, false, out);
         }
     }
 

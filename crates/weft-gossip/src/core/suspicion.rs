@@ -36,6 +36,11 @@ impl Suspicion {
         self.start + timeout.max(self.least)
     }
 
+    /// When, without all wanted confirmations, the others should be asked again.
+    pub(super) fn halfway(&self) -> Tick {
+        self.start + self.least
+    }
+
     /// Takes another node's word; true if it is new and was still wanted.
     pub(super) fn confirm(&mut self, from: &Text) -> bool {
         if self.from.len() > self.wanted || self.from.contains(from) {
