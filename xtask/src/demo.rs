@@ -7,13 +7,42 @@ use anyhow::{Context, Result, bail};
 use crate::packages;
 use crate::run::{cargo, need_root, run, target};
 
-/// Builds the one binary and gives it its second name.
+/// `cargo xtask build`: the binary, and where it is.
+pub(crate) fn build(args: &[&str]) -> Result<()> {
+    let profile = match args {
+        [] => Profile::Debug,
+        ["--release"] => Profile::Release,
+        _ => bail!("build takes --release, not {}", args.join(" ")),
+    };
+    packages::for_build()?;
+    let weft = build_weft(profile)?;
+    println!("\n{}  (and weftd beside it)", weft.display());
+    Ok(())
+}
+
+/// Builds the daemon that tests and demo start.
 pub(crate) fn build_daemon() -> Result<PathBuf> {
-    run(&mut cargo(&["build", "--package", "weft"]))?;
-    let dir = target().join("debug");
+    build_weft(Profile::Debug)
+}
+
+#[derive(Clone, Copy)]
+enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds the one binary and gives it its second name.
+fn build_weft(profile: Profile) -> Result<PathBuf> {
+    let (dir, flags): (_, &[&str]) = match profile {
+        Profile::Debug => ("debug", &[]),
+        Profile::Release => ("release", &["--release"]),
+    };
+    run(cargo(&["build", "--package", "weft"]).args(flags))?;
+    let dir = target().join(dir);
     let daemon = dir.join("weftd");
     if daemon.read_link().is_err() {
-        std::os::unix::fs::symlink("weft", &daemon).with_context(|| format!("link {} to weft", daemon.display()))?;
+        std::os::unix::fs::symlink("weft", &daemon)
+            .with_context(|| format!("link {} to weft", daemon.display()))?;
     }
     Ok(dir.join("weft"))
 }

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
+  build [--release]   target/debug/weft, and weftd as its second name
   demo [--keep]       two hosts behind a router, one overlay network between containers on them
   test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, peers, vm
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match words.split_first() {
+        Some((&"build", rest)) => demo::build(rest),
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"soak", rest)) => soak::soak(rest),

@@ -30,12 +30,12 @@ const RUN: &[Package] = &[
     Package { name: "nftables", proof: Program("nft") },
     Package { name: "iproute2", proof: Program("ip") },
     Package { name: "busybox-static", proof: File("/usr/share/doc/busybox-static/copyright") },
+    Package { name: "tcpdump", proof: Program("tcpdump") },
 ];
 
 const TEST: &[Package] = &[
     Package { name: "docker.io", proof: Program("dockerd") },
     Package { name: "iptables", proof: Program("iptables") },
-    Package { name: "tcpdump", proof: Program("tcpdump") },
     Package { name: "iputils-ping", proof: Program("ping") },
 ];
 
@@ -55,7 +55,8 @@ pub(crate) fn for_tests() -> Result<()> {
 }
 
 fn install(groups: &[&[Package]]) -> Result<()> {
-    let missing: Vec<&str> = groups.iter().flat_map(|g| g.iter()).filter(|p| !is_there(p)).map(|p| p.name).collect();
+    let missing: Vec<&str> =
+        groups.iter().flat_map(|g| g.iter()).filter(|p| !is_there(p)).map(|p| p.name).collect();
     if missing.is_empty() {
         return Ok(());
     }

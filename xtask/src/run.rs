@@ -43,7 +43,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 fn show(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy()).collect();
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|w| w.to_string_lossy())
+        .collect();
     words.join(" ")
 }
 

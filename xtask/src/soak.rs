@@ -7,7 +7,18 @@ use crate::run::{cargo, need_root, run};
 /// Soaks by name: what cargo runs for each.
 const SOAKS: &[(&str, &[&str])] = &[(
     "gossip",
-    &["run", "--release", "--package", "weft-sim", "--", "gossip", "--seeds", "0..1000", "--record", "docs/soak/gossip.md"],
+    &[
+        "run",
+        "--release",
+        "--package",
+        "weft-sim",
+        "--",
+        "gossip",
+        "--seeds",
+        "0..1000",
+        "--record",
+        "docs/soak/gossip.md",
+    ],
 )];
 
 /// Runs one soak, or all; each continues where it stopped.
@@ -16,7 +27,10 @@ pub(crate) fn soak(names: &[&str]) -> Result<()> {
         let known: Vec<_> = SOAKS.iter().map(|(name, _)| *name).collect();
         bail!("no soak '{unknown}'; there are {}", known.join(", "));
     }
-    SOAKS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).try_for_each(|(_, args)| run(&mut cargo(args)))
+    SOAKS
+        .iter()
+        .filter(|(name, _)| names.is_empty() || names.contains(name))
+        .try_for_each(|(_, args)| run(&mut cargo(args)))
 }
 
 /// Measures beside Docker in the same run.

@@ -7,14 +7,8 @@ use crate::run::{Steps, cargo, need_root, run};
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: &[Step] = &[
-    ("fmt", fmt),
-    ("clippy", clippy),
-    ("unit", unit),
-    ("sim", sim),
-    ("e2e", e2e),
-    ("peers", peers),
-];
+const STEPS: &[Step] =
+    &[("fmt", fmt), ("clippy", clippy), ("unit", unit), ("sim", sim), ("e2e", e2e), ("peers", peers)];
 
 /// Runs the named steps, or all.
 pub(crate) fn test(names: &[&str]) -> Result<()> {
@@ -25,7 +19,10 @@ pub(crate) fn test(names: &[&str]) -> Result<()> {
     need_root()?;
     let mut steps = Steps::default();
     let outcome = steps.step("packages", packages::for_tests).and_then(|()| {
-        STEPS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).try_for_each(|(name, work)| steps.step(name, work))
+        STEPS
+            .iter()
+            .filter(|(name, _)| names.is_empty() || names.contains(name))
+            .try_for_each(|(name, work)| steps.step(name, work))
     });
     steps.print();
     outcome

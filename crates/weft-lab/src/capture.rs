@@ -22,7 +22,7 @@ impl Capture {
     pub fn start(host: &Host, interface: &str, filter: &str) -> Result<Self, LabError> {
         let mut command = host.command("tcpdump");
         command
-            .args(["-Z", "root", "-n", "-e", "-l", "-i", interface])
+            .args(["-Z", "root", "-n", "-e", "-l", "--immediate-mode", "-i", interface])
             .args(filter.split_whitespace())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

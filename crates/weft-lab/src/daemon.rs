@@ -91,10 +91,11 @@ impl Host {
         });
         // Nobody waits for it from here on: a thread collects it, so that it does not stay as a zombie.
         std::thread::spawn(move || child.wait());
-        if answered.is_err() || ended {
-            return Err(daemon.late("the daemon's answer", START_DEADLINE));
+        match answered {
+            Ok(()) if ended => Err(LabError::Ended { host: self.name.clone(), log: daemon.log_tail() }),
+            Ok(()) => Ok(daemon),
+            Err(_) => Err(daemon.late("the daemon's answer", START_DEADLINE)),
         }
-        Ok(daemon)
     }
 }
 

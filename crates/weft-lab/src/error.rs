@@ -65,6 +65,14 @@ pub enum LabError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A daemon ended instead of starting to serve.
+    #[error("the daemon of {host} ended at its start:\n{log}")]
+    Ended {
+        /// Name of the host.
+        host: String,
+        /// The end of its log.
+        log: String,
+    },
     /// A condition did not become true in time.
     #[error("{what} did not happen within {deadline:?}{detail}")]
     Deadline {

@@ -63,7 +63,11 @@ impl std::fmt::Display for Failed {
 impl std::error::Error for Failed {}
 
 /// Runs a program with a deadline; returns its standard output without the last line break.
-pub(crate) fn run(program: &str, args: &[String], prepare: impl FnOnce(&mut Command)) -> Result<String, Failed> {
+pub(crate) fn run(
+    program: &str,
+    args: &[String],
+    prepare: impl FnOnce(&mut Command),
+) -> Result<String, Failed> {
     let shown = std::iter::once(program.to_owned()).chain(args.iter().cloned()).collect::<Vec<_>>().join(" ");
     let mut command = Command::new("timeout");
     command.args(["-s", "KILL", DEADLINE, program]).args(args).stdin(Stdio::null());

@@ -159,7 +159,8 @@ impl Hosts {
     /// When they are not in time.
     pub fn wait_ready(&self, nodes: usize) {
         eventually("all nodes Ready", READY_DEADLINE, || {
-            let list = self.docker("h1", ["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.Availability}}"]);
+            let list =
+                self.docker("h1", ["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.Availability}}"]);
             let list = list.map_err(|e| e.to_string())?;
             let ready = list.lines().filter(|l| l.ends_with(" Ready Active")).count();
             if ready == nodes { Ok(()) } else { Err(format!("want {nodes} nodes, have:\n{list}")) }
@@ -183,7 +184,11 @@ impl Drop for Hosts {
         let Some(mut lab) = self.lab.take() else { return };
         if std::thread::panicking() {
             for (host, daemon) in &self.daemons {
-                eprintln!("--- end of the log of {host}'s daemon {}\n{}", daemon.log.display(), daemon.log_tail());
+                eprintln!(
+                    "--- end of the log of {host}'s daemon {}\n{}",
+                    daemon.log.display(),
+                    daemon.log_tail()
+                );
             }
             if std::env::var_os(KEEP).is_some() {
                 eprintln!("lab {} is left running", lab.name());

@@ -12,7 +12,7 @@ mod network;
 mod stream;
 mod swarm;
 mod system;
-mod table;
+pub(crate) mod table;
 mod terminal;
 
 use std::process::ExitCode;

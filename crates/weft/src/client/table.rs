@@ -4,7 +4,7 @@
 const GAP: usize = 3;
 
 /// Prints a header and rows.
-pub(super) fn print(header: &[&str], rows: &[Vec<String>]) {
+pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
     for line in render(header, rows) {
         println!("{line}");
     }
