@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
@@ -222,7 +223,54 @@ impl Applier<'_> {
         };
         let message = message::change_link(self.index(name)?, change, master);
         // Changes of kind-specific data go by NEWLINK, which also does everything SETLINK does.
-        self.send(op, RouteNetlinkMessage::NewLink(message), 0, &[])
+        self.send(op, RouteNetlinkMessage::NewLink(message), 0, &[])?;
+        if *change == LinkChange::Up(true) {
+            let index = self.index(name)?;
+            self.settle(index);
+        }
+        Ok(())
+    }
+
+    /// Lets a link that just came up carry packets at once.
+    ///
+    /// A carrier that comes on is handled later, by the kernel's link watch: until then packets are dropped, a bridge port
+    /// does not forward and a bridge's IPv6 addresses are not valid, for up to a second. Asking for one link handles what is
+    /// pending for it (Linux 6.10, `rtnl_getlink`); so ask for the link, its other end wherever that is, and their bridges.
+    fn settle(&mut self, index: u32) {
+        let Some(link) = self.ask(index, None) else { return };
+        self.ask_for_master(&link, None);
+        let (mut peer, mut namespace) = (None, None);
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::Link(index) => peer = Some(*index),
+                LinkAttribute::LinkNetNsId(id) => namespace = Some(*id),
+                _ => {}
+            }
+        }
+        if let (Some(peer), Some(namespace)) =
+            (peer.filter(|index| *index != 0), namespace.filter(|id| *id >= 0))
+            && let Some(other) = self.ask(peer, Some(namespace))
+        {
+            self.ask_for_master(&other, Some(namespace));
+        }
+    }
+
+    fn ask_for_master(&mut self, link: &LinkMessage, namespace: Option<i32>) {
+        let master = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Controller(index) => Some(*index),
+            _ => None,
+        });
+        if let Some(master) = master {
+            self.ask(master, namespace);
+        }
+    }
+
+    /// A link by index; a failure only means that the link watch will do it.
+    fn ask(&mut self, index: u32, namespace: Option<i32>) -> Option<LinkMessage> {
+        let mut request = message::link_indexed(index);
+        request.attributes.extend(namespace.map(LinkAttribute::IfNetnsId));
+        let answers = self.socket.request(RouteNetlinkMessage::GetLink(request), 0).ok()?;
+        answers.into_iter().find_map(new_link)
     }
 
     fn delete_link(&mut self, op: &Op, name: &LinkName) -> Result<(), KernelError> {
@@ -257,15 +305,19 @@ fn taken(op: &Op, link: &Link) -> String {
 pub(crate) fn find_link(
     socket: &mut NetlinkSocket,
     name: &LinkName,
-) -> Result<Option<netlink_packet_route::link::LinkMessage>, KernelError> {
+) -> Result<Option<LinkMessage>, KernelError> {
     let mut request = message::link_named(name);
     request.header.interface_family = AddressFamily::Unspec;
     match socket.request(RouteNetlinkMessage::GetLink(request), 0) {
-        Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Some(message),
-            _ => None,
-        })),
+        Ok(answers) => Ok(answers.into_iter().find_map(new_link)),
         Err(refusal) if refusal.errno() == Some(Errno::ENODEV as i32) => Ok(None),
         Err(refusal) => Err(refusal.of(format!("look up interface {name}"))),
+    }
+}
+
+fn new_link(answer: RouteNetlinkMessage) -> Option<LinkMessage> {
+    match answer {
+        RouteNetlinkMessage::NewLink(message) => Some(message),
+        _ => None,
     }
 }

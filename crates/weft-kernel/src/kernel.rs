@@ -1,9 +1,10 @@
 //! A connection to the kernel for one namespace.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
-use weft_plan::{NamespaceState, Observed, Op, Table};
+use weft_plan::{NamespaceState, Observed, Op, Table, TableId};
 
 use crate::netfilter::{self, Generation};
 use crate::socket::NetlinkSocket;
@@ -25,7 +26,7 @@ pub(crate) struct Sockets {
     pub(crate) route: NetlinkSocket,
     pub(crate) netfilter: NetlinkSocket,
     /// The last listing of our tables, and the generation of the ruleset it shows.
-    tables: Option<(Generation, Vec<Table>)>,
+    tables: Option<(Generation, BTreeMap<TableId, Table>)>,
 }
 
 impl Kernel {
@@ -74,7 +75,7 @@ impl Kernel {
             return Report::default();
         }
         let netns = self.netns.clone();
-        let applied = self.inside(|sockets| Ok(apply::apply(&mut sockets.route, &netns, ops)));
+        let applied = self.inside(|sockets| apply_all(sockets, &netns, ops));
         applied.unwrap_or_else(|error| Report::not_entered(ops, error))
     }
 
@@ -90,8 +91,7 @@ impl Kernel {
         let keys = keys(desired);
         self.inside(|sockets| {
             let observed = observe_all(sockets, &keys)?;
-            let ops = weft_plan::diff(&observed, desired);
-            Ok(apply::apply(&mut sockets.route, &netns, &ops))
+            apply_all(sockets, &netns, &weft_plan::diff(&observed, desired))
         })
     }
 
@@ -155,22 +155,41 @@ fn observe_all(sockets: &mut Sockets, keys: &[String]) -> Result<Observed, Kerne
             observed.sysctls.insert(key.clone(), value);
         }
     }
-    observed.tables = tables(sockets)?.into_iter().map(|table| (table.id.clone(), table)).collect();
+    observed.tables = tables(sockets)?;
     Ok(observed)
 }
 
+fn apply_all(sockets: &mut Sockets, netns: &Netns, ops: &[Op]) -> Result<Report, KernelError> {
+    let report = apply::apply(&mut sockets.route, netns, ops);
+    if report.done.iter().any(Op::is_nft) {
+        remember(sockets, &report.done)?;
+    }
+    Ok(report)
+}
+
+/// What our own transaction changed need not be listed again, if nothing else happened since the last listing.
+fn remember(sockets: &mut Sockets, done: &[Op]) -> Result<(), KernelError> {
+    let now = netfilter::generation(&mut sockets.netfilter)?;
+    sockets.tables = match (sockets.tables.take(), now) {
+        (Some((listed, tables)), Some(now)) if listed.is_followed_by(now) => {
+            let mut model = Observed { tables, ..Observed::default() };
+            done.iter().filter(|op| op.is_nft()).for_each(|op| weft_plan::model::apply(&mut model, op));
+            Some((now, model.tables))
+        }
+        _ => None,
+    };
+    Ok(())
+}
+
 /// Listing costs a process; the generation tells whether the last listing still holds.
-fn tables(sockets: &mut Sockets) -> Result<Vec<Table>, KernelError> {
-    let Some(generation) = netfilter::generation(&mut sockets.netfilter)? else { return Ok(Vec::new()) };
-    if generation.is_first() {
-        return Ok(Vec::new());
+fn tables(sockets: &mut Sockets) -> Result<BTreeMap<TableId, Table>, KernelError> {
+    let Some(generation) = netfilter::generation(&mut sockets.netfilter)? else { return Ok(BTreeMap::new()) };
+    match &sockets.tables {
+        Some((listed, tables)) if *listed == generation => return Ok(tables.clone()),
+        _ => {}
     }
-    if let Some((listed, tables)) = &sockets.tables
-        && *listed == generation
-    {
-        return Ok(tables.clone());
-    }
-    let tables = nft::list()?;
+    let listed = if generation.is_first() { Vec::new() } else { nft::list()? };
+    let tables: BTreeMap<_, _> = listed.into_iter().map(|table| (table.id.clone(), table)).collect();
     sockets.tables = Some((generation, tables.clone()));
     Ok(tables)
 }

@@ -217,7 +217,8 @@ pub(crate) fn fdb(index: u32, entry: &FdbEntry) -> NeighbourMessage {
     match entry.target {
         FdbTarget::Port => {
             message.header.state = NeighbourState::Noarp;
-            message.header.flags = NeighbourFlags::Controller;
+            // Sticky: else a frame from that address through another port moves the entry there, static or not.
+            message.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
         }
         FdbTarget::Vtep(vtep) => {
             message.header.state = NeighbourState::Other(NUD_PERMANENT_NOARP);

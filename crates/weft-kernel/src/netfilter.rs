@@ -43,6 +43,11 @@ impl Generation {
     pub(crate) fn is_first(self) -> bool {
         self.0 <= FIRST_GENERATION
     }
+
+    /// Whether exactly one transaction lies between the two. Zero is left out when the number wraps round.
+    pub(crate) fn is_followed_by(self, next: Self) -> bool {
+        self.0.wrapping_add(1).max(1) == next.0
+    }
 }
 
 pub(crate) fn open(netns: &Netns) -> Result<NetlinkSocket, KernelError> {

@@ -343,8 +343,10 @@ fn fdb_entry(message: &NeighbourMessage, names: &HashMap<u32, LinkName>) -> Opti
     let mac = lladdr(message)?;
     let in_bridge = message.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
     if in_bridge && !message.header.flags.contains(NeighbourFlags::Own) {
-        let is_static = message.header.state == NeighbourState::Noarp;
-        return is_static.then_some(FdbEntry { link, mac, target: FdbTarget::Port });
+        // One that is static but can be moved is not as we set it.
+        let sticky = message.header.flags.contains(NeighbourFlags::Sticky);
+        let ours = message.header.state == NeighbourState::Noarp && sticky;
+        return ours.then_some(FdbEntry { link, mac, target: FdbTarget::Port });
     }
     let vtep = destination(message)?;
     Some(FdbEntry { link, mac, target: FdbTarget::Vtep(vtep) })

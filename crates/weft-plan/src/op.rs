@@ -134,7 +134,7 @@ impl fmt::Display for LinkChange {
 impl fmt::Display for FdbEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.target {
-            FdbTarget::Port => write!(f, "fdb {} dev {} master static", self.mac, self.link),
+            FdbTarget::Port => write!(f, "fdb {} dev {} master static sticky", self.mac, self.link),
             FdbTarget::Vtep(vtep) => {
                 write!(f, "fdb {} dev {} dst {vtep} self permanent", self.mac, self.link)
             }

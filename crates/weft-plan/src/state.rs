@@ -79,7 +79,8 @@ pub struct FdbEntry {
 /// The two forwarding tables a frame meets on its way out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FdbTarget {
-    /// The bridge's: frames for the address leave through `link` (`bridge fdb … master static`).
+    /// The bridge's: frames for the address leave through `link`, and the entry stays there whoever else sends from the
+    /// address (`bridge fdb … master static sticky`).
     Port,
     /// The tunnel's: they are sent to this tunnel endpoint (`bridge fdb … self dst`).
     Vtep(IpAddr),

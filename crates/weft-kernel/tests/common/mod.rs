@@ -94,6 +94,10 @@ pub(crate) fn clean(kernel: &Kernel, state: &NamespaceState) -> Vec<Op> {
         let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         panic!("{error}: {source}");
     }
+    // Through another connection, which remembers nothing.
+    let fresh = Kernel::open_blocking(kernel.netns().clone()).unwrap();
+    let left = diff(&fresh.observe_blocking(state).unwrap(), state);
+    assert!(left.is_empty(), "left to do: {}", show(&left));
     let left = diff(&kernel.observe_blocking(state).unwrap(), state);
     assert!(left.is_empty(), "left to do: {}", show(&left));
     report.done
