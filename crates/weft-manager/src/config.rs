@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use weft_wire::memberlist::GOSSIP_PORT;
 use weft_wire::swarmkit::{ClusterSpec, NodeDescription, node_spec::Availability};
 
 use crate::seal::KeyEncryptionKey;
@@ -56,6 +57,10 @@ pub struct Timing {
     pub rate_limit_period: Duration,
     /// See `rate_limit_period`.
     pub rate_limit_count: u32,
+    /// Port at which a Weft node's helper answers for it once its heartbeats stop; none: it is down then.
+    pub helper_port: Option<u16>,
+    /// A silent node whose helper answers is down only after this long.
+    pub away_limit: Duration,
     /// Tasks of a node that has been down this long are given up and their addresses freed.
     pub orphan_after: Duration,
     /// Log entries between two images of the store.
@@ -75,6 +80,9 @@ impl Default for Timing {
             assignment_batch: 100,
             rate_limit_period: Duration::from_secs(8),
             rate_limit_count: 3,
+            helper_port: Some(GOSSIP_PORT),
+            // Long enough for an upgrade of the daemon by hand.
+            away_limit: Duration::from_secs(15 * 60),
             orphan_after: Duration::from_secs(24 * 60 * 60),
             // Docker takes 10,000. Our log lives in memory too until it is purged, and an image writes only what changed.
             snapshot_interval: 1000,

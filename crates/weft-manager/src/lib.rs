@@ -15,7 +15,7 @@
 //!
 //! Invariants: what a node, user or peer is told was committed; addresses, VNIs and subnets are given in the
 //! transaction that uses them; a worker changes and sees only what is its own.
-//! Not done here yet: more than one manager, services, key and root rotation, autolock, the liveness probe.
+//! Not done here yet: more than one manager, services, key and root rotation, autolock.
 
 mod auth;
 mod authority;

@@ -1,27 +1,40 @@
 //! Whether a node whose heartbeats stopped is dead, or only its daemon is away.
 //!
-//! A node is dead only if its helper is: the helper outlives the daemon and answers a probe. The dispatcher asks here
-//! once heartbeats have stopped. Answered: the node is DISCONNECTED, its tasks and what peers know of it are kept, and
-//! it is asked again each period. Silent: it is DOWN.
-//!
-//! Not built yet: the probe itself (the helper's side of it comes first). [`Silent`] stands in: every node whose
-//! heartbeats stop is down, as with Docker.
+//! A node is dead only if its helper is: the helper outlives the daemon and keeps the gossip port, so who accepts a
+//! connection there speaks for the node. The dispatcher asks once heartbeats have stopped. Answered: the node is
+//! DISCONNECTED, its tasks and what peers know of it are kept for a grace period, and it is asked again each period.
+//! Silent: it is DOWN. A Docker node is not asked: its daemon holds that port itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use weft_wire::swarmkit::Node;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A helper that takes longer to accept is no use to its containers either.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Asks a node's helper.
 pub(crate) trait Liveness: Send + Sync {
-    /// Whether something on the node answers for it.
-    fn answers<'a>(&'a self, node: &'a Node) -> BoxFuture<'a, bool>;
+    /// Whether something at this address answers for the node.
+    fn answers(&self, node: IpAddr) -> BoxFuture<'_, bool>;
 }
 
-/// Nobody is ever asked.
-pub(crate) struct Silent;
+/// Connects to the gossip port.
+pub(crate) struct HelperProbe {
+    /// None: nobody answers for anyone.
+    pub(crate) port: Option<u16>,
+}
 
-impl Liveness for Silent {
-    fn answers<'a>(&'a self, _: &'a Node) -> BoxFuture<'a, bool> {
-        std::future::ready(false).boxed()
+impl Liveness for HelperProbe {
+    fn answers(&self, node: IpAddr) -> BoxFuture<'_, bool> {
+        async move {
+            let Some(port) = self.port else { return false };
+            let connected = timeout(DEADLINE, TcpStream::connect(SocketAddr::new(node, port))).await;
+            matches!(connected, Ok(Ok(_)))
+        }
+        .boxed()
     }
 }

@@ -19,7 +19,7 @@ use crate::core::Core;
 use crate::dispatcher::{self, Sessions};
 use crate::error::{ControlError, ManagerError};
 use crate::init::{Genesis, genesis, manager_status};
-use crate::liveness::Silent;
+use crate::liveness::HelperProbe;
 use crate::network::{self, Reports};
 use crate::network_state::Progress;
 use crate::seal;
@@ -147,7 +147,7 @@ impl Manager {
             sessions: Sessions::new(timing.rate_limit_count, timing.rate_limit_period),
             reports: Reports::default(),
             progress: Progress::default(),
-            liveness: Arc::new(Silent),
+            liveness: Arc::new(HelperProbe { port: timing.helper_port }),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(reconcile::follow_commits(Arc::downgrade(&brain)));

@@ -10,6 +10,7 @@ use common::*;
 use tonic::Code;
 use weft_manager::{InitOptions, Timing};
 use weft_wire::swarmkit::Task;
+use weft_wire::swarmkit::node_status::State;
 use weft_wire::weft_v1::{AckRequest, Endpoint, WatchMessage, WatchRequest};
 
 async fn attach(swarm: &Swarm, node: &Member, network: &str) -> Task {
@@ -262,4 +263,49 @@ async fn what_peers_are_told_survives_the_manager() {
     let first = next(&mut watch).await;
     assert!(first.full);
     assert_eq!(endpoints_of(&first), [("c1", "127.0.0.2")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_helper_answers_is_away_and_its_endpoints_stay() {
+    let helper = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let timing = Timing {
+        heartbeat_period: Some(Duration::from_millis(100)),
+        helper_port: Some(helper.local_addr().unwrap().port()),
+        ..fast()
+    };
+    let swarm = Swarm::with(timing, InitOptions::new("m1")).await;
+    swarm.overlay("web").await;
+    let a = swarm.weft_node("w1").await;
+    let task = attach(&swarm, &a, "web").await;
+    report(&a, "127.0.0.2", vec![endpoint(&task, "c1")]).await;
+    let state = || swarm.control().node("w1").unwrap().status.clone().unwrap().state();
+    eventually("the node is away", || state() == State::Disconnected).await;
+    // Its daemon comes back within the same session.
+    let beat = weft_wire::swarmkit::HeartbeatRequest { session_id: a.session_id.clone() };
+    a.dispatcher().heartbeat(beat).await.unwrap();
+    assert_eq!(state(), State::Ready);
+    eventually("the node is away again", || state() == State::Disconnected).await;
+    assert!(swarm.control().task(&task.id).is_ok());
+    drop(helper);
+    eventually("the node is down", || state() == State::Down).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_nodes_port_does_not_speak_for_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let timing = Timing {
+        heartbeat_period: Some(Duration::from_millis(100)),
+        helper_port: Some(listener.local_addr().unwrap().port()),
+        ..fast()
+    };
+    let swarm = Swarm::with(timing, InitOptions::new("m1")).await;
+    let _docker = swarm.docker_node("d1").await;
+    let mut seen = Vec::new();
+    eventually("the node is down", || {
+        let state = swarm.control().node("d1").unwrap().status.clone().unwrap().state();
+        seen.push(state);
+        state == State::Down
+    })
+    .await;
+    assert!(!seen.contains(&State::Disconnected));
 }

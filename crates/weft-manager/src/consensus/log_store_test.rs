@@ -40,7 +40,7 @@ async fn write_until_dark(log: &mut LogStore, first: u64) -> Option<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_reported_durable_survives_a_power_loss(power in 0usize..60, kept: u64) {

@@ -29,7 +29,7 @@ fn image(from: u32, index: u64) -> Image {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn an_interrupted_image_is_the_old_or_the_new_one(power in 0usize..40, kept: u64) {

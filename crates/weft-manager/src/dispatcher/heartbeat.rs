@@ -24,8 +24,20 @@ pub(crate) fn jittered(core: &Core) -> Duration {
     core.heartbeat_period().mul_f64(1.0 + deviation)
 }
 
+/// Takes a heartbeat: the node lives for another grace period.
+pub(crate) async fn beat(core: &Core, session: &Session) {
+    session.beat(core.heartbeat_period() * core.timing.grace_periods);
+    let view = core.view();
+    let status = view.node(&session.node_id).and_then(|node| node.status.as_ref());
+    if status.is_some_and(|status| status.state() == State::Disconnected) {
+        tracing::info!(node = session.node_id, "a node that was away is back");
+        set_state(core, &session.node_id, State::Ready, "").await;
+    }
+}
+
 /// Waits for a session to miss its deadline.
 pub(crate) async fn watch(brain: Weak<Brain>, session: Arc<Session>) {
+    let mut away_since = None;
     loop {
         let deadline = session.deadline();
         tokio::select! {
@@ -33,29 +45,41 @@ pub(crate) async fn watch(brain: Weak<Brain>, session: Arc<Session>) {
             () = sleep_until(deadline) => {}
         }
         if session.deadline() > Instant::now() {
+            away_since = None;
             continue;
         }
         let Some(brain) = brain.upgrade() else { return };
-        if brain.core.stopping.is_cancelled() || !expire(&brain, &session).await {
+        if brain.core.stopping.is_cancelled() {
+            return;
+        }
+        let since = *away_since.get_or_insert_with(Instant::now);
+        if !is_kept(&brain, &session, since).await {
+            expire(&brain, &session).await;
             return;
         }
     }
 }
 
-/// The node is silent. True: its helper lives, go on watching.
-async fn expire(brain: &Brain, session: &Session) -> bool {
+/// Whether a silent node stays, because its helper answers and it has not been away for too long.
+async fn is_kept(brain: &Brain, session: &Session, since: Instant) -> bool {
     let node_id = &session.node_id;
     let Some(node) = brain.core.view().node(node_id).cloned() else { return false };
-    if brain.liveness.answers(&node).await {
-        session.beat(brain.core.heartbeat_period());
+    if since.elapsed() >= brain.core.timing.away_limit || !brain.is_away(&node).await {
+        return false;
+    }
+    // A heartbeat may have come while the helper was asked.
+    if session.deadline() <= Instant::now() {
+        session.wait_until(Instant::now() + brain.core.heartbeat_period());
         set_state(&brain.core, node_id, State::Disconnected, AWAY).await;
-        return true;
     }
+    true
+}
+
+async fn expire(brain: &Brain, session: &Session) {
     if brain.sessions.end(session) {
-        tracing::warn!(node = %node_id, session = session.id, "node is down: no heartbeat");
-        set_state(&brain.core, node_id, State::Down, SILENT).await;
+        tracing::warn!(node = session.node_id, session = session.id, "node is down: no heartbeat");
+        set_state(&brain.core, &session.node_id, State::Down, SILENT).await;
     }
-    false
 }
 
 /// After a start of this manager nobody has been heard of yet.
@@ -76,26 +100,40 @@ pub(crate) async fn mark_unknown(core: &Core) {
 
 /// Waits the longer grace that nodes have after a start of this manager, then gives up those that did not come.
 pub(crate) async fn give_up_unknown(brain: Weak<Brain>) {
-    let Some(grace) =
-        brain.upgrade().map(|brain| brain.core.heartbeat_period() * brain.core.timing.grace_periods_unknown)
+    let Some((period, timing)) =
+        brain.upgrade().map(|brain| (brain.core.heartbeat_period(), brain.core.timing))
     else {
         return;
     };
+    let grace = period * timing.grace_periods_unknown;
+    let end = Instant::now() + grace + timing.away_limit;
     sleep(grace).await;
-    let Some(brain) = brain.upgrade() else { return };
-    let view = brain.core.view();
-    for node in view.nodes() {
-        let unknown = node.status.as_ref().is_some_and(|status| status.state() == State::Unknown);
-        let described = node.description.is_some();
-        if unknown
-            && described
-            && !brain.sessions.is_registered(&node.id)
-            && !brain.liveness.answers(node).await
-        {
-            tracing::warn!(node = %node.id, "node is down: it did not come back after this manager started");
-            set_state(&brain.core, &node.id, State::Down, SILENT).await;
+    loop {
+        let Some(now) = brain.upgrade() else { return };
+        let missing: Vec<_> =
+            now.core.view().nodes().filter(|node| is_missing(&now, node)).cloned().collect();
+        if missing.is_empty() {
+            return;
         }
+        for node in missing {
+            let kept = Instant::now() < end && now.is_away(&node).await;
+            if now.sessions.is_registered(&node.id) {
+                continue;
+            }
+            let (state, message) = if kept { (State::Disconnected, AWAY) } else { (State::Down, SILENT) };
+            tracing::warn!(node = node.id, ?state, "node did not come back after this manager started");
+            set_state(&now.core, &node.id, state, message).await;
+        }
+        drop(now);
+        sleep(period).await;
     }
+}
+
+/// A node that had a session once and has none with this manager. One that has just joined is given its time.
+fn is_missing(brain: &Brain, node: &Node) -> bool {
+    let state = node.status.as_ref().map(NodeStatus::state);
+    let waiting = matches!(state, Some(State::Unknown | State::Disconnected));
+    waiting && node.description.is_some() && !brain.sessions.is_registered(&node.id)
 }
 
 async fn set_state(core: &Core, node_id: &str, state: State, message: &str) {

@@ -28,6 +28,11 @@ impl Session {
         self.deadline.send_replace(Instant::now() + grace);
     }
 
+    /// Looks again at this time.
+    pub(crate) fn wait_until(&self, deadline: Instant) {
+        self.deadline.send_replace(deadline);
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         *self.deadline.borrow()
     }

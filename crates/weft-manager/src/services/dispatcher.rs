@@ -53,9 +53,8 @@ impl dispatcher_server::Dispatcher for Dispatcher {
     ) -> Result<Response<HeartbeatResponse>, Status> {
         let caller = authorize(&self.0.core, &request, MEMBERS)?;
         let session = self.session(&caller, &request.get_ref().session_id)?;
-        let core = &self.0.core;
-        session.beat(core.heartbeat_period() * core.timing.grace_periods);
-        let period = dispatcher::jittered(core);
+        dispatcher::beat(&self.0.core, &session).await;
+        let period = dispatcher::jittered(&self.0.core);
         Ok(Response::new(HeartbeatResponse { period: period.try_into().ok() }))
     }
 

@@ -25,7 +25,12 @@ use weft_wire::weft_v1::{Endpoint, ReportRequest, WatchMessage, WatchRequest};
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn fast() -> Timing {
-    Timing { heartbeat_period: Some(Duration::from_secs(60)), rate_limit_count: 100, ..Timing::default() }
+    Timing {
+        heartbeat_period: Some(Duration::from_secs(60)),
+        rate_limit_count: 100,
+        helper_port: None,
+        ..Timing::default()
+    }
 }
 
 pub struct Swarm {
