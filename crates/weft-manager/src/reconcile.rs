@@ -1,4 +1,4 @@
-//! What the leader does on its own: MTUs follow nodes, freed addresses rest, lost nodes' attachments are given up.
+//! What the leader does on its own: MTUs and balancer addresses follow what nodes are, freed addresses rest, lost nodes' attachments are given up.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -22,11 +22,12 @@ pub(crate) async fn follow_commits(brain: Weak<Brain>) {
     else {
         return;
     };
-    let mut mtu_due = true;
+    let mut nodes_changed = true;
     loop {
         let Some(now) = brain.upgrade() else { return };
-        if std::mem::take(&mut mtu_due) {
+        if std::mem::take(&mut nodes_changed) {
             log_failure("the MTU of networks", network::reconcile_mtu(&now.core, &now.reports).await);
+            log_failure("the addresses of nodes", network::free_unneeded(&now.core, &now.reports).await);
         }
         drop(now);
         let commit = tokio::select! {
@@ -35,20 +36,20 @@ pub(crate) async fn follow_commits(brain: Weak<Brain>) {
         };
         match commit {
             Ok(commit) => {
-                mtu_due = commit.changes.iter().any(concerns_mtu);
+                nodes_changed = commit.changes.iter().any(is_about_nodes);
                 if let Some(now) = brain.upgrade() {
                     now.core.rest_freed(&commit).await;
                     warn_small_underlays(&now, &commit);
                 }
             }
-            Err(RecvError::Lagged(_)) => mtu_due = true,
+            Err(RecvError::Lagged(_)) => nodes_changed = true,
             Err(RecvError::Closed) => return,
         }
     }
 }
 
 /// A report, a node's coming or going, or what it says it is.
-fn concerns_mtu(change: &Change) -> bool {
+fn is_about_nodes(change: &Change) -> bool {
     match (&change.before, &change.after) {
         (_, Some(Object::Resource(_))) | (Some(Object::Resource(_)), _) => true,
         (Some(Object::Node(before)), Some(Object::Node(after))) => {
@@ -110,7 +111,7 @@ fn is_lost(node: &Node, limit: Duration) -> bool {
     down && since.is_some_and(|since| since.elapsed().is_ok_and(|elapsed| elapsed >= limit))
 }
 
-fn log_failure(what: &str, changed: Result<(), ControlError>) {
+fn log_failure(what: &str, changed: Result<(), impl std::fmt::Display>) {
     if let Err(error) = changed {
         tracing::error!(%error, what, "cannot be changed in the store");
     }

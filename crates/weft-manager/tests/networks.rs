@@ -354,3 +354,14 @@ async fn the_mtu_follows_the_nodes() {
     assert!(warnings[0].contains("fixed") && warnings[0].contains(&b.id()), "{warnings:?}");
     assert_eq!(control.network_mtu(&fixed.id), Some(1350));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_turns_out_to_be_ours_gives_its_balancer_addresses_back() {
+    let swarm = Swarm::start().await;
+    let ingress = swarm.control().network("ingress").unwrap();
+    let node = swarm.docker_node("w1").await;
+    assert_eq!(swarm.control().node("w1").unwrap().attachments.len(), 1);
+    node.network_state().report(node.report("127.0.0.2", 1500, vec![])).await.unwrap();
+    eventually("the address is free", || swarm.control().node("w1").unwrap().attachments.is_empty()).await;
+    assert_eq!(swarm.control().view().addresses(&ingress.id).count(), 1, "only the gateway is left");
+}

@@ -146,6 +146,20 @@ pub(crate) async fn ensure_ingress(core: &Core, reports: &Reports, node_id: &str
     .await
 }
 
+/// Frees the load-balancer addresses of nodes that turned out to be ours: they were given before the node had said so.
+pub(crate) async fn free_unneeded(core: &Core, reports: &Reports) -> Result<(), AttachError> {
+    core.change(|view, transaction| {
+        for node in view.nodes().filter(|node| !node.attachments.is_empty()) {
+            if engine_of(node, reports.of(view, &node.id).as_deref()) == Some(NodeEngine::Weft) {
+                let networks = node.attachments.iter().filter_map(|attachment| attachment.network.as_ref());
+                drop_from_node(transaction, node, &networks.map(|network| network.id.clone()).collect());
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Adds a load-balancer address per network to a node that needs them. Says whether the node is changed.
 fn balance_from(
     allocator: &mut Allocator,

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use weft_orchestration::{Allocator, VXLAN_ID_LIST_OPTION};
 use weft_wire::swarmkit::{Annotations, Driver, IpamOptions, Network, NetworkSpec};
 
-pub(crate) use attachment::{AttachError, attach, detach, ensure_ingress, forget_tasks};
+pub(crate) use attachment::{AttachError, attach, detach, ensure_ingress, forget_tasks, free_unneeded};
 pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu};
 pub(crate) use report::{Reports, data_path_address, decode as decode_report, engine_of, to_resource};
 
