@@ -94,7 +94,14 @@ impl Term {
 /// Checks the characters (distribution reference grammar) and shortens names of Docker Hub.
 fn check_repository(text: &str) -> Result<String, ReferenceError> {
     let (domain, path) = match text.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), rest),
+        // As Docker splits them: a capital letter makes the first part a host name too.
+        Some((first, rest))
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+        {
+            (Some(first), rest)
+        }
         _ => (None, text),
     };
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -146,6 +153,10 @@ mod tests {
         assert_eq!(
             Reference::parse("BAD").unwrap_err().to_string(),
             "invalid reference format: repository name (library/BAD) must be lowercase"
+        );
+        assert_eq!(
+            Reference::parse("Bad/NAME").unwrap_err().to_string(),
+            "invalid reference format: repository name (NAME) must be lowercase"
         );
         for bad in ["", ":", "a:", "-a", "a b", "a:bad/tag", "a//b", "a/../b", "x:.hidden"] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
