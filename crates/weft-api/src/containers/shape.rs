@@ -123,6 +123,9 @@ pub(crate) fn inspect(container: &mut Value) {
         fill(config, CONFIG_TEXTS, &"".into());
         fill(config, CONFIG_FLAGS, &false.into());
         fill(config, &["Labels"], &Value::Object(Map::new()));
+        if config["Volumes"].as_object().is_some_and(Map::is_empty) {
+            config.insert("Volumes".to_owned(), Value::Null);
+        }
     }
     if let Some(settings) = object(container, "NetworkSettings") {
         network_settings(settings);
