@@ -42,6 +42,11 @@ impl Paths {
         self.run_dir.join("etc").join(container.as_str())
     }
 
+    /// What gossip said last.
+    pub(crate) fn gossip(&self) -> PathBuf {
+        self.run_dir.join("gossip.json")
+    }
+
     /// Folder of the helper's socket and files.
     pub(crate) fn helper(&self) -> PathBuf {
         self.run_dir.join("helper")

@@ -2,7 +2,8 @@
 //!
 //! The managers' word comes first. Gossip speaks for nodes that report nothing to the managers (Docker's), and only
 //! for themselves: an entry counts when its owner's address is a member's by the managers' word and the tunnel
-//! endpoint in it is that same member's. What is refused is counted.
+//! endpoint in it is that same member's. With Docker's managers there is no such word: then whoever holds the cluster's
+//! keys is a member, and may name a tunnel endpoint that is no other member's. What is refused is counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -72,14 +73,28 @@ pub(crate) enum Refusal {
     ForeignTunnel,
     /// It cannot be read.
     Malformed,
-    /// The managers know this address on another node.
-    AgainstManagers,
+}
+
+/// Addresses that may send tunnel packets: members by the managers' word, or by gossip where that rules.
+pub(crate) fn tunnel_members(
+    swarm: Option<&SwarmState>,
+    gossip_members: &BTreeSet<IpAddr>,
+    peers: &BTreeMap<NetworkId, NetworkPeers>,
+) -> BTreeSet<IpAddr> {
+    let Some(swarm) = swarm else { return BTreeSet::new() };
+    let mut all: BTreeSet<IpAddr> = swarm.members.iter().map(|member| member.data_path).collect();
+    if !swarm.managed {
+        all.extend(gossip_members);
+        all.extend(peers.values().flat_map(|known| known.peers.iter().map(|peer| peer.vtep)));
+    }
+    all
 }
 
 /// Puts both sources together, for the networks that this node is on. Says which entries were refused and why.
 pub(crate) fn merge(
     swarm: Option<&SwarmState>,
     gossip: &GossipTables,
+    gossip_members: &BTreeSet<IpAddr>,
     networks: &BTreeSet<NetworkId>,
 ) -> (BTreeMap<NetworkId, NetworkPeers>, BTreeMap<GossipKey, Refusal>) {
     let mut out: BTreeMap<NetworkId, NetworkPeers> = BTreeMap::new();
@@ -104,7 +119,7 @@ pub(crate) fn merge(
         // Names of an endpoint count only beside its accepted tunnel entry.
         let mut accepted: BTreeSet<(&str, IpAddr)> = BTreeSet::new();
         for (key, value) in of_table(gossip, network, PEER_TABLE) {
-            match judge(swarm, value, &told) {
+            match judge(swarm, value, gossip_members, &told) {
                 Ok(record) => {
                     accepted.insert((&key.owner, record.address.ip()));
                     known.peers.push(Peer {
@@ -149,22 +164,26 @@ fn of_table<'a>(
 fn judge(
     swarm: &SwarmState,
     value: &GossipValue,
+    gossip_members: &BTreeSet<IpAddr>,
     told: &BTreeSet<IpAddr>,
 ) -> Result<PeerRecord, Option<Refusal>> {
     let record = PeerRecord::decode(&value.value).map_err(|_| Some(Refusal::Malformed))?;
-    let owner = swarm.members.iter().find(|member| member.data_path == record.vtep);
-    // A Docker node gossips from its advertise address, which is also its data-path address unless it says otherwise.
-    let known = swarm.members.iter().any(|member| member.data_path == value.owner_address);
-    match owner {
-        _ if record.vtep == swarm.data_path => Err(None),
-        None if known => Err(Some(Refusal::ForeignTunnel)),
-        None => Err(Some(Refusal::UnknownOwner)),
-        Some(_) if record.vtep != value.owner_address => Err(Some(Refusal::ForeignTunnel)),
-        Some(_) if told.contains(&record.address.ip()) => Err(None),
-        // Weft's nodes report to the managers: what only their gossip says is older or newer than that.
-        Some(member) if swarm.managed && member.is_weft => Err(None),
-        Some(_) => Ok(record),
+    if record.vtep == swarm.data_path {
+        return Err(None);
     }
+    let by_managers = |ip: IpAddr| swarm.members.iter().find(|member| member.data_path == ip);
+    let is_member = |ip: IpAddr| by_managers(ip).is_some() || (!swarm.managed && gossip_members.contains(&ip));
+    if !is_member(value.owner_address) {
+        return Err(Some(Refusal::UnknownOwner));
+    }
+    // A node sends its tunnel packets from its gossip address, unless it was given a data path of its own.
+    let own_data_path = !swarm.managed && !is_member(record.vtep);
+    if record.vtep != value.owner_address && !own_data_path {
+        return Err(Some(Refusal::ForeignTunnel));
+    }
+    // Weft's nodes report to the managers: what only their gossip says is older or newer than that.
+    let silent = swarm.managed && by_managers(record.vtep).is_some_and(|member| member.is_weft);
+    if silent || told.contains(&record.address.ip()) { Err(None) } else { Ok(record) }
 }
 
 /// The names of a record, as in Docker's resolver: tasks of services by several names, the service by its address.
@@ -243,7 +262,7 @@ mod tests {
 
     fn outcome(swarm: &SwarmState, entries: &[(GossipKey, GossipValue)]) -> (Vec<String>, Vec<Refusal>) {
         let tables = entries.iter().cloned().collect();
-        let (known, refused) = merge(Some(swarm), &tables, &[network()].into());
+        let (known, refused) = merge(Some(swarm), &tables, &[ip("192.0.2.4")].into(), &[network()].into());
         let ips =
             known[&network()].peers.iter().map(|peer| format!("{} {}", peer.ips[0], peer.vtep)).collect();
         (ips, refused.into_values().collect())
@@ -283,7 +302,14 @@ mod tests {
     #[test]
     fn with_dockers_managers_gossip_rules() {
         let silent = entry("192.0.2.2", "10.0.1.9", "192.0.2.2");
-        assert_eq!(outcome(&swarm(false), &[silent]).0, ["10.0.1.9 192.0.2.2"]);
+        // Known to gossip only, one with a data path of its own; and one that names another member's.
+        let known = entry("192.0.2.4", "10.0.1.10", "192.0.2.4");
+        let split = entry("192.0.2.4", "10.0.1.11", "203.0.113.4");
+        let stolen = entry("192.0.2.4", "10.0.1.12", "192.0.2.2");
+        let stranger = entry("198.51.100.1", "10.0.1.13", "198.51.100.1");
+        let (ips, refused) = outcome(&swarm(false), &[silent, known, split, stolen, stranger]);
+        assert_eq!(ips, ["10.0.1.9 192.0.2.2", "10.0.1.10 192.0.2.4", "10.0.1.11 203.0.113.4"]);
+        assert_eq!(refused.len(), 2);
     }
 
     #[test]
@@ -303,7 +329,7 @@ mod tests {
         };
         let names = (key, GossipValue { owner_address: ip("192.0.2.3"), value: record.encode() });
         let tables = [entry("192.0.2.3", "10.0.1.5", "192.0.2.3"), names].into_iter().collect();
-        let (known, refused) = merge(Some(&swarm(false)), &tables, &[network()].into());
+        let (known, refused) = merge(Some(&swarm(false)), &tables, &BTreeSet::new(), &[network()].into());
         assert!(refused.is_empty());
         let known = &known[&network()];
         assert_eq!(known.names[0].names, ["web.1.abc", "0123456789ab", "tasks.web", "tasks.www"]);

@@ -1,6 +1,7 @@
 //! From the controller's state to desired states of namespaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use weft_plan::{
     BridgeEndpoint, BridgeNetwork, HostPlan, LinkName, LocalEndpoint, NamespaceRef, OverlayNetwork,
@@ -27,18 +28,23 @@ pub(crate) struct Surroundings {
 }
 
 /// What the host's namespace shall hold. `data_path` is the interface with the data-path address.
-pub(crate) fn host(state: &State, around: &Surroundings, data_path: Option<&LinkName>) -> HostPlan {
+pub(crate) fn host(
+    state: &State,
+    around: &Surroundings,
+    data_path: Option<&LinkName>,
+    members: &BTreeSet<IpAddr>,
+) -> HostPlan {
     let bridges = state.networks().filter_map(|n| Some(bridge(state, around, n, n.bridge()?))).collect();
-    let guard = state.lasting.swarm.as_ref().map(|swarm| guard(swarm, data_path));
+    let guard = state.lasting.swarm.as_ref().map(|swarm| guard(swarm, data_path, members));
     HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter }
 }
 
-fn guard(swarm: &SwarmState, interface: Option<&LinkName>) -> VxlanGuard {
+fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<IpAddr>) -> VxlanGuard {
     VxlanGuard {
         address: swarm.data_path,
         port: swarm.data_path_port,
         interface: interface.cloned(),
-        members: swarm.members.iter().map(|member| member.data_path).collect(),
+        members: members.iter().copied().collect(),
     }
 }
 

@@ -80,12 +80,23 @@ fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), NetworkError> {
 /// because gossip keys are among it.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    new.write_all(bytes)?;
-    new.sync_all()?;
+    write_beside(&beside, bytes)?.sync_all()?;
     fs::rename(&beside, path)?;
     if let Some(folder) = path.parent() {
         fs::File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+/// As [`write_whole`], but a crash of the machine may lose it.
+pub(crate) fn write_quick(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    write_beside(&beside, bytes)?;
+    fs::rename(&beside, path)
+}
+
+fn write_beside(beside: &Path, bytes: &[u8]) -> io::Result<fs::File> {
+    let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(beside)?;
+    new.write_all(bytes)?;
+    Ok(new)
 }

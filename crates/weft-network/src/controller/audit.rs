@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use weft_plan::{NamespaceState, Op};
 
 use crate::controller::dataplane::count;
-use crate::controller::{Controller, Touched};
+use crate::controller::Controller;
 use crate::error::NetworkError;
 use crate::plans;
 
@@ -82,7 +82,7 @@ impl Controller {
                 all.push((Place::Pinned(paths.overlay_netns(&network.id)), plan.plan()));
             }
         }
-        all.push((Place::Host, plans::host(&state, &self.around, self.data_path_link().as_ref()).plan()));
+        all.push((Place::Host, self.host_plan(&state)));
         for sandbox in state.sandboxes.values().filter(|sandbox| sandbox.has_namespace()) {
             let plan = plans::sandbox(&state, &self.around, sandbox).plan();
             all.push((Place::Pinned(paths.sandbox_netns(&sandbox.id)), plan));
@@ -108,12 +108,6 @@ impl Controller {
                 }
             }
         });
-    }
-
-    /// Everything converges again; used when what plans depend on changed from outside.
-    pub(super) async fn converge_all(&self) -> Result<(), NetworkError> {
-        let state = self.state.load_full();
-        self.converge(&state, &state, &Touched::all(&state)).await
     }
 }
 

@@ -1,26 +1,456 @@
-//! The way to the helper.
+//! The daemon's side of the helper: starting it, adopting it, telling it what to do, hearing from it.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use weft_kernel::Netns;
+use weft_plan::NamespaceRef;
+use weft_types::NetworkId;
+use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
 use crate::config::HelperLaunch;
-use crate::controller::Controller;
+use crate::controller::audit::Place;
+use crate::controller::{Controller, Touched, swarm::used};
+use crate::helper::protocol::{
+    FromHelper, GossipWish, HelperState, OwnEntry, ResolverWish, SOCKET, ToHelper, VERSION, receive, send,
+};
+use crate::network::Network;
+use crate::peers::{ENDPOINT_TABLE, PEER_TABLE};
+use crate::resolver::{NameRecord, NetworkNames};
+use crate::sandbox::{Endpoint, Sandbox};
 use crate::state::State;
+use crate::swarm::SwarmState;
 
+/// Port of gossip.
+const GOSSIP_PORT: u16 = weft_gossip::GOSSIP_PORT;
+/// A new container waits so long for its resolver; afterwards it runs without until the helper is back.
+const RESOLVER_WAIT: Duration = Duration::from_secs(2);
+/// A started helper opens its socket within this time.
+const START_WAIT: Duration = Duration::from_secs(2);
+/// Between two attempts to reach or start the helper.
+const RETRY: Duration = Duration::from_millis(100);
+/// The helper gets so long to take the word that it shall stop.
+const STOP_WAIT: Duration = Duration::from_secs(1);
+
+/// What the helper last said it follows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Applied {
+    generation: u64,
+    resolvers: BTreeMap<String, (u16, u16)>,
+}
+
+/// What the connection's task is to do in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    NotYet,
+    LeaveRunning,
+    Stop,
+    Done,
+}
+
+/// The way to the helper.
 pub(super) struct HelperLink {
-    _launch: HelperLaunch,
-    _dir: PathBuf,
+    launch: HelperLaunch,
+    dir: PathBuf,
+    wanted: watch::Sender<Option<Arc<HelperState>>>,
+    applied: watch::Sender<Applied>,
+    generation: AtomicU64,
+    ending: watch::Sender<Ending>,
 }
 
 impl HelperLink {
     pub(super) fn new(launch: HelperLaunch, dir: PathBuf) -> Self {
-        Self { _launch: launch, _dir: dir }
+        Self {
+            launch,
+            dir,
+            wanted: watch::channel(None).0,
+            applied: watch::channel(Applied::default()).0,
+            generation: AtomicU64::new(1),
+            ending: watch::channel(Ending::NotYet).0,
+        }
     }
-    pub(super) async fn stop(&self, _keep_running: bool) {}
+
+    /// Ends the connection, and unless containers keep running the helper too.
+    pub(super) async fn stop(&self, keep_running: bool) {
+        let ending = if keep_running { Ending::LeaveRunning } else { Ending::Stop };
+        self.ending.send_replace(ending);
+        let mut done = self.ending.subscribe();
+        let _ = timeout(STOP_WAIT, done.wait_for(|ending| *ending == Ending::Done)).await;
+    }
+
+    /// Says what the helper shall do from now on. Returns the wish's generation.
+    fn push(&self, mut state: HelperState) -> u64 {
+        let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
+        state.generation = generation;
+        self.wanted.send_replace(Some(Arc::new(state)));
+        generation
+    }
+
+    /// Waits until the helper follows that wish, or a newer one.
+    async fn applied(&self, generation: u64) -> Option<Applied> {
+        let mut applied = self.applied.subscribe();
+        let waited = timeout(RESOLVER_WAIT, applied.wait_for(|now| now.generation >= generation)).await;
+        waited.ok()?.ok().map(|now| now.clone())
+    }
+
+    /// A helper that answers: the running one, or a new one.
+    async fn reach(&self, host: &NamespaceRef) -> io::Result<(UnixStream, u64)> {
+        if let Ok((mut stream, version, generation)) = self.greet().await {
+            if version == VERSION {
+                tracing::info!(generation, "helper adopted");
+                return Ok((stream, generation));
+            }
+            tracing::info!(theirs = version, ours = VERSION, "helper of another version is replaced");
+            send(&mut stream, &ToHelper::Stop).await?;
+        }
+        self.spawn(host)?;
+        let greet = async {
+            loop {
+                match self.greet().await {
+                    Ok((stream, VERSION, generation)) => return (stream, generation),
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        timeout(START_WAIT, greet).await.map_err(|_| io::Error::other("the helper does not answer"))
+    }
+
+    async fn greet(&self) -> io::Result<(UnixStream, u32, u64)> {
+        let mut stream = UnixStream::connect(self.dir.join(SOCKET)).await?;
+        let hello = timeout(START_WAIT, receive(&mut stream));
+        match hello.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+            FromHelper::Hello { version, generation } => Ok((stream, version, generation)),
+            _ => Err(io::Error::other("the helper does not say hello")),
+        }
+    }
+
+    /// Starts a helper in the host's namespace. It is reaped here while this process lives.
+    fn spawn(&self, host: &NamespaceRef) -> io::Result<()> {
+        std::fs::create_dir_all(&self.dir)?;
+        let mut command = Command::new(&self.launch.exe);
+        command.args(&self.launch.args).arg("--dir").arg(&self.dir);
+        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let netns = Netns::resolve(host).map_err(io::Error::other)?;
+        let mut child = netns.run_in(|| command.spawn()).map_err(io::Error::other)??;
+        tracing::info!(pid = child.id(), "helper started");
+        std::thread::Builder::new().name("helper-reaper".to_owned()).stack_size(64 << 10).spawn(move || {
+            match child.wait() {
+                Ok(status) => tracing::info!(pid = child.id(), %status, "helper ended"),
+                Err(error) => tracing::warn!(%error, "helper not reaped"),
+            }
+        })?;
+        Ok(())
+    }
 }
 
 impl Controller {
-    pub(super) fn start_helper(self: &Arc<Self>) {}
-    pub(super) fn push_helper(&self) {}
-    pub(super) async fn open_resolvers(&self, _state: &mut State) {}
+    pub(super) fn start_helper(self: &Arc<Self>) {
+        if self.helper.is_none() {
+            return;
+        }
+        self.push_helper();
+        tokio::spawn(keep_connected(Arc::downgrade(self)));
+    }
+
+    /// Tells the helper the present state.
+    pub(super) fn push_helper(&self) {
+        if let Some(helper) = &self.helper {
+            helper.push(self.helper_state(&self.state.load()));
+        }
+    }
+
+    /// Makes sure that containers which need a resolver have one, before names are needed.
+    pub(super) async fn open_resolvers(&self, state: &mut State) {
+        let Some(helper) = &self.helper else { return };
+        let missing = |s: &Sandbox| s.has_namespace() && s.resolver.is_none();
+        if !state.sandboxes.values().any(|s| missing(s) && state.has_resolver(s)) {
+            return;
+        }
+        let generation = helper.push(self.helper_state(state));
+        let Some(applied) = helper.applied(generation).await else {
+            tracing::warn!("no resolver yet: the helper does not answer");
+            return;
+        };
+        for sandbox in state.sandboxes_mut().values_mut().filter(|sandbox| missing(sandbox)) {
+            sandbox.resolver = applied.resolvers.get(&sandbox.id).copied();
+        }
+    }
+
+    /// Ports that the helper got, where they are others than those known.
+    async fn note_resolvers(&self, applied: &Applied) {
+        let _turn = self.turn.lock().await;
+        let state = self.state.load_full();
+        let differs = |s: &Sandbox| {
+            let ports = applied.resolvers.get(&s.id);
+            ports.is_some() && ports != s.resolver.as_ref() && state.has_resolver(s)
+        };
+        let changed: std::collections::BTreeSet<_> =
+            state.sandboxes.values().filter(|s| differs(s)).map(|s| s.spec.container.clone()).collect();
+        if changed.is_empty() {
+            return;
+        }
+        let noted = self
+            .change(|state| {
+                for container in &changed {
+                    let sandbox = state.sandbox_mut(container)?;
+                    sandbox.resolver = applied.resolvers.get(&sandbox.id).copied();
+                }
+                Ok(((), Touched { sandboxes: changed.clone(), ..Touched::default() }))
+            })
+            .await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "new ports of resolvers not brought into the kernel");
+        }
+    }
+
+    fn helper_state(&self, state: &State) -> HelperState {
+        let sandboxes = state.sandboxes.values().filter(|s| s.has_namespace() && state.has_resolver(s));
+        let named = state.networks().filter(|n| n.has_resolver() && state.endpoints_on(&n.id).next().is_some());
+        HelperState {
+            generation: 0,
+            sandboxes: sandboxes.map(|sandbox| self.resolver_wish(state, sandbox)).collect(),
+            networks: named.map(|network| self.names(state, network)).collect(),
+            gossip: state.lasting.swarm.as_ref().and_then(|swarm| gossip_wish(state, swarm)),
+            audit: self
+                .desired()
+                .into_iter()
+                .map(|(place, want)| match place {
+                    Place::Host => (NamespaceRef::host(), want),
+                    Place::Pinned(path) => (NamespaceRef::at(path), want),
+                })
+                .collect(),
+        }
+    }
+
+    fn resolver_wish(&self, state: &State, sandbox: &Sandbox) -> ResolverWish {
+        let resolver = self.resolver_of(state, sandbox);
+        let mut networks: Vec<&Network> =
+            sandbox.endpoints.iter().filter_map(|e| state.network(&e.network)).filter(|n| n.has_resolver()).collect();
+        // The swarm's networks are asked before local ones.
+        networks.sort_by_key(|network| (network.overlay().is_none(), network.name.clone()));
+        let private = sandbox.endpoints.iter().flat_map(|endpoint| {
+            endpoint.links.iter().filter_map(|(alias, target)| {
+                let found = state.endpoints_on(&endpoint.network).find(|(other, theirs)| {
+                    other.dns_names(theirs).contains(target) || other.spec.container.as_str() == target
+                });
+                found.map(|(_, theirs)| (alias.clone(), theirs.ips().collect()))
+            })
+        });
+        let way_out = [false, true].iter().any(|v6| state.gateway_endpoint(sandbox, *v6).is_some());
+        ResolverWish {
+            id: sandbox.id.clone(),
+            netns: self.around.paths.sandbox_netns(&sandbox.id),
+            ports: sandbox.resolver,
+            networks: networks.iter().map(|network| network.id.to_string()).collect(),
+            private: private.collect(),
+            upstreams: resolver.upstreams,
+            ndots_set: resolver.ndots_set,
+            isolated: !way_out,
+        }
+    }
+
+    fn names(&self, state: &State, network: &Network) -> NetworkNames {
+        let mut records: Vec<NameRecord> = state
+            .endpoints_on(&network.id)
+            .map(|(sandbox, endpoint)| NameRecord {
+                names: sandbox.dns_names(endpoint),
+                canonical: Some(sandbox.spec.name.clone()),
+                ips: endpoint.ips().collect(),
+            })
+            .collect();
+        let peers = self.peers.load();
+        if let Some(known) = peers.get(&network.id) {
+            let record = |name: &crate::peers::PeerName, canonical: bool| NameRecord {
+                names: name.names.clone(),
+                canonical: canonical.then(|| name.canonical.clone()),
+                ips: name.ips.clone(),
+            };
+            records.extend(known.names.iter().map(|name| record(name, true)));
+            records.extend(known.services.iter().map(|name| record(name, false)));
+        }
+        NetworkNames { id: network.id.to_string(), name: network.name.clone(), records }
+    }
+}
+
+/// This node's part in gossip: the networks it is on, its endpoints, and its load-balancer addresses.
+fn gossip_wish(state: &State, swarm: &SwarmState) -> Option<GossipWish> {
+    if swarm.gossip_keys.is_empty() {
+        return None;
+    }
+    let networks = used(state);
+    let mut entries = Vec::new();
+    for network in &networks {
+        for (sandbox, endpoint) in state.endpoints_on(network) {
+            entries.extend(endpoint_entries(network, sandbox, endpoint, swarm));
+        }
+        let known = swarm.networks.get(network);
+        if let Some(address) = known.and_then(|known| known.load_balancer) {
+            let record =
+                PeerRecord { address, mac: weft_types::MacAddr::from_ip(address.ip()), vtep: swarm.data_path };
+            entries.push(OwnEntry {
+                network: network.to_string(),
+                table: PEER_TABLE.to_owned(),
+                key: load_balancer_key(network, swarm),
+                value: record.encode(),
+            });
+        }
+    }
+    let owners = swarm.managed.then(|| swarm.members.iter().map(|member| member.data_path).collect());
+    Some(GossipWish {
+        advertise: SocketAddr::new(swarm.advertise, GOSSIP_PORT),
+        keys: swarm.gossip_keys.clone(),
+        join: swarm.gossip_join.clone(),
+        networks: networks.iter().map(NetworkId::to_string).collect(),
+        entries,
+        owners,
+    })
+}
+
+/// An endpoint's id has 64 hexadecimal digits; this one is the same at every start.
+fn load_balancer_key(network: &NetworkId, swarm: &SwarmState) -> String {
+    let text = format!("{network}{}", swarm.node_id);
+    hex::encode(&text.as_bytes()[..32.min(text.len())])
+}
+
+fn endpoint_entries(
+    network: &NetworkId,
+    sandbox: &Sandbox,
+    endpoint: &Endpoint,
+    swarm: &SwarmState,
+) -> Vec<OwnEntry> {
+    let Some(address) = endpoint.address.or(endpoint.address6) else { return Vec::new() };
+    let entry = |table: &str, value: Vec<u8>| OwnEntry {
+        network: network.to_string(),
+        table: table.to_owned(),
+        key: endpoint.id.to_string(),
+        value,
+    };
+    let mut names = sandbox.dns_names(endpoint);
+    let names = EndpointRecord {
+        name: names.remove(0),
+        service_name: String::new(),
+        service_id: String::new(),
+        virtual_ip: None,
+        endpoint_ip: address.ip(),
+        ingress_ports: Vec::new(),
+        aliases: Vec::new(),
+        task_aliases: names,
+        service_disabled: false,
+    };
+    let peer = PeerRecord { address, mac: endpoint.mac, vtep: swarm.data_path };
+    vec![entry(PEER_TABLE, peer.encode()), entry(ENDPOINT_TABLE, names.encode())]
+}
+
+/// Holds the connection as long as the controller lives.
+async fn keep_connected(controller: Weak<Controller>) {
+    loop {
+        let Some(strong) = Weak::upgrade(&controller) else { return };
+        let Some(helper) = &strong.helper else { return };
+        let mut ending = helper.ending.subscribe();
+        if *ending.borrow_and_update() != Ending::NotYet {
+            helper.ending.send_replace(Ending::Done);
+            return;
+        }
+        let reached = helper.reach(&strong.around.host).await;
+        match reached {
+            Ok((stream, generation)) => {
+                // A fresh start of the daemon goes on from where the helper is.
+                if helper.generation.fetch_max(generation, Ordering::SeqCst) < generation {
+                    strong.push_helper();
+                }
+                let talk = Talk { wanted: helper.wanted.subscribe(), ending };
+                let host = strong.clone();
+                drop(strong);
+                let ended = talk.run(stream, &host).await;
+                if ended {
+                    if let Some(helper) = &host.helper {
+                        helper.ending.send_replace(Ending::Done);
+                    }
+                    return;
+                }
+                tracing::warn!("connection to the helper is lost");
+            }
+            Err(error) => {
+                tracing::error!(%error, "network helper");
+                drop(strong);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// One connection.
+struct Talk {
+    wanted: watch::Receiver<Option<Arc<HelperState>>>,
+    ending: watch::Receiver<Ending>,
+}
+
+impl Talk {
+    /// Talks until the connection breaks (false) or the daemon stops (true).
+    async fn run(mut self, stream: UnixStream, controller: &Arc<Controller>) -> bool {
+        let (mut read, mut write) = stream.into_split();
+        let (heard, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let reader = tokio::spawn(async move {
+            while let Ok(message) = receive::<FromHelper>(&mut read).await {
+                if heard.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        self.wanted.mark_changed();
+        let ended = loop {
+            tokio::select! {
+                changed = self.wanted.changed() => {
+                    let wanted = self.wanted.borrow_and_update().clone();
+                    if changed.is_err() {
+                        break true;
+                    }
+                    if let Some(wanted) = wanted
+                        && send(&mut write, &ToHelper::State(Box::new(HelperState::clone(&wanted)))).await.is_err()
+                    {
+                        break false;
+                    }
+                }
+                message = hear.recv() => match message {
+                    Some(message) => on_message(controller, message).await,
+                    None => break false,
+                },
+                _ = self.ending.changed() => {
+                    let ending = *self.ending.borrow_and_update();
+                    if ending == Ending::Stop {
+                        let _ = send(&mut write, &ToHelper::Stop).await;
+                    }
+                    if ending != Ending::NotYet {
+                        break true;
+                    }
+                }
+            }
+        };
+        reader.abort();
+        ended
+    }
+}
+
+/// Never waits for the turn: whoever has it may wait for the helper.
+async fn on_message(controller: &Arc<Controller>, message: FromHelper) {
+    match message {
+        FromHelper::Hello { .. } => {}
+        FromHelper::Applied { generation, resolvers } => {
+            let Some(helper) = &controller.helper else { return };
+            let applied = Applied { generation, resolvers };
+            helper.applied.send_replace(applied.clone());
+            let controller = controller.clone();
+            tokio::spawn(async move { controller.note_resolvers(&applied).await });
+        }
+        other => controller.hear_gossip(other),
+    }
 }

@@ -10,10 +10,11 @@ mod sandboxes;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use weft_kernel::{Capabilities, Kernel, Netns};
 use weft_plan::LinkName;
 use weft_types::{ContainerId, NetworkId};
@@ -22,6 +23,7 @@ pub use audit::AuditCounters;
 
 use crate::config::ControllerConfig;
 use crate::error::NetworkError;
+use crate::helper::protocol::FromHelper;
 use crate::network::Network;
 use crate::paths::Paths;
 use crate::peers::NetworkPeers;
@@ -51,6 +53,9 @@ pub struct Controller {
     swarm: RwLock<Option<Arc<dyn SwarmNetworks>>>,
     gossiped: Mutex<Gossiped>,
     peers: ArcSwap<BTreeMap<NetworkId, NetworkPeers>>,
+    /// Addresses that may send tunnel packets.
+    members: ArcSwap<BTreeSet<IpAddr>>,
+    gossip_inbox: mpsc::UnboundedSender<FromHelper>,
     /// The interface with the data-path address, as last seen.
     data_path: Mutex<Option<LinkName>>,
     helper: Option<HelperLink>,
@@ -103,6 +108,8 @@ impl Controller {
             bridge_netfilter,
         };
         let helper = config.helper.clone().map(|launch| HelperLink::new(launch, around.paths.helper()));
+        let (gossip_inbox, inbox) = mpsc::unbounded_channel();
+        let gossiped = Gossiped::load(&around.paths);
         let controller = Arc::new(Self {
             store,
             around,
@@ -111,8 +118,10 @@ impl Controller {
             state: ArcSwap::from_pointee(state),
             turn: tokio::sync::Mutex::default(),
             swarm: RwLock::default(),
-            gossiped: Mutex::default(),
+            gossiped: Mutex::new(gossiped),
             peers: ArcSwap::default(),
+            members: ArcSwap::default(),
+            gossip_inbox,
             data_path: Mutex::default(),
             helper,
             events: broadcast::channel(EVENT_BACKLOG).0,
@@ -121,9 +130,10 @@ impl Controller {
             stopped: watch::channel(false).0,
             config,
         });
-        controller.make_default_networks().await?;
         controller.refresh_data_path().await;
         controller.refresh_peers();
+        controller.make_default_networks().await?;
+        controller.start_gossip(inbox);
         controller.start_helper();
         controller.start_audit();
         controller.tell_local();
@@ -243,7 +253,7 @@ impl Controller {
             }
         }
         if touched.host {
-            let want = plans::host(state, &self.around, self.data_path_link().as_ref()).plan();
+            let want = self.host_plan(state);
             self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await?;
         }
         for container in &touched.sandboxes {
@@ -266,6 +276,10 @@ impl Controller {
             }
         }
         Ok(())
+    }
+
+    fn host_plan(&self, state: &State) -> weft_plan::NamespaceState {
+        plans::host(state, &self.around, self.data_path_link().as_ref(), &self.members.load()).plan()
     }
 
     fn data_path_link(&self) -> Option<LinkName> {

@@ -1,22 +1,92 @@
 //! The managers' word, gossip, and what both make of the overlay networks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, Weak};
 
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use weft_plan::{LinkName, NamespaceState};
 use weft_types::NetworkId;
 
 use crate::controller::{Controller, Touched};
 use crate::error::NetworkError;
+use crate::helper::protocol::FromHelper;
+use crate::paths::Paths;
 use crate::peers::{self, GossipKey, GossipTables, Refusal};
 use crate::state::State;
+use crate::store::write_quick;
 use crate::swarm::{LocalSwarmEndpoint, SwarmState};
 
 /// What gossip says, and what of it was refused.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gossiped {
-    pub(super) tables: GossipTables,
-    pub(super) refused: BTreeMap<GossipKey, Refusal>,
+    /// As a list: keys of JSON objects are texts.
+    #[serde(with = "as_list")]
+    tables: GossipTables,
+    /// Members' addresses by name.
+    members: BTreeMap<String, IpAddr>,
+    #[serde(skip)]
+    refused: BTreeMap<GossipKey, Refusal>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+impl Gossiped {
+    /// What was known when the daemon last ran: stands until the helper tells anew.
+    pub(super) fn load(paths: &Paths) -> Self {
+        let path = paths.gossip();
+        let known: Self =
+            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Self { path, ..known }
+    }
+
+    /// Losing the last instant is no harm, so nothing is synced.
+    fn save(&self) {
+        let written = serde_json::to_vec(self)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| write_quick(&self.path, &bytes));
+        if let Err(error) = written {
+            tracing::warn!(path = %self.path.display(), %error, "gossip not kept");
+        }
+    }
+
+    fn take(&mut self, news: FromHelper) {
+        match news {
+            FromHelper::GossipAll { entries, members } => {
+                self.tables = entries.into_iter().collect();
+                self.members = members;
+            }
+            FromHelper::EntryUp(key, value) => {
+                self.tables.insert(key, value);
+            }
+            FromHelper::EntryDown(key) => {
+                self.tables.remove(&key);
+            }
+            FromHelper::MemberUp(name, address) => {
+                self.members.insert(name, address);
+            }
+            FromHelper::MemberDown(name) => {
+                self.members.remove(&name);
+            }
+            FromHelper::Hello { .. } | FromHelper::Applied { .. } => {}
+        }
+    }
+}
+
+mod as_list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::peers::{GossipKey, GossipTables, GossipValue};
+
+    pub(super) fn serialize<S: Serializer>(tables: &GossipTables, to: S) -> Result<S::Ok, S::Error> {
+        tables.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<GossipTables, D::Error> {
+        Ok(Vec::<(GossipKey, GossipValue)>::deserialize(from)?.into_iter().collect())
+    }
 }
 
 impl Controller {
@@ -30,7 +100,8 @@ impl Controller {
         }
         if left {
             let mut gossiped = self.gossiped.lock().unwrap_or_else(PoisonError::into_inner);
-            *gossiped = Gossiped::default();
+            *gossiped = Gossiped { path: std::mem::take(&mut gossiped.path), ..Gossiped::default() };
+            gossiped.save();
         }
         *self.data_path.lock().unwrap_or_else(PoisonError::into_inner) =
             self.find_data_path(swarm.as_ref()).await;
@@ -69,27 +140,47 @@ impl Controller {
         self.gossiped.lock().unwrap_or_else(PoisonError::into_inner).refused.len() as u64
     }
 
+    /// News of gossip, in order; brought in by [`Controller::start_gossip`]'s task.
+    pub(super) fn hear_gossip(&self, news: FromHelper) {
+        let _ = self.gossip_inbox.send(news);
+    }
+
+    pub(super) fn start_gossip(self: &Arc<Self>, mut inbox: mpsc::UnboundedReceiver<FromHelper>) {
+        let controller = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(first) = inbox.recv().await {
+                let mut news = vec![first];
+                while let Ok(more) = inbox.try_recv() {
+                    news.push(more);
+                }
+                let Some(controller) = Weak::upgrade(&controller) else { return };
+                controller.take_gossip(news).await;
+            }
+        });
+    }
+
     /// Gossip changed: plans follow.
-    pub(super) async fn set_gossip(&self, change: impl FnOnce(&mut GossipTables)) {
+    async fn take_gossip(&self, news: Vec<FromHelper>) {
         let _turn = self.turn.lock().await;
-        {
-            let mut gossiped = self.gossiped.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&mut gossiped.tables);
-        }
-        let before = self.peers.load_full();
-        self.refresh_peers();
-        let after = self.peers.load_full();
-        if before == after {
+        if self.state.load().lasting.swarm.is_none() {
             return;
         }
-        let changed: BTreeSet<NetworkId> = after
-            .keys()
-            .chain(before.keys())
-            .filter(|id| before.get(*id) != after.get(*id))
-            .cloned()
-            .collect();
+        {
+            let mut gossiped = self.gossiped.lock().unwrap_or_else(PoisonError::into_inner);
+            news.into_iter().for_each(|news| gossiped.take(news));
+            gossiped.save();
+        }
+        let (before, members) = (self.peers.load_full(), self.members.load_full());
+        self.refresh_peers();
+        let after = self.peers.load_full();
+        let changed: BTreeSet<NetworkId> =
+            after.keys().chain(before.keys()).filter(|id| before.get(*id) != after.get(*id)).cloned().collect();
+        let host = members != self.members.load_full();
+        if changed.is_empty() && !host {
+            return;
+        }
         let state = self.state.load_full();
-        let touched = Touched { overlays: changed, ..Touched::default() };
+        let touched = Touched { overlays: changed, host, ..Touched::default() };
         if let Err(error) = self.converge(&state, &state, &touched).await {
             tracing::warn!(%error, "news of gossip not brought into the kernel; the audit goes on");
         }
@@ -100,7 +191,10 @@ impl Controller {
     pub(super) fn refresh_peers(&self) {
         let state = self.state.load_full();
         let mut gossiped = self.gossiped.lock().unwrap_or_else(PoisonError::into_inner);
-        let (merged, refused) = peers::merge(state.lasting.swarm.as_ref(), &gossiped.tables, &used(&state));
+        let swarm = state.lasting.swarm.as_ref();
+        let by_gossip: BTreeSet<IpAddr> = gossiped.members.values().copied().collect();
+        let (merged, refused) = peers::merge(swarm, &gossiped.tables, &by_gossip, &used(&state));
+        self.members.store(Arc::new(peers::tunnel_members(swarm, &by_gossip, &merged)));
         for (key, refusal) in &refused {
             if gossiped.refused.get(key) != Some(refusal) {
                 tracing::warn!(

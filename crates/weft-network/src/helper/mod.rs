@@ -1,6 +1,13 @@
-//! The helper process.
+//! The helper process: what must answer while the daemon is away.
+//!
+//! One a node, started by the daemon and adopted again after the daemon's restart. It holds the resolver's sockets and
+//! the gossip endpoint, and audits the kernel against the last state it was given while no daemon is connected. It
+//! takes no decisions of its own: everything it does follows from the daemon's last wish.
 
-/// Entry point of `weft helper …`.
-pub fn helper_main(_args: impl IntoIterator<Item = std::ffi::OsString>) -> i32 {
-    1
-}
+mod audit;
+mod gossip;
+mod main_loop;
+pub(crate) mod protocol;
+mod resolvers;
+
+pub use main_loop::helper_main;

@@ -124,3 +124,98 @@ pub async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
 pub fn random() -> u64 {
     rand::rng().next_u64()
 }
+
+/// Starts the helper as a test of this very program: see [`helper_entry`].
+pub fn helper_launch() -> weft_network::HelperLaunch {
+    let exe = std::env::current_exe().unwrap();
+    let script = format!("WEFT_HELPER_DIR=\"$2\" exec {} helper_entry --exact --ignored --nocapture", exe.display());
+    weft_network::HelperLaunch { exe: "/bin/sh".into(), args: vec!["-c".into(), script.into(), "sh".into()] }
+}
+
+/// What a `helper_entry` test does: it is the helper.
+pub fn helper_entry() {
+    let Some(dir) = std::env::var_os("WEFT_HELPER_DIR") else { return };
+    weft_network::helper_main(vec!["--dir".to_owned(), dir.into_string().unwrap()]);
+}
+
+/// The helper of a controller, by its log.
+pub fn helper_pid(host: &Host) -> Option<i32> {
+    let log = std::fs::read_to_string(host.dir.path().join("run/helper/log")).ok()?;
+    let line = log.lines().rfind(|line| line.contains("helper serves"))?;
+    line.rsplit("pid=").next()?.trim().parse().ok()
+}
+
+pub fn is_running(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+pub fn kill(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// A DNS query in a namespace; the whole answer.
+pub fn dns(netns: &Netns, server: &str, name: &str, kind: u16) -> std::io::Result<Vec<u8>> {
+    let server: SocketAddr = server.parse().unwrap();
+    let query = dns_query(name, kind);
+    netns
+        .run_in(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            socket.connect(server)?;
+            socket.send(&query)?;
+            let mut answer = vec![0; 4096];
+            let len = socket.recv(&mut answer)?;
+            answer.truncate(len);
+            Ok(answer)
+        })
+        .unwrap()
+}
+
+/// The same over TCP.
+pub fn dns_tcp(netns: &Netns, server: &str, name: &str, kind: u16) -> std::io::Result<Vec<u8>> {
+    let server: SocketAddr = server.parse().unwrap();
+    let query = dns_query(name, kind);
+    netns
+        .run_in(|| {
+            let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(&(query.len() as u16).to_be_bytes())?;
+            stream.write_all(&query)?;
+            let mut len = [0; 2];
+            stream.read_exact(&mut len)?;
+            let mut answer = vec![0; usize::from(u16::from_be_bytes(len))];
+            stream.read_exact(&mut answer)?;
+            Ok(answer)
+        })
+        .unwrap()
+}
+
+pub fn dns_query(name: &str, kind: u16) -> Vec<u8> {
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.push(0);
+    query.extend_from_slice(&kind.to_be_bytes());
+    query.extend_from_slice(&[0, 1]);
+    query
+}
+
+/// Response code and the IPv4 addresses at the end of the answer's records.
+pub fn dns_result(answer: &[u8], question: &str) -> (u8, Vec<std::net::Ipv4Addr>) {
+    let mut at = 12 + question.len() + 2 + 4;
+    let count = u16::from_be_bytes([answer[6], answer[7]]);
+    let mut found = Vec::new();
+    for _ in 0..count {
+        at += question.len() + 2 + 8;
+        let len = usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
+        at += 2;
+        if let Ok(octets) = <[u8; 4]>::try_from(&answer[at..at + len]) {
+            found.push(octets.into());
+        }
+        at += len;
+    }
+    found.sort();
+    (answer[3] & 0x0f, found)
+}

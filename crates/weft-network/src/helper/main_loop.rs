@@ -1,0 +1,247 @@
+//! The helper's life: one connection to the daemon at a time, the last wish, and what follows from it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+use crate::helper::audit::AwayAudit;
+use crate::helper::gossip::{self, Command};
+use crate::helper::protocol::{FromHelper, HelperState, SOCKET, ToHelper, VERSION, receive, send};
+use crate::helper::resolvers::Resolvers;
+
+/// Between two audits while the daemon is away.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(5);
+/// The log is begun anew above this size in bytes.
+const LOG_MAX: u64 = 4 << 20;
+
+/// Entry point of `weft helper --dir <folder>`: serves until told to stop.
+pub fn helper_main(args: Vec<String>) -> ExitCode {
+    let dir = match args.as_slice() {
+        [flag, dir] if flag == "--dir" => PathBuf::from(dir),
+        _ => return ExitCode::from(2),
+    };
+    // Signals to the daemon's terminal or group are not ours.
+    let _ = nix::unistd::setsid();
+    start_log(&dir);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
+    let served = runtime.and_then(|runtime| runtime.block_on(serve(&dir)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(dir = %dir.display(), %error, "helper ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(dir: &Path) {
+    let path = dir.join("log");
+    let fresh = fs::metadata(&path).is_ok_and(|found| found.len() > LOG_MAX);
+    let mut options = fs::OpenOptions::new();
+    options.create(true);
+    let opened = if fresh { options.write(true).truncate(true).open(path) } else { options.append(true).open(path) };
+    let Ok(file) = opened else { return };
+    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(file);
+    let _ = subscriber.try_init();
+}
+
+/// What the main loop waits for.
+enum Input {
+    Message(u64, ToHelper),
+    Closed(u64),
+}
+
+struct Helper {
+    dir: PathBuf,
+    state: HelperState,
+    resolvers: Resolvers,
+    gossip: Option<(mpsc::UnboundedSender<Command>, tokio::task::JoinHandle<()>)>,
+    gossip_address: Option<std::net::SocketAddr>,
+    events: mpsc::UnboundedSender<FromHelper>,
+    daemon: Option<Daemon>,
+    audit: AwayAudit,
+}
+
+/// The connected daemon.
+struct Daemon {
+    connection: u64,
+    out: OwnedWriteHalf,
+}
+
+async fn serve(dir: &Path) -> io::Result<()> {
+    let (listener, identity) = listen(dir)?;
+    let (inputs, mut input) = mpsc::unbounded_channel();
+    let (events, mut event) = mpsc::unbounded_channel();
+    let mut helper = Helper {
+        dir: dir.to_owned(),
+        state: HelperState::default(),
+        resolvers: Resolvers::new(),
+        gossip: None,
+        gossip_address: None,
+        events,
+        daemon: None,
+        audit: AwayAudit::default(),
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut connections = 0u64;
+    let mut tick = tokio::time::interval(AUDIT_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tracing::info!(dir = %dir.display(), pid = std::process::id(), "helper serves");
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (stream, _) = accepted?;
+                connections += 1;
+                helper.connect(connections, stream, &inputs).await;
+            }
+            Some(input) = input.recv() => match input {
+                Input::Message(_, ToHelper::Stop) => break,
+                Input::Message(_, ToHelper::State(state)) => helper.follow(*state).await,
+                Input::Closed(connection) => helper.closed(connection),
+            },
+            Some(event) = event.recv() => helper.tell(&event).await,
+            _ = tick.tick(), if helper.daemon.is_none() => {
+                if identity_of(&dir.join(SOCKET)) != Some(identity) {
+                    // Nobody can reach us any more: another helper took over, or the folder went.
+                    tracing::warn!("socket is gone, helper ends");
+                    return Ok(());
+                }
+                let wishes = std::mem::take(&mut helper.state.audit);
+                helper.audit.run(&wishes).await;
+                helper.state.audit = wishes;
+            }
+            _ = terminate.recv() => break,
+        }
+    }
+    helper.stop(identity).await;
+    Ok(())
+}
+
+/// Device and inode of a file.
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// The socket, reachable for the owner only from the first instant: the folder is.
+fn listen(dir: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    let path = dir.join(SOCKET);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    let identity = identity_of(&path).ok_or_else(|| io::Error::other("socket vanished"))?;
+    Ok((listener, identity))
+}
+
+impl Helper {
+    /// A daemon connects. The newest counts.
+    async fn connect(&mut self, connection: u64, stream: UnixStream, inputs: &mpsc::UnboundedSender<Input>) {
+        let own = nix::unistd::geteuid().as_raw();
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
+            Ok(peer) => {
+                tracing::warn!(uid = peer.uid(), "connection of another user refused");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connection without credentials refused");
+                return;
+            }
+        }
+        let (mut read, out) = stream.into_split();
+        self.daemon = Some(Daemon { connection, out });
+        self.audit.close();
+        let hello = FromHelper::Hello { version: VERSION, generation: self.state.generation };
+        self.tell(&hello).await;
+        let inputs = inputs.clone();
+        tokio::spawn(async move {
+            while let Ok(message) = receive::<ToHelper>(&mut read).await {
+                if inputs.send(Input::Message(connection, message)).is_err() {
+                    return;
+                }
+            }
+            let _ = inputs.send(Input::Closed(connection));
+        });
+        if let Some((commands, _)) = &self.gossip {
+            let _ = commands.send(Command::TellAll);
+        }
+    }
+
+    fn closed(&mut self, connection: u64) {
+        if self.daemon.as_ref().is_some_and(|daemon| daemon.connection == connection) {
+            tracing::info!("daemon is away");
+            self.daemon = None;
+        }
+    }
+
+    async fn tell(&mut self, message: &FromHelper) {
+        let Some(daemon) = &mut self.daemon else { return };
+        if let Err(error) = send(&mut daemon.out, message).await {
+            tracing::debug!(%error, "daemon not told");
+            self.daemon = None;
+        }
+    }
+
+    /// Takes a wish over, unless it is no newer.
+    async fn follow(&mut self, state: HelperState) {
+        if state.generation > self.state.generation {
+            self.resolvers.follow(&state);
+            self.follow_gossip(&state);
+            self.state = state;
+        }
+        let applied =
+            FromHelper::Applied { generation: self.state.generation, resolvers: self.resolvers.ports() };
+        self.tell(&applied).await;
+    }
+
+    fn follow_gossip(&mut self, state: &HelperState) {
+        let address = state.gossip.as_ref().map(|wish| wish.advertise);
+        let ended = self.gossip.as_ref().is_some_and(|(_, task)| task.is_finished());
+        if ended || (self.gossip_address.is_some() && self.gossip_address != address) {
+            if let Some((commands, _)) = self.gossip.take() {
+                let _ = commands.send(Command::Leave);
+            }
+            self.gossip_address = None;
+        }
+        match (&state.gossip, &self.gossip) {
+            (Some(wish), Some((commands, _))) if self.state.gossip.as_ref() != Some(wish) => {
+                let _ = commands.send(Command::Follow(wish.clone()));
+            }
+            (Some(wish), None) => {
+                let saved = self.dir.join("gossip.json");
+                self.gossip = Some(gossip::start(wish.clone(), saved, self.events.clone()));
+                self.gossip_address = address;
+            }
+            _ => {}
+        }
+    }
+
+    /// Says goodbye. The socket goes first, so that a successor can start meanwhile.
+    async fn stop(mut self, identity: (u64, u64)) {
+        let path = self.dir.join(SOCKET);
+        if identity_of(&path) == Some(identity) {
+            let _ = fs::remove_file(path);
+        }
+        self.daemon = None;
+        self.resolvers = Resolvers::new();
+        if let Some((commands, task)) = self.gossip.take() {
+            let _ = commands.send(Command::Leave);
+            let _ = task.await;
+        }
+        tracing::info!("helper ends");
+    }
+}

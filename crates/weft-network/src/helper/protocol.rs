@@ -1,0 +1,133 @@
+//! What the daemon and the helper tell each other: JSON in frames of a length and so many bytes.
+//!
+//! The daemon sends its whole wish with a generation; the helper keeps the newest. An equal or older one changes
+//! nothing, so a daemon that starts anew first learns the helper's generation and counts on from there.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use weft_plan::{NamespaceRef, NamespaceState};
+
+use crate::etc::Upstream;
+use crate::peers::{GossipKey, GossipValue};
+use crate::resolver::NetworkNames;
+use crate::swarm::SwarmKey;
+
+/// Changes with every change of the messages: a daemon replaces a helper of another version.
+pub(crate) const VERSION: u32 = 1;
+/// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
+pub(crate) const SOCKET: &str = "sock";
+/// No message is longer.
+const FRAME_MAX: u32 = 256 << 20;
+
+/// From the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToHelper {
+    /// The whole wish.
+    State(Box<HelperState>),
+    /// Leave the cluster and end.
+    Stop,
+}
+
+/// From the helper.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromHelper {
+    /// The first message.
+    Hello {
+        version: u32,
+        /// Of the wish it follows; 0 for none.
+        generation: u64,
+    },
+    /// It follows this wish now.
+    Applied {
+        generation: u64,
+        /// UDP and TCP port of each sandbox's resolver.
+        resolvers: BTreeMap<String, (u16, u16)>,
+    },
+    /// All that gossip knows.
+    GossipAll { entries: Vec<(GossipKey, GossipValue)>, members: BTreeMap<String, IpAddr> },
+    /// An entry is there or changed.
+    EntryUp(GossipKey, GossipValue),
+    /// An entry is gone.
+    EntryDown(GossipKey),
+    /// A member is there.
+    MemberUp(String, IpAddr),
+    /// A member is gone.
+    MemberDown(String),
+}
+
+/// All that the helper shall do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HelperState {
+    pub(crate) generation: u64,
+    pub(crate) sandboxes: Vec<ResolverWish>,
+    pub(crate) networks: Vec<NetworkNames>,
+    pub(crate) gossip: Option<GossipWish>,
+    /// Every namespace with what it shall hold, in the order in which they are made.
+    pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
+}
+
+/// One container's resolver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResolverWish {
+    /// The sandbox.
+    pub(crate) id: String,
+    /// Its namespace's file.
+    pub(crate) netns: PathBuf,
+    /// The ports it had, if any; the redirect inside leads there.
+    pub(crate) ports: Option<(u16, u16)>,
+    /// Ids of its networks, in the order of asking.
+    pub(crate) networks: Vec<String>,
+    /// Names that only it has.
+    pub(crate) private: Vec<(String, Vec<IpAddr>)>,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) ndots_set: bool,
+    pub(crate) isolated: bool,
+}
+
+/// This node in gossip.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GossipWish {
+    pub(crate) advertise: SocketAddr,
+    pub(crate) keys: Vec<SwarmKey>,
+    pub(crate) join: Vec<SocketAddr>,
+    pub(crate) networks: Vec<String>,
+    pub(crate) entries: Vec<OwnEntry>,
+    /// Whose entries count, by the managers' word; everyone's if absent.
+    pub(crate) owners: Option<Vec<IpAddr>>,
+}
+
+/// An entry of this node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct OwnEntry {
+    pub(crate) network: String,
+    pub(crate) table: String,
+    pub(crate) key: String,
+    pub(crate) value: Vec<u8>,
+}
+
+/// Writes one message.
+pub(crate) async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    let len = u32::try_from(bytes.len()).ok().filter(|len| *len <= FRAME_MAX);
+    let len = len.ok_or_else(|| io::Error::other("message too long"))?;
+    to.write_all(&len.to_be_bytes()).await?;
+    to.write_all(&bytes).await?;
+    to.flush().await
+}
+
+/// Reads one message.
+pub(crate) async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
+    let len = from.read_u32().await?;
+    if len > FRAME_MAX {
+        return Err(io::Error::other("message too long"));
+    }
+    let mut bytes = vec![0; len as usize];
+    from.read_exact(&mut bytes).await?;
+    Ok(serde_json::from_slice(&bytes)?)
+}

@@ -1,0 +1,214 @@
+//! The resolver inside containers, and the helper that runs it. Needs root.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{
+    Host, container, dns, dns_result, dns_tcp, eventually, helper_launch, helper_pid, is_running, kill, sandbox, shell,
+};
+use weft_kernel::Netns;
+use weft_network::{Controller, EndpointSpec, NetworkSpec, SandboxSpec};
+use weft_types::ContainerId;
+
+const SERVER: &str = "127.0.0.11:53";
+const A: u16 = 1;
+const PTR: u16 = 12;
+const AAAA: u16 = 28;
+
+#[test]
+#[ignore = "not a test: the helper process of the other tests"]
+fn helper_entry() {
+    common::helper_entry();
+}
+
+fn host() -> Host {
+    let mut host = Host::new();
+    host.config.helper = Some(helper_launch());
+    host
+}
+
+async fn run(controller: &Controller, name: &str, network: &str, aliases: &[&str]) -> (ContainerId, Netns) {
+    let id = container();
+    run_as(controller, sandbox(&id, name), network, aliases).await
+}
+
+async fn run_as(controller: &Controller, spec: SandboxSpec, network: &str, aliases: &[&str]) -> (ContainerId, Netns) {
+    let id = spec.container.clone();
+    let made = controller.create_sandbox(spec).await.unwrap();
+    let aliases = aliases.iter().map(|a| (*a).to_owned()).collect();
+    let wish = EndpointSpec { aliases, ..EndpointSpec::default() };
+    controller.connect(&id, network, wish).await.unwrap();
+    (id, Netns::open(made.netns.unwrap()).unwrap())
+}
+
+fn addresses(netns: &Netns, name: &str) -> (u8, Vec<String>) {
+    let (code, found) = dns_result(&dns(netns, SERVER, name, A).unwrap(), name);
+    (code, found.iter().map(ToString::to_string).collect())
+}
+
+/// A server in a namespace that answers every query with 192.0.2.99, and keeps silent to names with `silent`.
+fn upstream(netns: &Netns, address: &str) {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let socket = netns.run_in(|| std::net::UdpSocket::bind(address).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let mut answer = buffer[..len].to_vec();
+            if answer.windows(6).any(|w| w == b"silent") {
+                continue;
+            }
+            answer[2] |= 0x80;
+            answer[7] = 1;
+            let name = answer[12..len - 4].to_vec();
+            answer.extend_from_slice(&name);
+            answer.extend_from_slice(&[0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 99]);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_neighbours_resolve() {
+    let host = host();
+    let controller = host.controller().await;
+    controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
+    controller.create_network(NetworkSpec::bridge("back")).await.unwrap();
+    let (web, in_web) = run(&controller, "web", "front", &["www"]).await;
+    let (_, in_api) = run(&controller, "api", "front", &["www"]).await;
+    let (_, in_db) = run(&controller, "db", "back", &[]).await;
+    let resolv = std::fs::read_to_string(controller.sandbox(&web).unwrap().resolv_conf).unwrap();
+    assert!(resolv.contains("nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n"), "{resolv}");
+
+    assert_eq!(addresses(&in_api, "web"), (0, vec!["172.18.0.2".to_owned()]));
+    assert_eq!(addresses(&in_api, "WeB"), (0, vec!["172.18.0.2".to_owned()]));
+    assert_eq!(addresses(&in_api, "web.front"), (0, vec!["172.18.0.2".to_owned()]));
+    assert_eq!(addresses(&in_api, web.short()), (0, vec!["172.18.0.2".to_owned()]));
+    assert_eq!(addresses(&in_api, "www"), (0, vec!["172.18.0.2".to_owned(), "172.18.0.3".to_owned()]));
+    // The other family: the name exists and has nothing.
+    let none = dns(&in_api, SERVER, "web", AAAA).unwrap();
+    assert_eq!((none[3] & 0x0f, none[7]), (0, 0));
+    let reverse = dns(&in_api, SERVER, "2.0.18.172.in-addr.arpa", PTR).unwrap();
+    assert!(reverse.ends_with(b"\x03web\x05front\0"));
+    let tcp = dns_tcp(&in_api, SERVER, "web", A).unwrap();
+    assert_eq!(dns_result(&tcp, "web").1[0].to_string(), "172.18.0.2");
+    // Not on that network; and no server answers.
+    assert_eq!(addresses(&in_db, "db").1.len(), 1);
+    // No connection tracking in the container.
+    let tracked = shell(&in_web, "cat /proc/sys/net/netfilter/nf_conntrack_count; nft list ruleset");
+    assert!(!tracked.contains("ct ") && !tracked.contains("nat"), "{tracked}");
+
+    controller.connect(&web, "back", EndpointSpec::default()).await.unwrap();
+    assert_eq!(addresses(&in_db, "web"), (0, vec!["172.19.0.3".to_owned()]));
+    assert_eq!(addresses(&in_web, "db"), (0, vec!["172.19.0.2".to_owned()]));
+    controller.remove_sandbox(&web).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while addresses(&in_db, "web.back").0 == 0 {
+        assert!(Instant::now() < deadline, "the name of a removed container stays");
+    }
+    let pid = helper_pid(&host).unwrap();
+    controller.shutdown(false).await;
+    eventually("the helper ends with the daemon", || !is_running(pid)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_local_is_sent_on() {
+    let mut host = host();
+    std::fs::write(&host.config.resolv_conf, "nameserver 127.0.0.1\n").unwrap();
+    host.config.dns = Vec::new();
+    upstream(&host.netns, "127.0.0.1:53");
+    let controller = host.controller().await;
+    controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
+    let inner = NetworkSpec { internal: true, ..NetworkSpec::bridge("inner") };
+    controller.create_network(inner).await.unwrap();
+    let (_, in_web) = run(&controller, "web", "front", &[]).await;
+    assert_eq!(addresses(&in_web, "example.org"), (0, vec!["192.0.2.99".to_owned()]));
+    assert_eq!(addresses(&in_web, "single"), (0, vec!["192.0.2.99".to_owned()]));
+    // The container's own choice is asked from inside.
+    let id = container();
+    let spec = SandboxSpec { dns: vec!["172.18.0.2".to_owned()], ..sandbox(&id, "own") };
+    upstream(&in_web, "172.18.0.2:53");
+    let (_, in_own) = run_as(&controller, spec, "front", &[]).await;
+    assert_eq!(addresses(&in_own, "example.org"), (0, vec!["192.0.2.99".to_owned()]));
+    // Who sets ndots wants single names left to the search list.
+    let id = container();
+    let spec = SandboxSpec { dns_options: vec!["ndots:1".to_owned()], ..sandbox(&id, "dots") };
+    let (_, in_dots) = run_as(&controller, spec, "front", &[]).await;
+    assert_eq!(addresses(&in_dots, "single"), (0, vec![]));
+    // No way out: refused at once.
+    let (_, in_inner) = run(&controller, "inner1", "inner", &[]).await;
+    assert_eq!(addresses(&in_inner, "example.org").0, 2);
+    assert_eq!(addresses(&in_inner, "inner1").0, 0);
+    // A slow server does not slow local names down.
+    let slow: Vec<_> = (0..50)
+        .map(|n| {
+            let netns = in_web.clone();
+            std::thread::spawn(move || dns(&netns, SERVER, &format!("silent{n}.example"), A))
+        })
+        .collect();
+    let before = Instant::now();
+    assert_eq!(addresses(&in_web, "web").0, 0);
+    assert!(before.elapsed() < Duration::from_millis(200), "{:?}", before.elapsed());
+    slow.into_iter().for_each(|thread| drop(thread.join()));
+    controller.shutdown(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_can_serve_dns_itself() {
+    let host = host();
+    let controller = host.controller().await;
+    controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
+    let (_, in_dns) = run(&controller, "dns", "front", &[]).await;
+    let (_, in_client) = run(&controller, "client", "front", &[]).await;
+    upstream(&in_dns, "0.0.0.0:53");
+    let theirs = dns(&in_client, "172.18.0.2:53", "anything", A).unwrap();
+    assert_eq!(dns_result(&theirs, "anything").1[0].to_string(), "192.0.2.99");
+    let own = dns(&in_dns, "127.0.0.1:53", "anything", A).unwrap();
+    assert_eq!(dns_result(&own, "anything").1[0].to_string(), "192.0.2.99");
+    assert_eq!(addresses(&in_dns, "client"), (0, vec!["172.18.0.3".to_owned()]));
+    controller.shutdown(false).await;
+}
+
+#[test]
+fn lookups_survive_the_daemon_and_the_helper_is_healed() {
+    let host = host();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let first = runtime();
+    let (id, in_web, pid) = first.block_on(async {
+        let controller = host.controller().await;
+        controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
+        let (id, netns) = run(&controller, "web", "front", &[]).await;
+        (id, netns, helper_pid(&host).unwrap())
+    });
+    // The daemon is gone from one moment to the next.
+    first.shutdown_background();
+    assert_eq!(addresses(&in_web, "web"), (0, vec!["172.18.0.2".to_owned()]));
+    // The helper puts back what someone takes away meanwhile.
+    shell(&in_web, "ip route del default");
+    let deadline = Instant::now() + Duration::from_secs(12);
+    while !shell(&in_web, "ip route").contains("default via 172.18.0.1") {
+        assert!(Instant::now() < deadline, "no audit while the daemon is away");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    let second = runtime();
+    second.block_on(async {
+        let controller = host.controller().await;
+        controller.adopt(std::slice::from_ref(&id)).await.unwrap();
+        assert_eq!(addresses(&in_web, "web"), (0, vec!["172.18.0.2".to_owned()]));
+        let (_, in_api) = run(&controller, "api", "front", &[]).await;
+        assert_eq!(addresses(&in_web, "api").0, 0);
+        assert_eq!(helper_pid(&host), Some(pid), "the running helper is adopted");
+
+        kill(pid);
+        let killed = Instant::now();
+        let answered = |netns: &Netns| dns(netns, SERVER, "web", A).is_ok_and(|answer| answer[7] == 1);
+        while !answered(&in_web) || !answered(&in_api) {
+            assert!(killed.elapsed() < Duration::from_secs(1), "not healed within a second");
+        }
+        let successor = helper_pid(&host).unwrap();
+        assert_ne!(successor, pid);
+        controller.shutdown(false).await;
+        eventually("the helper ends with the daemon", || !is_running(successor)).await;
+    });
+}
