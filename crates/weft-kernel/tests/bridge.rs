@@ -183,6 +183,8 @@ fn published_ports_answer(w: &World) {
     }
     assert_eq!(fetch(&w.outside.netns, "192.0.2.1:8081"), None, "loopback only");
     if w.plan.bridge_netfilter {
+        // A socket that holds the port, as the controller keeps one, must not catch the connection.
+        let _held = w.host.netns.tcp_listener("[::]:8080".parse().unwrap()).unwrap();
         let refused =
             w.host.netns.run_in(|| std::net::TcpStream::connect("[::1]:8080").unwrap_err()).unwrap();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);

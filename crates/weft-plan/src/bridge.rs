@@ -136,6 +136,9 @@ impl HostPlan {
             ("postrouting", hooked(HookKind::Nat, "postrouting", SRCNAT, self.source_translation(stack))),
         ];
         table.chains = chains.into_iter().map(|(name, chain)| (name.to_owned(), chain)).collect();
+        if self.loopback_is_closed(stack) {
+            self.close_loopback(&mut table);
+        }
         table
     }
 
@@ -176,11 +179,32 @@ impl HostPlan {
         all.filter(move |p| stack.is(p.mapping.host_ip) && stack.is(p.target))
     }
 
-    /// With bridged packets passing the IP hooks, answers to ::1 are turned back into the bridge. Then the port is closed at
-    /// ::1, so that who tries `localhost` goes on to 127.0.0.1 at once instead of waiting.
+    /// With bridged packets passing the IP hooks, answers to ::1 are turned back into the bridge and lost.
+    fn loopback_is_closed(&self, stack: Stack) -> bool {
+        stack == Stack::V6 && self.bridge_netfilter
+    }
+
+    /// Then ports are refused there, so that who tries `localhost` goes on to 127.0.0.1 at once instead of waiting: for an
+    /// answer, or on the socket that only holds the port.
+    fn close_loopback(&self, table: &mut Table) {
+        let mut closed = NftSet::set(&["inet_proto", "inet_service"]);
+        let ports = self.published(Stack::V6).map(|published| &published.mapping);
+        let at_loopback =
+            ports.filter(|mapping| mapping.host_ip.is_unspecified() || mapping.host_ip.is_loopback());
+        closed.elements = at_loopback.map(|m| format!("{} . {}", m.protocol, m.host_port)).collect();
+        table.sets.insert("closed".to_owned(), closed);
+        let port = "ip6 daddr ::1 meta l4proto . th dport @closed";
+        let rules = vec![
+            NftRule::new("no way back", format!("{port} meta l4proto tcp reject with tcp reset")),
+            NftRule::new("no way back", format!("{port} reject")),
+        ];
+        let hook = Some(Hook::new(HookKind::Filter, "output", FILTER));
+        table.chains.insert("refuse".to_owned(), Chain { hook, rules });
+    }
+
     fn host_connections(&self, stack: Stack) -> Vec<NftRule> {
         let mut rules = to_local_addresses();
-        if stack == Stack::V6 && self.bridge_netfilter {
+        if self.loopback_is_closed(stack) {
             rules.insert(0, NftRule::new("no way back", "ip6 daddr ::1 return"));
         }
         rules

@@ -47,6 +47,13 @@ fn golden_rules() {
 }
 
 #[test]
+fn golden_rules_with_bridge_netfilter() {
+    let state = HostPlan { bridge_netfilter: true, ..plan() }.plan();
+    let text = state.tables.values().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    crate::golden::assert_golden("bridge_netfilter.nft", &text);
+}
+
+#[test]
 fn golden_operations() {
     let ops = crate::diff(&crate::Observed::default(), &plan().plan());
     let text: String = ops.iter().map(|op| format!("{op}\n")).collect();
