@@ -62,6 +62,17 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
+/// What a command that must fail says.
+///
+/// # Panics
+/// When it succeeds.
+pub fn refusal(outcome: Result<String, Failed>) -> String {
+    match outcome {
+        Ok(stdout) => panic!("this must be refused; it printed:\n{stdout}"),
+        Err(failed) => failed.stderr,
+    }
+}
+
 /// Runs a program with a deadline; returns its standard output without the last line break.
 pub(crate) fn run(
     program: &str,

@@ -167,6 +167,21 @@ impl Hosts {
         });
     }
 
+    /// Processes of a host's daemon that run `weft VERB …`, for example `helper` or `shim`.
+    pub fn processes(&self, host: &str, verb: &str) -> Vec<i32> {
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let home = namespace(&self.host(host).keeper.to_string());
+        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let pids = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
+        pids.filter(|pid| namespace(pid).is_some_and(|n| Some(n) == home))
+            .filter(|pid| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.split(|b| *b == 0).nth(1) == Some(verb.as_bytes())
+            })
+            .filter_map(|pid| pid.parse().ok())
+            .collect()
+    }
+
     fn client(&self, program: &str, host: &str, args: &[String]) -> Result<String, Failed> {
         run(program, args, |command| {
             // Nothing of the user's own contexts or credentials takes part.

@@ -7,6 +7,6 @@ mod command;
 mod hosts;
 mod probe;
 
-pub use command::{Failed, Words};
+pub use command::{Failed, Words, refusal};
 pub use hosts::{Hosts, weft_exe};
 pub use probe::{Ping, ping};
