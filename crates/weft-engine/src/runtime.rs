@@ -22,8 +22,9 @@ use crate::shim::process::eprint_line;
 use crate::shim::runtime_child::Report;
 
 /// Entry point of `weft runtime …`. The caller has created no thread.
-pub fn runtime_main(args: &[OsString]) -> ! {
-    let code = match Arguments::parse(args) {
+pub fn runtime_main(args: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let code = match Arguments::parse(&args) {
         Some(arguments) => run(&arguments),
         None => {
             eprint_line("usage: runtime create|exec --bundle DIR --id ID --cgroup PATH --report FD --go FD");

@@ -131,6 +131,13 @@ impl Request {
         self.check_resources(&mut warnings)?;
         self.check_log_config()?;
         let host = &self.host;
+        let bindings = host.port_bindings.clone().unwrap_or_default();
+        crate::ports::wishes(&bindings, self.config.exposed_ports.as_deref().unwrap_or_default(), true)?;
+        if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+            return Err(EngineError::NotImplemented(
+                "legacy links are not supported: put the containers on a user-defined network".to_owned(),
+            ));
+        }
         let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         let privileged = host.privileged == Some(true);
         CapabilitySet::of_container(privileged, &list(&host.cap_add), &list(&host.cap_drop))?;

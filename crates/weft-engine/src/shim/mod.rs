@@ -52,8 +52,9 @@ const LINGER: Duration = Duration::from_secs(10);
 const CHUNK: usize = 16 * 1024;
 
 /// Entry point of `weft shim <bundle>`. The caller has created no thread.
-pub fn shim_main(args: &[OsString]) -> ! {
-    let code = match args {
+pub fn shim_main(args: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let code = match &args[..] {
         [bundle] => match run(&Bundle::new(bundle)) {
             Ok(()) => 0,
             Err(error) => {

@@ -30,8 +30,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 fn main() {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match args.first().and_then(|arg| arg.to_str()) {
-        Some("shim") => weft_engine::shim_main(&args[1..]),
-        Some("runtime") => weft_engine::runtime_main(&args[1..]),
+        Some("shim") => weft_engine::shim_main(args[1..].to_vec()),
+        Some("runtime") => weft_engine::runtime_main(args[1..].to_vec()),
         _ => std::process::exit(run(&args)),
     }
 }

@@ -1,1 +1,190 @@
-pub(crate) const TESTS: &[crate::Test] = &[];
+//! Restart policies, and daemons that come and go.
+
+use bollard_stubs::models::{RestartPolicy, RestartPolicyNameEnum};
+use weft_engine::{AttachOptions, StopOptions, WaitCondition};
+
+use crate::Test;
+use crate::support::{Lab, collect, eventually, host, read_until, run, timeout};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("on_failure_gives_up_after_its_retries", || run(on_failure_gives_up)),
+    ("always_restarts_until_stopped", || run(always_restarts_until_stopped)),
+    ("live_restore_adopts_what_runs", || run(live_restore_adopts_what_runs)),
+    ("an_end_without_daemon_is_booked", || run(an_end_without_daemon_is_booked)),
+    ("logs_go_on_without_daemon", || run(logs_go_on_without_daemon)),
+    ("without_live_restore_survivors_are_stopped", || run(survivors_are_stopped)),
+    ("shutdown_stops_with_grace", || run(shutdown_stops_with_grace)),
+    ("policies_act_at_the_next_start", || run(policies_act_at_the_next_start)),
+    ("a_vanished_shim_is_an_unknown_end", || run(a_vanished_shim)),
+];
+
+fn policy(name: RestartPolicyNameEnum, retries: i64) -> Option<RestartPolicy> {
+    Some(RestartPolicy { name: Some(name), maximum_retry_count: Some(retries) })
+}
+
+fn restarts(lab: &Lab, id: &str) -> i64 {
+    lab.engine.inspect(id, false).unwrap().restart_count.unwrap()
+}
+
+async fn on_failure_gives_up(lab: Lab) {
+    let id = lab
+        .start("echo run; exit 1", |body| {
+            host(body).restart_policy = policy(RestartPolicyNameEnum::ON_FAILURE, 2);
+        })
+        .await;
+    eventually(|| (lab.status(&id) == "exited" && restarts(&lab, &id) == 2).then_some(())).await;
+    assert_eq!(lab.logs(&id).await.0, "run\nrun\nrun\n");
+    let (code, _, _) = lab
+        .run("exit 0", |body| {
+            host(body).restart_policy = policy(RestartPolicyNameEnum::ON_FAILURE, 2);
+        })
+        .await;
+    assert_eq!(code, 0);
+}
+
+async fn always_restarts_until_stopped(lab: Lab) {
+    let id = lab
+        .start("sleep 0.05", |body| {
+            host(body).restart_policy = policy(RestartPolicyNameEnum::ALWAYS, 0);
+        })
+        .await;
+    eventually(|| (restarts(&lab, &id) >= 2).then_some(())).await;
+    lab.engine.stop(&id, StopOptions { timeout: Some(1), signal: None }).await.unwrap();
+    let count = restarts(&lab, &id);
+    assert_eq!(lab.status(&id), "exited");
+    lab.run("sleep 0.5", |_| {}).await;
+    assert_eq!((lab.status(&id).as_str(), restarts(&lab, &id)), ("exited", count));
+}
+
+async fn live_restore_adopts_what_runs(mut lab: Lab) {
+    lab.reopen(true).await;
+    let id = lab
+        .start("while read line; do echo got $line; done; exit 3", |body| {
+            body.open_stdin = Some(true);
+            body.stdin_once = Some(true);
+        })
+        .await;
+    let pid = lab.pid(&id);
+    lab.engine.shutdown().await;
+    lab.reopen(true).await;
+    assert_eq!((lab.status(&id).as_str(), lab.pid(&id)), ("running", pid));
+    assert_eq!(lab.network.adopted.lock().unwrap().len(), 1);
+    let options = AttachOptions { stdin: true, stdout: true, stderr: true, logs: false, stream: true };
+    let mut streams = lab.engine.attach(&id, options).await.unwrap();
+    let mut stdin = streams.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"again\n").await.unwrap();
+    read_until(&mut streams.output, "got again\n").await;
+    assert_eq!(lab.exec(&id, &["echo", "exec works"]).await.1, "exec works\n");
+    let wait = lab.engine.wait(&id, WaitCondition::NotRunning).unwrap();
+    tokio::io::AsyncWriteExt::shutdown(&mut stdin).await.unwrap();
+    collect(streams.output).await;
+    assert_eq!(timeout(wait).await.status_code, 3);
+}
+
+async fn an_end_without_daemon_is_booked(mut lab: Lab) {
+    lab.reopen(true).await;
+    let id = lab.start("while [ ! -e /tmp/go ]; do sleep 0.02; done; exit 42", |_| {}).await;
+    let gone = lab
+        .start("while [ ! -e /tmp/go ]; do sleep 0.02; done", |body| host(body).auto_remove = Some(true))
+        .await;
+    let pids = [lab.pid(&id), lab.pid(&gone)];
+    lab.engine.abandon();
+    for pid in pids {
+        std::fs::write(format!("/proc/{pid}/root/tmp/go"), "").unwrap();
+        eventually(|| (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())).await;
+    }
+    let exit = |id: &str| lab.dir.path().join("run/containers").join(id).join("exit.json");
+    eventually(|| (exit(&id).exists() && exit(&gone).exists()).then_some(())).await;
+    lab.reopen(true).await;
+    let state = lab.engine.inspect(&id, false).unwrap().state.unwrap();
+    assert_eq!((state.exit_code, state.running), (Some(42), Some(false)));
+    assert!(lab.engine.inspect(&gone, false).is_err());
+    assert_eq!(lab.network.count(), 0);
+}
+
+async fn logs_go_on_without_daemon(mut lab: Lab) {
+    lab.reopen(true).await;
+    let id =
+        lab.start("i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.02; done", |_| {}).await;
+    let log = lab.engine.inspect(&id, false).unwrap().log_path.unwrap();
+    lab.engine.abandon();
+    eventually(|| std::fs::read_to_string(&log).ok().filter(|text| text.contains("line 39\\n"))).await;
+    lab.reopen(true).await;
+    let expected: String = (0..40).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(lab.logs(&id).await.0, expected);
+}
+
+async fn survivors_are_stopped(mut lab: Lab) {
+    let id = lab.start("trap 'exit 5' TERM; while :; do sleep 0.02; done", |_| {}).await;
+    let again = lab
+        .start("trap 'exit 6' TERM; while :; do sleep 0.02; done", |body| {
+            host(body).restart_policy = policy(RestartPolicyNameEnum::UNLESS_STOPPED, 0);
+        })
+        .await;
+    let old = lab.pid(&again);
+    eventually(|| {
+        std::fs::read_to_string(format!("/proc/{old}/status"))
+            .ok()
+            .filter(|s| s.contains("SigCgt:\t0000000000004"))
+    })
+    .await;
+    lab.engine.abandon();
+    lab.reopen(false).await;
+    assert_eq!(lab.status(&id), "exited");
+    eventually(|| (lab.status(&again) == "running" && lab.pid(&again) != old).then_some(())).await;
+}
+
+async fn shutdown_stops_with_grace(mut lab: Lab) {
+    let id =
+        lab.start("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.02; done", |_| {}).await;
+    let log = lab.engine.inspect(&id, false).unwrap().log_path.unwrap();
+    eventually(|| std::fs::read_to_string(&log).ok().filter(|text| text.contains("ready"))).await;
+    lab.engine.shutdown().await;
+    lab.reopen(false).await;
+    assert_eq!(lab.engine.inspect(&id, false).unwrap().state.unwrap().exit_code, Some(5));
+    assert_eq!(lab.logs(&id).await.0, "ready\nbye\n");
+}
+
+async fn policies_act_at_the_next_start(mut lab: Lab) {
+    let always = lab
+        .start("exec sleep 1000", |body| {
+            host(body).restart_policy = policy(RestartPolicyNameEnum::ALWAYS, 0);
+        })
+        .await;
+    let unless = lab
+        .start("exec sleep 1000", |body| {
+            host(body).restart_policy = policy(RestartPolicyNameEnum::UNLESS_STOPPED, 0);
+        })
+        .await;
+    let never = lab
+        .create("exec sleep 1000", |body| {
+            host(body).restart_policy = policy(RestartPolicyNameEnum::ALWAYS, 0);
+        })
+        .await;
+    for id in [&always, &unless] {
+        lab.engine.stop(id, StopOptions { timeout: Some(0), signal: None }).await.unwrap();
+    }
+    lab.engine.shutdown().await;
+    lab.reopen(false).await;
+    eventually(|| (lab.status(&always) == "running").then_some(())).await;
+    assert_eq!((lab.status(&unless).as_str(), lab.status(&never).as_str()), ("exited", "created"));
+}
+
+async fn a_vanished_shim(mut lab: Lab) {
+    let id = lab.start("exec sleep 1000", |_| {}).await;
+    let pid = lab.pid(&id);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let shim: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let kill = |pid: i32| {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    kill(shim);
+    // Its container goes with it: nobody could tell its end.
+    eventually(|| (lab.status(&id) == "exited").then_some(())).await;
+    assert_eq!(lab.engine.inspect(&id, false).unwrap().state.unwrap().exit_code, Some(255));
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    lab.engine.start(&id).await.unwrap();
+    assert_eq!(lab.status(&id), "running");
+    lab.reopen(false).await;
+}
