@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ use crate::swarm::SwarmState;
 const GOSSIP_PORT: u16 = weft_gossip::GOSSIP_PORT;
 /// A new container waits so long for its resolver; afterwards it runs without until the helper is back.
 const RESOLVER_WAIT: Duration = Duration::from_secs(2);
+/// A finished change waits so long for the helper to know it.
+const SETTLE_WAIT: Duration = Duration::from_millis(300);
 /// A started helper opens its socket within this time.
 const START_WAIT: Duration = Duration::from_secs(2);
 /// Between two attempts to reach or start the helper.
@@ -64,6 +66,7 @@ pub(super) struct HelperLink {
     wanted: watch::Sender<Option<Arc<HelperState>>>,
     applied: watch::Sender<Applied>,
     generation: AtomicU64,
+    connected: AtomicBool,
     ending: watch::Sender<Ending>,
 }
 
@@ -75,6 +78,7 @@ impl HelperLink {
             wanted: watch::channel(None).0,
             applied: watch::channel(Applied::default()).0,
             generation: AtomicU64::new(1),
+            connected: AtomicBool::new(false),
             ending: watch::channel(Ending::NotYet).0,
         }
     }
@@ -96,9 +100,9 @@ impl HelperLink {
     }
 
     /// Waits until the helper follows that wish, or a newer one.
-    async fn applied(&self, generation: u64) -> Option<Applied> {
+    async fn applied(&self, generation: u64, limit: Duration) -> Option<Applied> {
         let mut applied = self.applied.subscribe();
-        let waited = timeout(RESOLVER_WAIT, applied.wait_for(|now| now.generation >= generation)).await;
+        let waited = timeout(limit, applied.wait_for(|now| now.generation >= generation)).await;
         waited.ok()?.ok().map(|now| now.clone())
     }
 
@@ -168,6 +172,15 @@ impl Controller {
         }
     }
 
+    /// Tells the helper the present state, and waits a little so that who joined a network finds its names.
+    pub(super) async fn settle_helper(&self) {
+        let Some(helper) = &self.helper else { return };
+        let generation = helper.push(self.helper_state(&self.state.load()));
+        if helper.connected.load(Ordering::SeqCst) && helper.applied(generation, SETTLE_WAIT).await.is_none() {
+            tracing::warn!("the helper is slow to follow");
+        }
+    }
+
     /// Makes sure that containers which need a resolver have one, before names are needed.
     pub(super) async fn open_resolvers(&self, state: &mut State) {
         let Some(helper) = &self.helper else { return };
@@ -176,7 +189,7 @@ impl Controller {
             return;
         }
         let generation = helper.push(self.helper_state(state));
-        let Some(applied) = helper.applied(generation).await else {
+        let Some(applied) = helper.applied(generation, RESOLVER_WAIT).await else {
             tracing::warn!("no resolver yet: the helper does not answer");
             return;
         };
@@ -407,6 +420,12 @@ impl Talk {
             }
         });
         self.wanted.mark_changed();
+        let connected = |yes: bool| {
+            if let Some(helper) = &controller.helper {
+                helper.connected.store(yes, Ordering::SeqCst);
+            }
+        };
+        connected(true);
         let ended = loop {
             tokio::select! {
                 changed = self.wanted.changed() => {
@@ -435,6 +454,7 @@ impl Talk {
                 }
             }
         };
+        connected(false);
         reader.abort();
         ended
     }

@@ -220,7 +220,7 @@ impl Controller {
             self.push_helper();
             return Err(error);
         }
-        self.push_helper();
+        self.settle_helper().await;
         self.tell_local();
         Ok(value)
     }

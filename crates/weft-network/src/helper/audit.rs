@@ -21,6 +21,9 @@ impl AwayAudit {
                     for op in &report.done {
                         tracing::warn!(place = place.0, %op, "repaired while the daemon is away");
                     }
+                    for failure in &report.failed {
+                        tracing::warn!(place = place.0, error = %failure, "repair failed");
+                    }
                 }
                 Err(error) => tracing::warn!(place = place.0, %error, "audit failed"),
             }
@@ -32,8 +35,8 @@ impl AwayAudit {
             return Some(kernel.clone());
         }
         // A namespace that is gone is the daemon's business.
-        let netns = Netns::resolve(place).ok()?;
-        let kernel = Kernel::open(netns).await.ok()?;
+        let netns = Netns::resolve(place).inspect_err(|error| tracing::debug!(%error, "not audited")).ok()?;
+        let kernel = Kernel::open(netns).await.inspect_err(|error| tracing::warn!(%error, "not audited")).ok()?;
         self.open.insert(place.clone(), kernel.clone());
         Some(kernel)
     }

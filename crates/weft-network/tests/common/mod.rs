@@ -155,12 +155,22 @@ pub fn kill(pid: i32) {
 
 /// A DNS query in a namespace; the whole answer.
 pub fn dns(netns: &Netns, server: &str, name: &str, kind: u16) -> std::io::Result<Vec<u8>> {
+    dns_within(Duration::from_secs(2), netns, server, name, kind)
+}
+
+pub fn dns_within(
+    limit: Duration,
+    netns: &Netns,
+    server: &str,
+    name: &str,
+    kind: u16,
+) -> std::io::Result<Vec<u8>> {
     let server: SocketAddr = server.parse().unwrap();
     let query = dns_query(name, kind);
     netns
         .run_in(|| {
             let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-            socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            socket.set_read_timeout(Some(limit))?;
             socket.connect(server)?;
             socket.send(&query)?;
             let mut answer = vec![0; 4096];
