@@ -233,6 +233,12 @@ impl Controller {
     /// Makes the kernel follow `state`. `before` says what there was, for what has to go.
     async fn converge(&self, before: &State, state: &State, touched: &Touched) -> Result<(), NetworkError> {
         let peers = self.peers.load_full();
+        for container in &touched.sandboxes {
+            // The namespace must be there before a veth pair can reach into it.
+            if let Some(sandbox) = state.sandboxes.get(container).filter(|s| s.has_namespace()) {
+                self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
+            }
+        }
         for id in &touched.overlays {
             let path = self.around.paths.overlay_netns(id);
             let plan = state.network(id).and_then(|n| plans::overlay(state, &self.around, n, &peers));
@@ -244,12 +250,6 @@ impl Controller {
                 }
                 None if path.exists() => self.dataplane.remove(&path).await?,
                 None => {}
-            }
-        }
-        for container in &touched.sandboxes {
-            // The namespace must be there before a veth pair can reach into it.
-            if let Some(sandbox) = state.sandboxes.get(container).filter(|s| s.has_namespace()) {
-                self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
             }
         }
         if touched.host {

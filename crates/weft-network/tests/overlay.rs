@@ -1,0 +1,311 @@
+//! Overlay networks between two hosts, by the managers' word and by gossip. Needs root.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Host, ask, at, container, dns, dns_result, eventually, helper_launch, sandbox, serve, shell};
+use weft_kernel::Netns;
+use weft_network::{
+    AttachRefused, Controller, EndpointSpec, EndpointView, OverlaySpec, OverlaySubnet, SwarmAttachment, SwarmEndpoint,
+    SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
+};
+use weft_types::{ContainerId, EndpointAddress, Mtu, NodeId, TaskId, Vni};
+
+const NETWORK: &str = "ov1ov1ov1ov1ov1ov1ov1ov11";
+
+#[test]
+#[ignore = "not a test: the helper process of the other tests"]
+fn helper_entry() {
+    common::helper_entry();
+}
+
+/// Managers that give out addresses.
+struct Managers {
+    next: Mutex<u8>,
+    detached: Mutex<Vec<TaskId>>,
+}
+
+fn spec() -> OverlaySpec {
+    OverlaySpec {
+        id: NETWORK.parse().unwrap(),
+        name: "ov1".to_owned(),
+        subnets: vec![
+            OverlaySubnet {
+                subnet: "10.0.1.0/24".parse().unwrap(),
+                gateway: Some("10.0.1.1".parse().unwrap()),
+                vni: Some(Vni::try_from(4097).unwrap()),
+            },
+            OverlaySubnet {
+                subnet: "fd00:1::/64".parse().unwrap(),
+                gateway: Some("fd00:1::1".parse().unwrap()),
+                vni: Some(Vni::try_from(4097).unwrap()),
+            },
+        ],
+        mtu: None,
+        attachable: true,
+        internal: false,
+        encrypted: false,
+        ingress: false,
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+    }
+}
+
+#[async_trait::async_trait]
+impl SwarmNetworks for Managers {
+    async fn attach(
+        &self,
+        term: &str,
+        _container: &ContainerId,
+        _addresses: Vec<IpAddr>,
+    ) -> Result<SwarmAttachment, AttachRefused> {
+        if term == "ov4" {
+            let words = "rpc error: code = PermissionDenied desc = network ov4 not manually attachable";
+            return Err(AttachRefused(words.to_owned()));
+        }
+        assert!(term == "ov1" || term == NETWORK, "{term}");
+        let mut next = self.next.lock().unwrap();
+        *next += 1;
+        let addresses = [format!("10.0.1.{next}/24"), format!("fd00:1::{:x}/64", *next)];
+        Ok(SwarmAttachment {
+            attachment: TaskId::random(&mut rand::rng()),
+            network: spec(),
+            addresses: addresses.iter().map(|a| a.parse::<EndpointAddress>().unwrap()).collect(),
+        })
+    }
+
+    async fn detach(&self, attachment: &TaskId) -> Result<(), AttachRefused> {
+        self.detached.lock().unwrap().push(attachment.clone());
+        Ok(())
+    }
+}
+
+struct Pair {
+    hosts: [Host; 2],
+    controllers: [Arc<Controller>; 2],
+    managers: Arc<Managers>,
+    nodes: [NodeId; 2],
+}
+
+fn underlay(n: usize) -> IpAddr {
+    [192, 0, 2, 1 + n as u8].into()
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let spaces = [Netns::anonymous().unwrap(), Netns::anonymous().unwrap()];
+        let near = spaces[0].path().display().to_string();
+        let far = spaces[1].path().display().to_string();
+        // Both ends are made from inside the first host; the second end is moved by its descriptor.
+        let out = shell(&spaces[0], &format!("ip link add u0 type veth peer name u0 netns {far} 2>&1 || echo {near}"));
+        assert!(out.is_empty(), "{out}");
+        for (n, netns) in spaces.iter().enumerate() {
+            let out = shell(netns, &format!("ip addr add {}/24 dev u0; ip link set u0 up", underlay(n)));
+            assert!(out.is_empty(), "{out}");
+        }
+        let hosts = spaces.map(|netns| {
+            let mut host = Host::in_namespace(netns);
+            host.config.helper = Some(helper_launch());
+            host
+        });
+        let controllers = [hosts[0].controller().await, hosts[1].controller().await];
+        let managers = Arc::new(Managers { next: Mutex::new(1), detached: Mutex::default() });
+        for controller in &controllers {
+            controller.set_swarm(Some(managers.clone()));
+        }
+        let nodes = [0, 1].map(|_| NodeId::random(&mut rand::rng()));
+        Self { hosts, controllers, managers, nodes }
+    }
+
+    fn state(&self, n: usize) -> SwarmState {
+        let member = |n: usize| SwarmMember {
+            node_id: self.nodes[n].clone(),
+            data_path: underlay(n),
+            is_weft: true,
+            gossip_name: None,
+        };
+        SwarmState {
+            node_id: self.nodes[n].clone(),
+            advertise: underlay(n),
+            data_path: underlay(n),
+            data_path_port: 4789,
+            gossip_keys: Vec::new(),
+            gossip_join: Vec::new(),
+            members: vec![member(0), member(1)],
+            managed: true,
+            networks: BTreeMap::new(),
+        }
+    }
+
+    /// The managers tell each node of the other's endpoints.
+    async fn tell(&self, mtu: Option<u32>) {
+        for n in [0, 1] {
+            let theirs = self.controllers[1 - n].local_endpoints().borrow().clone();
+            let endpoints = theirs.iter().map(|endpoint| SwarmEndpoint {
+                id: endpoint.id.to_string(),
+                node_id: self.nodes[1 - n].clone(),
+                vtep: underlay(1 - n),
+                addresses: endpoint.address.iter().chain(&endpoint.address6).map(|a| a.ip()).collect(),
+                mac: endpoint.mac,
+                name: endpoint.name.clone(),
+                aliases: endpoint.aliases.clone(),
+            });
+            let network = SwarmNetworkState {
+                mtu: mtu.map(|mtu| Mtu::try_from(mtu).unwrap()),
+                endpoints: endpoints.collect(),
+                ..SwarmNetworkState::default()
+            };
+            let mut state = self.state(n);
+            state.networks.insert(NETWORK.parse().unwrap(), network);
+            self.controllers[n].set_swarm_state(Some(state)).await.unwrap();
+        }
+    }
+
+    async fn run(&self, n: usize, name: &str) -> (ContainerId, Netns, EndpointView) {
+        let id = container();
+        let made = self.controllers[n].create_sandbox(sandbox(&id, name)).await.unwrap();
+        let joined = self.controllers[n].connect(&id, "ov1", EndpointSpec::default()).await.unwrap();
+        (id, Netns::open(made.netns.unwrap()).unwrap(), joined)
+    }
+
+    async fn end(self) {
+        for controller in &self.controllers {
+            controller.shutdown(false).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_of_two_hosts_talk() {
+    let pair = Pair::new().await;
+    pair.tell(None).await;
+    assert!(pair.hosts[0].shell("nft list tables").contains("weft-vxlan"));
+    let (a, in_a, at_a) = pair.run(0, "a").await;
+    let (b, in_b, at_b) = pair.run(1, "b").await;
+    assert_eq!((at_a.interface.as_str(), at_a.gateway), ("eth0", None));
+    assert_eq!(at_a.mac.to_string(), "02:42:0a:00:01:02");
+    pair.tell(None).await;
+
+    serve(&in_b, at(at_b.address.unwrap().ip(), 80), "b");
+    serve(&in_b, at(at_b.address6.unwrap().ip(), 80), "b6");
+    assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");
+    assert_eq!(ask(&in_a, at(at_b.address6.unwrap().ip(), 80)).unwrap(), "b6 fd00:1::2");
+    let found = dns_result(&dns(&in_a, "127.0.0.11:53", "b", 1).unwrap(), "b");
+    assert_eq!(found.1[0].to_string(), "10.0.1.3");
+    // The way out is docker_gwbridge's.
+    let routes = shell(&in_a, "ip route; ip -o link");
+    assert!(routes.contains("default via 172.18.0.1 dev eth1"), "{routes}");
+    assert!(routes.contains("eth0@") && routes.contains("mtu 1450"), "{routes}");
+    let gateway = pair.controllers[0].find("docker_gwbridge").unwrap();
+    let views = pair.controllers[0].endpoints_of(&gateway.id);
+    assert!(views.len() == 1 && views[0].name.starts_with("gateway_"), "{views:?}");
+    assert_eq!(pair.controllers[0].endpoints(&a).len(), 1);
+
+    // A smaller path: running interfaces follow.
+    pair.tell(Some(1400)).await;
+    for netns in [&in_a, &in_b] {
+        assert!(shell(netns, "ip -o link show eth0").contains("mtu 1350"));
+    }
+    assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");
+
+    // Poisoned and deleted entries come back.
+    let overlay = Netns::open(pair.hosts[0].dir.path().join("run/netns").join(format!("1-{}", &NETWORK[..10]))).unwrap();
+    shell(&overlay, "ip neigh flush all nud permanent; bridge fdb del 02:42:0a:00:01:03 dev vxlan0 self");
+    assert!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).is_err());
+    assert!(pair.controllers[0].audit().await.unwrap() >= 2);
+    assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");
+    let repairs = pair.controllers[0].audit_counters().repairs;
+    assert!(repairs["fdb"] >= 1 && repairs["neighbour"] >= 1, "{repairs:?}");
+
+    // The last endpoint takes the devices with it, the attachment goes back.
+    pair.controllers[0].remove_sandbox(&a).await.unwrap();
+    assert!(!overlay.path().exists());
+    assert_eq!(*pair.managers.detached.lock().unwrap(), [at_a.attachment.unwrap()]);
+    pair.controllers[1].disconnect(&b, "ov1").await.unwrap();
+    assert!(!shell(&in_b, "ip -o link").contains("eth"), "the way out goes too");
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_of_the_managers_are_passed_on() {
+    let pair = Pair::new().await;
+    pair.tell(None).await;
+    let id = container();
+    pair.controllers[0].create_sandbox(sandbox(&id, "a")).await.unwrap();
+    let refused = pair.controllers[0].connect(&id, "ov4", EndpointSpec::default()).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "Could not attach to network ov4: rpc error: code = PermissionDenied desc = network ov4 not manually attachable"
+    );
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gossip_alone_is_enough_and_survives_its_sources() {
+    let pair = Pair::new().await;
+    for n in [0, 1] {
+        let state = SwarmState {
+            gossip_keys: vec![SwarmKey { lamport_time: 1, key: vec![7; 16] }],
+            gossip_join: vec![at(underlay(0), 7946)],
+            members: Vec::new(),
+            managed: false,
+            ..pair.state(n)
+        };
+        pair.controllers[n].set_swarm_state(Some(state)).await.unwrap();
+    }
+    let (_, in_a, _) = pair.run(0, "a").await;
+    let (b, in_b, at_b) = pair.run(1, "b").await;
+    serve(&in_b, at(at_b.address.unwrap().ip(), 80), "b");
+    eventually("the endpoint is told by gossip", || {
+        ask(&in_a, at(at_b.address.unwrap().ip(), 80)).is_ok_and(|text| text == "b 10.0.1.2")
+    })
+    .await;
+    let named = |netns: &Netns| {
+        dns(netns, "127.0.0.11:53", "b", 1).is_ok_and(|answer| !dns_result(&answer, "b").1.is_empty())
+    };
+    eventually("its name too", || named(&in_a)).await;
+
+    // The helper dies: its successor comes back under the same name, and nothing was taken away meanwhile.
+    let pid = common::helper_pid(&pair.hosts[1]).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while !pair.hosts[1].dir.path().join("run/helper/gossip.json").exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap();
+    common::kill(pid);
+    eventually("a new helper", || common::helper_pid(&pair.hosts[1]).is_some_and(|new| new != pid)).await;
+    assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");
+
+    // A deletion by the owner acts at once.
+    pair.controllers[1].remove_sandbox(&b).await.unwrap();
+    eventually("the name is gone", || !named(&in_a)).await;
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_cannot_inject() {
+    let pair = Pair::new().await;
+    pair.tell(None).await;
+    let (_, in_a, at_a) = pair.run(0, "a").await;
+    pair.tell(None).await;
+    // A tunnel of a node that is no member: the second host under another address.
+    let out = shell(
+        &pair.hosts[1].netns,
+        "ip addr add 192.0.2.66/24 dev u0; \
+         ip link add vx type vxlan id 4097 local 192.0.2.66 remote 192.0.2.1 dstport 4789 && \
+         ip addr add 10.0.1.99/24 dev vx && ip link set vx up && \
+         ip neigh add 10.0.1.2 lladdr 02:42:0a:00:01:02 dev vx; \
+         ping -c 2 -i 0.2 -W 1 10.0.1.2",
+    );
+    assert!(out.contains("100% packet loss"), "{out}");
+    let dropped = pair.hosts[0].shell("nft list counters");
+    assert!(!dropped.contains("stranger {\n\t\tpackets 0"), "{dropped}");
+    drop((in_a, at_a));
+    pair.end().await;
+}
