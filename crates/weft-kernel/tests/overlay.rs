@@ -381,3 +381,24 @@ fn an_endpoint_cannot_take_anothers_address() {
         assert!(clean(&node.network.kernel, &node.overlay.plan()).is_empty(), "{victim}");
     }
 }
+
+#[test]
+fn thousands_of_remote_endpoints_are_no_burden() {
+    let (mut nodes, _switch) = two_nodes();
+    let node = &mut nodes[0];
+    node.overlay.segments[0].gateways[0] = net("10.0.0.1/16");
+    node.sandbox.interfaces[0].addresses[0] = net("10.0.1.2/16");
+    let far = node.overlay.remote[0].vtep;
+    for n in 0..3000u16 {
+        let address = std::net::Ipv4Addr::from((10 << 24) | (0x1000 + u32::from(n)));
+        let mac = weft_types::MacAddr::from_ipv4(address);
+        node.overlay.remote.push(RemoteEndpoint { ips: vec![address.into()], mac, vtep: far });
+    }
+    let start = std::time::Instant::now();
+    clean(&node.network.kernel, &node.overlay.plan());
+    let made = start.elapsed();
+    assert!(node.network.kernel.reconcile_blocking(&node.overlay.plan()).unwrap().done.is_empty());
+    println!("3000 endpoints: {made:?} to make and check twice, {:?} an audit", start.elapsed() - made);
+    clean(&node.container.kernel, &node.sandbox.plan());
+    assert!(pings(&node.container.netns, "10.0.1.3"));
+}

@@ -51,6 +51,10 @@ struct Links<'a> {
     fresh: BTreeSet<&'a LinkName>,
     /// Wanted names that foreign links have.
     blocked: BTreeSet<&'a LinkName>,
+    /// Those that get another Ethernet address: the kernel then forgets their neighbours, permanent ones too.
+    renumbered: BTreeSet<&'a LinkName>,
+    /// Those that go to another bridge: their entries in the old one's forwarding table go.
+    moved: BTreeSet<&'a LinkName>,
     /// All wanted names.
     wanted: BTreeSet<&'a str>,
 }
@@ -58,8 +62,14 @@ struct Links<'a> {
 impl<'a> Links<'a> {
     fn new(observed: &'a Observed, desired: &'a NamespaceState) -> Self {
         let wanted = desired.links.keys().map(LinkName::as_str).collect();
-        let mut links =
-            Self { delete: BTreeSet::new(), fresh: BTreeSet::new(), blocked: BTreeSet::new(), wanted };
+        let mut links = Self {
+            delete: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            renumbered: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            wanted,
+        };
         for (name, seen) in &observed.links {
             if seen.owner == Owner::Weft && !desired.links.contains_key(name) {
                 links.delete.insert(name);
@@ -77,10 +87,19 @@ impl<'a> Links<'a> {
                     links.delete.insert(name);
                     links.fresh.insert(name);
                 }
-                Some(_) => {}
+                Some(seen) => links.note_changes(name, &seen.link, want),
             }
         }
         links
+    }
+
+    fn note_changes(&mut self, name: &'a LinkName, have: &Link, want: &Link) {
+        if want.mac.is_some() && want.mac != have.mac {
+            self.renumbered.insert(name);
+        }
+        if want.master != have.master {
+            self.moved.insert(name);
+        }
     }
 
     /// Whether things on this link vanish or never were: it goes, or it is not there yet.
@@ -149,11 +168,10 @@ fn remove_rules_and_routes(
 }
 
 fn remove_entries(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
+    let wanted: BTreeSet<_> = desired.neighbours.iter().map(|n| (&n.link, n.ip)).collect();
     for ((link, ip), seen) in &observed.neighbours {
-        let wanted = desired.neighbours.iter().any(|n| n.link == *link && n.ip == *ip);
-        if let (Owner::Weft, false, false, Some(mac)) =
-            (seen.owner, wanted, links.delete.contains(link), seen.mac)
-        {
+        let keeps = wanted.contains(&(link, *ip)) || links.delete.contains(link);
+        if let (Owner::Weft, false, Some(mac)) = (seen.owner, keeps, seen.mac) {
             ops.push(Op::DeleteNeighbour(crate::Neighbour { link: link.clone(), ip: *ip, mac }));
         }
     }
@@ -283,8 +301,8 @@ fn add_addresses(observed: &Observed, desired: &NamespaceState, links: &Links<'_
 fn add_entries(observed: &Observed, desired: &NamespaceState, links: &Links<'_>, ops: &mut Vec<Op>) {
     for entry in &desired.fdb {
         let bridge = desired.links.get(&entry.link).and_then(|link| link.master.as_ref());
-        let lost = links.fresh.contains(&entry.link)
-            || (entry.target == FdbTarget::Port && bridge.is_some_and(|b| links.fresh.contains(b)));
+        let leaves = || links.moved.contains(&entry.link) || bridge.is_some_and(|b| links.fresh.contains(b));
+        let lost = links.fresh.contains(&entry.link) || (entry.target == FdbTarget::Port && leaves());
         if !links.blocked.contains(&entry.link) && (lost || !observed.fdb.contains(entry)) {
             ops.push(Op::SetFdb(entry.clone()));
         }
@@ -292,7 +310,8 @@ fn add_entries(observed: &Observed, desired: &NamespaceState, links: &Links<'_>,
     for want in &desired.neighbours {
         let have = observed.neighbours.get(&(want.link.clone(), want.ip));
         let right = have.is_some_and(|n| n.permanent && n.mac == Some(want.mac) && n.owner == Owner::Weft);
-        if !links.blocked.contains(&want.link) && (links.fresh.contains(&want.link) || !right) {
+        let lost = links.fresh.contains(&want.link) || links.renumbered.contains(&want.link);
+        if !links.blocked.contains(&want.link) && (lost || !right) {
             ops.push(Op::SetNeighbour(want.clone()));
         }
     }

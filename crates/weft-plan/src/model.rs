@@ -96,11 +96,15 @@ fn same_key(a: &crate::FdbEntry, b: &crate::FdbEntry) -> bool {
 fn change_link(observed: &mut Observed, name: &crate::LinkName, change: &LinkChange) {
     let Some(seen) = observed.links.get_mut(name) else { return };
     match change {
-        LinkChange::Mac(mac) => seen.link.mac = Some(*mac),
+        LinkChange::Mac(mac) => {
+            seen.link.mac = Some(*mac);
+            observed.neighbours.retain(|(link, _), _| link != name);
+        }
         LinkChange::Mtu(mtu) => seen.link.mtu = Some(*mtu),
         LinkChange::Master(master) => {
             seen.link.master.clone_from(master);
             seen.link.port = master.as_ref().map(|_| crate::BridgePort::ENDPOINT);
+            observed.fdb.retain(|entry| entry.link != *name || entry.target != FdbTarget::Port);
         }
         LinkChange::Port(port) => seen.link.port = Some(*port),
         LinkChange::Bridge(options) => seen.link.kind = LinkKind::Bridge(*options),
@@ -110,6 +114,11 @@ fn change_link(observed: &mut Observed, name: &crate::LinkName, change: &LinkCha
 
 fn delete_link(observed: &mut Observed, name: &crate::LinkName) {
     observed.links.remove(name);
+    let links = &observed.links;
+    let is_port = |port: &crate::LinkName| {
+        links.get(port).is_some_and(|seen: &SeenLink| seen.link.master.as_ref() == Some(name))
+    };
+    observed.fdb.retain(|entry| entry.target != FdbTarget::Port || !is_port(&entry.link));
     for seen in observed.links.values_mut().filter(|seen| seen.link.master.as_ref() == Some(name)) {
         seen.link.master = None;
         seen.link.port = None;
