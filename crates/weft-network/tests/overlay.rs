@@ -249,7 +249,7 @@ async fn gossip_alone_is_enough_and_survives_its_sources() {
     let pair = Pair::new().await;
     for n in [0, 1] {
         let state = SwarmState {
-            gossip_keys: vec![SwarmKey { lamport_time: 1, key: vec![7; 16] }],
+            gossip_keys: [1, 2, 3].map(|n| SwarmKey { lamport_time: n, key: vec![n as u8; 16] }).to_vec(),
             gossip_join: vec![at(underlay(0), 7946)],
             members: Vec::new(),
             managed: false,

@@ -58,7 +58,7 @@ pub(super) fn start(
     let (commands, receiver) = mpsc::unbounded_channel();
     let task = tokio::spawn(async move {
         if let Err(error) = run(wish, saved, events, receiver).await {
-            tracing::error!(%error, "gossip ended");
+            tracing::error!(%error, cause = error.source().map(tracing::field::display), "gossip ended");
         }
     });
     (commands, task)
@@ -387,7 +387,8 @@ fn keys(wish: &GossipWish) -> Vec<Key> {
 
 fn note(outcome: Result<(), weft_gossip::GossipError>) {
     if let Err(error) = outcome {
-        tracing::warn!(%error, "gossip");
+        let cause = std::error::Error::source(&error).map(tracing::field::display);
+        tracing::warn!(%error, cause, "gossip");
     }
 }
 

@@ -1,6 +1,6 @@
 //! A host of its own for each test: a namespace, folders, a controller.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "each test file uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -51,6 +51,10 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join("run/helper/log"));
+            eprintln!("helper of {}: {}", self.netns.path().display(), log.unwrap_or_default());
+        }
         // Pinned namespaces outlive the folder otherwise.
         let pins = self.dir.path().join("run/netns");
         for entry in std::fs::read_dir(pins).into_iter().flatten().flatten() {
