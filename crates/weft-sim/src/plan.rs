@@ -27,7 +27,7 @@ impl Plan {
             nodes,
             encode: seed % 64 == 7,
             start: Duration::from_secs(6),
-            storm: Duration::from_secs(60),
+            storm: Duration::from_secs(45),
         }
     }
 

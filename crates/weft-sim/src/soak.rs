@@ -77,7 +77,7 @@ impl SoakReport {
              | datagrams lost | {} |\n\
              | real time | {:.0} s on {} threads, {:.1} seeds per minute |\n\
              | result | {result} |\n\n\
-             Each run: nodes start, then a minute of loss, duplication, delay, cuts (also one-way), crashes, restarts \
+             Each run: nodes start, then 45 seconds of loss, duplication, delay, cuts (also one-way), crashes, restarts \
              under old and new names, leaves, and changes of entries and networks; after the last fault every node's \
              tables must equal what their owners have, within the bound.\n\n\
              Repeat: `cargo run --release -p weft-sim -- gossip --seeds {}..{} --nodes {} --state DIR`\n",

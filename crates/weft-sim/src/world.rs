@@ -223,19 +223,6 @@ impl<'a> World<'a> {
                 return Err(self.failure(format!("not settled within {:?}: {what}", bound(self.plan.nodes))));
             }
             if let Some(what) = self.difference() {
-                if std::env::var("DIFF").is_ok() {
-                    let names: std::collections::HashSet<_> = self.up().map(|(_, c)| c.name().clone()).collect();
-                    let mut ghosts = std::collections::BTreeMap::new();
-                    let mut wrong = 0;
-                    for (at, core) in self.up() {
-                        if core.cluster_size() != names.len() { wrong += 1; }
-                        for (n, a, st, inc) in core.members() {
-                            if !names.contains(n) { ghosts.entry((n.clone(), a)).or_insert_with(Vec::new).push((at, st, inc)); }
-                        }
-                    }
-                    eprintln!("{} {what}; {wrong} wrong counts", self.schedule.now());
-                    for (g, who) in ghosts { eprintln!("    ghost {g:?} at {} hosts, {:?}", who.len(), &who[..who.len().min(3)]); }
-                }
                 self.note(|| what);
             }
             look += LOOK;

@@ -2,6 +2,7 @@
 //! is noticed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::Rng as _;
 
@@ -22,6 +23,11 @@ struct Tables {
     attachments: Arc<[NetworkEvent]>,
     events: Arc<[Arc<TableEvent>]>,
 }
+
+/// From a member's return to the exchange of tables that it causes: once to twice this.
+const HURRY: Duration = Duration::from_secs(3);
+/// Between two such exchanges.
+const HURRY_PAUSE: Duration = Duration::from_secs(10);
 
 impl Core {
     /// Exchanges a network's tables with some peers, after which relaying starts.
@@ -87,6 +93,17 @@ impl Core {
             self.send_bulk_sync(now, peer, common, true, out);
         }
         self.arm(TimerKind::BulkSync, now + self.config.timing.bulk_sync_interval, out);
+    }
+
+    /// A member is back from a failure: gossip may have been missed on either side, so the next exchange comes early.
+    pub(super) fn hurry_bulk_sync(&mut self, now: Tick, out: &mut Out) {
+        if self.last_hurry.is_some_and(|last| now.since(last) < HURRY_PAUSE) {
+            return;
+        }
+        self.last_hurry = Some(now);
+        // Later than the others' return, which gossip brings within seconds, and not all nodes at once.
+        let at = now + HURRY + self.part_of(HURRY);
+        self.arm(TimerKind::BulkSync, at, out);
     }
 
     fn random_peer(&mut self, network: &Text) -> Option<MemberId> {

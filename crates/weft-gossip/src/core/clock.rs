@@ -9,7 +9,8 @@ pub(super) struct Lamport(u64);
 
 impl Lamport {
     pub(super) fn starting_at(time: u64) -> Self {
-        Self(time.min(LARGEST))
+        // Never overflows, since nothing ever adds more than one per event.
+        Self(time.min(2 * LARGEST))
     }
 
     pub(super) fn time(self) -> u64 {

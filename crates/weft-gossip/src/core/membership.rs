@@ -295,7 +295,12 @@ impl Core {
             Self::tell(out, Event::MemberDown { name, address, left: standing == Standing::Left });
         }
         match standing {
-            Standing::Active => self.show_member(now, id, out),
+            Standing::Active => {
+                self.show_member(now, id, out);
+                if before == Standing::Failed {
+                    self.hurry_bulk_sync(now, out);
+                }
+            }
             Standing::Failed => {
                 self.hide_member(id, out);
                 if !self.is_armed(TimerKind::Reconnect) {

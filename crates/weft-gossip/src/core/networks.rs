@@ -202,8 +202,8 @@ impl Core {
 
     /// A member joined or left a network, by its own word.
     ///
-    /// What is gossiped is passed on. What comes in an exchange is passed on only if it says more than that it is
-    /// still so, and not during the first one, when everything is new here and known elsewhere.
+    /// It is passed on if it says more than that all is as before; what comes in this node's first exchange is not,
+    /// since then everything is new here and known elsewhere.
     pub(super) fn on_network_event(
         &mut self,
         now: Tick,
@@ -223,7 +223,7 @@ impl Core {
             return;
         }
         let Some(change) = self.store_attachment(now, id, event) else { return };
-        if gossiped || change == AttachmentChange::Moved && self.search.found() {
+        if change == AttachmentChange::Moved && (gossiped || self.search.found()) {
             self.queue_network_event(event.clone());
         }
         if event.leave {

@@ -213,3 +213,54 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{encode_message, encode_table_event};
+    use crate::message::{Alive, IndirectPing, NodeEvent, Ping, Verdict};
+    use weft_wire::memberlist::Versions;
+
+    /// The worst of everything: longest numbers, IPv6, long names.
+    #[test]
+    fn estimated_lengths_are_never_too_small() {
+        let name: Text = "n".repeat(255).into();
+        let address = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
+        let event = TableEvent {
+            change: TableChange::Delete,
+            time: u64::MAX,
+            owner: name.clone(),
+            network: name.clone(),
+            table: name.clone(),
+            key: name.clone(),
+            value: [7; 1000].as_slice().into(),
+            residual_seconds: 1 << 30,
+        };
+        assert!(encode_table_event(&event).encode().len() <= event_len(&event));
+        let incarnation = u32::MAX;
+        let verdict = Verdict { incarnation, node: name.clone(), from: name.clone() };
+        let sequence = u32::MAX;
+        let (node, source, source_node) = (Some(name.clone()), Some(address), Some(name.clone()));
+        let ping = Ping { sequence, node: node.clone(), source, source_node: source_node.clone() };
+        let indirect = IndirectPing { sequence, target: address, node, nack: true, source, source_node };
+        let meta = [7; 255].as_slice().into();
+        let versions = Versions::DOCKER;
+        let messages = [
+            Message::Ping(ping),
+            Message::IndirectPing(indirect),
+            Message::Ack(sequence),
+            Message::Nack(sequence),
+            Message::Suspect(verdict.clone()),
+            Message::Dead(verdict),
+            Message::Alive(Alive { incarnation, node: name.clone(), address, meta, versions }),
+            Message::Node(NodeEvent { leave: true, time: u64::MAX, node: name.clone() }),
+            Message::Network(NetworkEvent { leave: true, time: u64::MAX, node: name.clone(), network: name }),
+            Message::Tables(vec![Arc::new(event.clone()), Arc::new(event)]),
+        ];
+        for message in messages {
+            let len = encode_message(&message).unwrap().len();
+            let estimate = encoded_len(&message);
+            assert!(len <= estimate, "{len} > {estimate}: {message:?}");
+        }
+    }
+}
