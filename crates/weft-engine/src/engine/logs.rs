@@ -43,8 +43,8 @@ impl Engine {
         }
         let (sender, mut receiver) = mpsc::channel(DEPTH);
         let reader = Reader {
-            path: container.log_path(),
             options,
+            cursor: Cursor::new(container.log_path()),
             sender,
             life: container.life.subscribe(),
             skipped_past: false,
@@ -67,8 +67,8 @@ struct Entry {
 }
 
 struct Reader {
-    path: PathBuf,
     options: LogOptions,
+    cursor: Cursor,
     sender: mpsc::Sender<std::io::Result<(StreamKind, Bytes)>>,
     life: watch::Receiver<Life>,
     /// A line after `until` was seen: nothing more can come.
@@ -84,94 +84,44 @@ impl Reader {
 
     async fn read(&mut self) -> std::io::Result<()> {
         // Watched before reading: nothing falls between the two.
-        let changes = if self.options.follow { Some(watch_directory(&self.path)?) } else { None };
-        let mut current = match self.options.tail {
-            Some(count) => self.send_tail(count).await?,
-            None => self.send_old_files().await?,
-        };
-        let Some(changes) = changes else { return Ok(()) };
+        let changes = if self.options.follow { Some(watch_directory(&self.cursor.path)?) } else { None };
+        if let Some(count) = self.options.tail {
+            self.send_tail(count).await?;
+        }
         loop {
             // Asked before the last read: what was written before the end is then read.
             let running = self.life.borrow_and_update().running;
-            self.send_new(&mut current).await?;
-            if !running || self.skipped_past || self.sender.is_closed() {
-                return Ok(());
+            while let Some(entry) = self.cursor.next()? {
+                self.send(&entry).await;
+                if self.sender.is_closed() {
+                    return Ok(());
+                }
             }
+            let Some(changes) = changes.as_ref().filter(|_| running && !self.skipped_past) else {
+                return Ok(());
+            };
             tokio::select! {
-                ready = changes.readable() => drain(&changes, ready?)?,
+                ready = changes.readable() => drain(changes, ready?)?,
                 changed = self.life.changed() => if changed.is_err() { return Ok(()) },
                 () = self.sender.closed() => return Ok(()),
             }
         }
     }
 
-    /// All files from the oldest on; the current one stays open.
-    async fn send_old_files(&mut self) -> std::io::Result<Option<Current>> {
-        for path in self.files().into_iter().rev() {
-            let mut reader = BufReader::new(File::open(path)?);
-            while let Some(entry) = next_entry(&mut reader)? {
-                self.send(&entry).await;
-            }
-        }
-        let mut current = Current::open(&self.path)?;
-        self.send_new(&mut current).await?;
-        Ok(current)
-    }
-
-    /// Rotated files, newest first.
-    fn files(&self) -> Vec<PathBuf> {
-        (1..FILES_MAX)
-            .map(|number| PathBuf::from(format!("{}.{number}", self.path.display())))
-            .take_while(|path| path.exists())
-            .collect()
-    }
-
-    async fn send_tail(&mut self, count: usize) -> std::io::Result<Option<Current>> {
+    async fn send_tail(&mut self, count: usize) -> std::io::Result<()> {
         let mut last: VecDeque<Entry> = VecDeque::new();
-        let mut keep = |entry: Entry, options: &LogOptions| {
-            if wanted(&entry, options) && count > 0 {
+        while let Some(entry) = self.cursor.next()? {
+            if count > 0 && wanted(&entry, &self.options) {
                 if last.len() == count {
                     last.pop_front();
                 }
                 last.push_back(entry);
             }
-        };
-        for path in self.files().into_iter().rev() {
-            let mut reader = BufReader::new(File::open(path)?);
-            while let Some(entry) = next_entry(&mut reader)? {
-                keep(entry, &self.options);
-            }
-        }
-        let mut current = Current::open(&self.path)?;
-        if let Some(current) = &mut current {
-            while let Some(entry) = current.next()? {
-                keep(entry, &self.options);
-            }
         }
         for entry in last {
             self.send(&entry).await;
         }
-        Ok(current)
-    }
-
-    /// What the current file has beyond what was read; goes over to the next file after a rotation.
-    async fn send_new(&mut self, current: &mut Option<Current>) -> std::io::Result<()> {
-        loop {
-            if let Some(file) = current {
-                while let Some(entry) = file.next()? {
-                    self.send(&entry).await;
-                    if self.sender.is_closed() {
-                        return Ok(());
-                    }
-                }
-            }
-            match std::fs::metadata(&self.path) {
-                Ok(metadata) if current.as_ref().is_none_or(|file| file.inode != metadata.ino()) => {
-                    *current = Current::open(&self.path)?;
-                }
-                _ => return Ok(()),
-            }
-        }
+        Ok(())
     }
 
     async fn send(&mut self, entry: &Entry) {
@@ -196,10 +146,79 @@ impl Reader {
     }
 }
 
-/// The file that is being written.
+/// A place in a log that is written and rotated meanwhile. A file keeps its inode when it gets a higher number: that
+/// tells which file comes next.
+struct Cursor {
+    path: PathBuf,
+    current: Option<Current>,
+}
+
 struct Current {
     reader: BufReader<File>,
     inode: u64,
+}
+
+impl Cursor {
+    fn new(path: PathBuf) -> Self {
+        Self { path, current: None }
+    }
+
+    /// The next whole line, going over to the next file where one ends.
+    fn next(&mut self) -> std::io::Result<Option<Entry>> {
+        loop {
+            if let Some(current) = &mut self.current
+                && let Some(entry) = current.next()?
+            {
+                return Ok(Some(entry));
+            }
+            let Some(following) = self.open_following()? else { return Ok(None) };
+            // Between the last look and the rotation more may have been written.
+            if let Some(current) = &mut self.current
+                && let Some(entry) = current.next()?
+            {
+                return Ok(Some(entry));
+            }
+            self.current = Some(following);
+        }
+    }
+
+    /// Inodes of all files, newest first.
+    fn inodes(&self) -> Vec<u64> {
+        (0..FILES_MAX)
+            .map_while(|number| std::fs::metadata(self.numbered(number)).ok().map(|metadata| metadata.ino()))
+            .collect()
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        if number == 0 {
+            self.path.clone()
+        } else {
+            PathBuf::from(format!("{}.{number}", self.path.display()))
+        }
+    }
+
+    /// The file after the current one; the oldest at the beginning, or when the current one has been dropped.
+    fn open_following(&self) -> std::io::Result<Option<Current>> {
+        for _ in 0..FILES_MAX {
+            let before = self.inodes();
+            let at = self
+                .current
+                .as_ref()
+                .and_then(|current| before.iter().position(|inode| *inode == current.inode));
+            let number = match at {
+                Some(0) => return Ok(None),
+                Some(at) => at - 1,
+                None if before.is_empty() => return Ok(None),
+                None => before.len() - 1,
+            };
+            let Some(found) = Current::open(&self.numbered(number as u32))? else { continue };
+            // A rotation between looking and opening has moved the names: look again.
+            if found.inode == before[number] {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl Current {
@@ -230,18 +249,6 @@ impl Current {
             if let Ok(entry) = serde_json::from_slice(&line) {
                 return Ok(Some(entry));
             }
-        }
-    }
-}
-
-fn next_entry(reader: &mut BufReader<File>) -> std::io::Result<Option<Entry>> {
-    loop {
-        let mut line = Vec::new();
-        if reader.take(ENTRY_MAX).read_until(b'\n', &mut line)? == 0 {
-            return Ok(None);
-        }
-        if let Ok(entry) = serde_json::from_slice(&line) {
-            return Ok(Some(entry));
         }
     }
 }

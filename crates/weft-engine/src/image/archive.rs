@@ -13,6 +13,7 @@ use tar::{Archive, EntryType};
 
 use super::compression::decompress;
 use super::digest::Digest;
+use super::layer::is_truncated;
 use super::reference::Reference;
 use super::store::{Image, Store, WorkDir, parse_document, spool};
 use crate::error::EngineError;
@@ -115,9 +116,10 @@ struct Spooled {
 
 impl Spooled {
     fn read(work: WorkDir, input: impl Read) -> Result<Self> {
-        let refused = |error: io::Error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => EngineError::Refused("unexpected EOF".to_owned()),
-            _ => EngineError::Refused("archive/tar: invalid tar header".to_owned()),
+        let truncated = || EngineError::Refused("unexpected EOF".to_owned());
+        let refused = |error: io::Error| match is_truncated(&error) {
+            true => truncated(),
+            false => EngineError::Refused("archive/tar: invalid tar header".to_owned()),
         };
         let plain = decompress(input).map_err(|error| EngineError::Refused(error.to_string()))?;
         let mut spooled = Self { work, files: HashMap::new(), links: HashMap::new() };
@@ -133,7 +135,9 @@ impl Spooled {
             match entry.header().entry_type() {
                 EntryType::Regular | EntryType::Continuous => {
                     let file = spooled.work.path().join(number.to_string());
-                    spool(&mut entry, &file).map_err(refused)?;
+                    if spool(&mut entry, &file).map_err(refused)? < entry.size() {
+                        return Err(truncated());
+                    }
                     spooled.files.insert(name, file);
                 }
                 EntryType::Symlink | EntryType::Link => {

@@ -53,11 +53,15 @@ pub(crate) fn unpack(archive: impl Read, root: &Path) -> Result<u64, LayerError>
 }
 
 fn classify(error: io::Error) -> LayerError {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        LayerError::Truncated
-    } else {
-        LayerError::Archive(error)
-    }
+    if is_truncated(&error) { LayerError::Truncated } else { LayerError::Archive(error) }
+}
+
+/// Whether an archive ends too early; the reading library has kinds of its own only for some of these errors.
+pub(super) fn is_truncated(error: &io::Error) -> bool {
+    let text = error.to_string();
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || text.contains("unexpected EOF")
+        || text.contains("failed to read entire block")
 }
 
 struct Unpacker {
@@ -173,7 +177,12 @@ impl Unpacker {
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
                     .map_err(|error| failed(error.into()))?;
-                self.size += io::copy(entry, &mut File::from(fd)).map_err(classify_copy(path))?;
+                let expected = entry.size();
+                let copied = io::copy(entry, &mut File::from(fd)).map_err(classify_copy(path))?;
+                if copied < expected && kind != EntryType::GNUSparse {
+                    return Err(LayerError::Truncated);
+                }
+                self.size += copied;
             }
             EntryType::Directory => {
                 mkdirat(parent, name, Mode::from_raw_mode(0o755)).map_err(|error| failed(error.into()))?;
@@ -252,11 +261,7 @@ impl Unpacker {
 fn classify_copy(path: &Path) -> impl FnOnce(io::Error) -> LayerError {
     let path = path.to_owned();
     move |source| {
-        if source.kind() == io::ErrorKind::UnexpectedEof || source.kind() == io::ErrorKind::Other {
-            LayerError::Truncated
-        } else {
-            LayerError::Entry { path, source }
-        }
+        if is_truncated(&source) { LayerError::Truncated } else { LayerError::Entry { path, source } }
     }
 }
 

@@ -15,7 +15,7 @@ fn put(builder: &mut Builder<Vec<u8>>, name: &str, kind: EntryType, link: &str, 
     raw.linkname[..link.len()].copy_from_slice(link.as_bytes());
     header.set_entry_type(kind);
     header.set_size(data.len() as u64);
-    header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
+    header.set_mode(if kind == Directory { 0o755 } else { 0o644 });
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(1_000_000);

@@ -114,9 +114,7 @@ fn check_repository(text: &str) -> Result<String, ReferenceError> {
             && part.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
     };
-    let domain_ok = domain.is_none_or(|domain| {
-        domain.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b)) && !domain.is_empty()
-    });
+    let domain_ok = domain.is_none_or(is_domain);
     if text.len() > 255 || !domain_ok || !path.split('/').all(component_ok) {
         return Err(ReferenceError::Format);
     }
@@ -129,6 +127,19 @@ fn check_repository(text: &str) -> Result<String, ReferenceError> {
         Some(domain) => format!("{domain}/{path}"),
         None => path.strip_prefix("library/").unwrap_or(path).to_owned(),
     })
+}
+
+/// `host[:port]` or `[IPv6][:port]`.
+fn is_domain(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "0"),
+    };
+    let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b)),
+    };
+    host_ok && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]

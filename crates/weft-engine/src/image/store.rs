@@ -226,8 +226,10 @@ impl Drop for WorkDir {
 }
 
 /// Writes a whole stream to a file, for archives whose parts come in any order.
-pub(crate) fn spool(mut from: impl Read, to: &Path) -> io::Result<()> {
+/// Answers how many bytes there were.
+pub(crate) fn spool(mut from: impl Read, to: &Path) -> io::Result<u64> {
     let mut file = File::create(to)?;
-    io::copy(&mut from, &mut file)?;
-    file.flush()
+    let copied = io::copy(&mut from, &mut file)?;
+    file.flush()?;
+    Ok(copied)
 }

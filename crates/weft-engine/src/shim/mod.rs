@@ -18,7 +18,7 @@ pub(crate) mod runtime_child;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
@@ -198,7 +198,9 @@ impl Shim {
             polled.push(PollFd::new(&connection.stream, flags));
         }
         for (key, process) in &self.processes {
-            let blocked = process.exit.is_none() && self.has_slow_client(*key);
+            // An exec's client first learns that it runs: its output waits in the pipe until then.
+            let early = *key != CONTAINER && process.pid.is_none();
+            let blocked = early || (process.exit.is_none() && self.has_slow_client(*key));
             for (index, output) in process.outputs.iter().enumerate() {
                 if let (Some(output), false) = (output, blocked) {
                     sources.push(Source::Output(*key, index));
@@ -739,14 +741,4 @@ fn open_streams(
         Stdio::null()
     };
     Ok(ChildStreams { stdin, stdout, stderr })
-}
-
-/// Reads the shim's word that it listens.
-pub(crate) fn read_ready(mut stdout: impl Read) -> io::Result<bool> {
-    let mut word = [0u8; READY.len()];
-    match stdout.read_exact(&mut word) {
-        Ok(()) => Ok(word == READY),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
 }

@@ -125,7 +125,7 @@ async fn logs_have_times_tails_and_streams(lab: Lab) {
     let both = LogOptions { stdout: true, stderr: true, ..LogOptions::default() };
     assert_eq!(get(both.clone()).await, ("a\nc\n".to_owned(), "b\n".to_owned()));
     assert_eq!(get(LogOptions { stderr: false, ..both.clone() }).await.1, "");
-    assert_eq!(get(LogOptions { tail: Some(1), ..both.clone() }).await.0, "c\n");
+    assert_eq!(get(LogOptions { tail: Some(1), stderr: false, ..both.clone() }).await.0, "c\n");
     assert_eq!(get(LogOptions { tail: Some(0), ..both.clone() }).await.0, "");
     let (out, _) = get(LogOptions { timestamps: true, ..both.clone() }).await;
     let first = out.lines().next().unwrap();
