@@ -45,8 +45,8 @@ impl Pair {
             let mut out = Vec::new();
             let config = Config::docker(address(index));
             let seed = index as u64 * 2;
-            let gossip =
-                Gossip::new(Tick::ZERO, config, keys([1, 2, 3]), rng(seed), rng(seed + 1), &mut out).unwrap();
+            let gossip = Gossip::new(Tick::ZERO, config, keys([1, 2, 3]), rng(seed), rng(seed + 1), &mut out)
+                .expect("usable keys");
             let timers = TimerQueue::default();
             pair.nodes.push(Node { gossip, timers, address: address(index), events: Vec::new() });
             pair.perform(index, out);
@@ -119,7 +119,7 @@ impl Pair {
 
     fn join(&mut self) {
         for index in 0..2 {
-            self.call(index, |gossip, now, out| gossip.join_network(now, NETWORK, out).unwrap());
+            self.call(index, |gossip, now, out| gossip.join_network(now, NETWORK, out).expect("not leaving"));
         }
         self.call(0, |gossip, now, out| gossip.join_cluster(now, &[address(0)], out));
         self.call(1, |gossip, now, out| gossip.join_cluster(now, &[address(0)], out));

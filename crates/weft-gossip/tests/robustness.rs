@@ -292,7 +292,8 @@ impl Bench {
 
 fn gossip() -> Gossip {
     let keys = (1..=3).map(|time| GossipKey { lamport_time: time, key: vec![time as u8; 16] });
-    Gossip::new(tick(0), Config::docker(address(1)), keys, rng(), rng(), &mut Vec::new()).unwrap()
+    Gossip::new(tick(0), Config::docker(address(1)), keys, rng(), rng(), &mut Vec::new())
+        .expect("usable keys")
 }
 
 proptest! {

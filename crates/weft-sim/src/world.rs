@@ -581,10 +581,10 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Act::Weather => {
-                self.faults.loss = self.rng.random_range(0.0..0.25);
+                self.faults.loss = self.rng.random_range(0.0..0.2);
                 self.faults.duplication = self.rng.random_range(0.0..0.1);
                 self.faults.delay = self.rng.random_range(3..300);
-                self.faults.stream_loss = self.rng.random_range(0.0..0.2);
+                self.faults.stream_loss = self.rng.random_range(0.0..0.1);
                 Ok(())
             }
             Act::Change => match self.random_host() {

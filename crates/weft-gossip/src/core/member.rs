@@ -45,7 +45,7 @@ pub(super) struct Member {
     /// Membership's view, and since when.
     pub(super) state: NodeStateKind,
     pub(super) since: Tick,
-    pub(super) suspicion: Option<Suspicion>,
+    pub(super) suspicion: Option<Box<Suspicion>>,
     /// Who was told that this member is dead, having suspected it; each is told once.
     pub(super) told_dead: Vec<Text>,
     /// NetworkDB's view, and since when.

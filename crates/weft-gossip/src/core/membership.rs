@@ -115,7 +115,7 @@ impl Core {
         self.members.get_mut(id).alive.incarnation = verdict.incarnation;
         self.set_state(now, id, NodeStateKind::Suspect, out);
         let suspicion = self.new_suspicion(now, verdict.from.clone());
-        self.members.get_mut(id).suspicion = Some(suspicion);
+        self.members.get_mut(id).suspicion = Some(Box::new(suspicion));
         self.arm_suspicion(now, id, out);
     }
 
