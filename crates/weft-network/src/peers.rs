@@ -172,7 +172,8 @@ fn judge(
         return Err(None);
     }
     let by_managers = |ip: IpAddr| swarm.members.iter().find(|member| member.data_path == ip);
-    let is_member = |ip: IpAddr| by_managers(ip).is_some() || (!swarm.managed && gossip_members.contains(&ip));
+    let is_member =
+        |ip: IpAddr| by_managers(ip).is_some() || (!swarm.managed && gossip_members.contains(&ip));
     if !is_member(value.owner_address) {
         return Err(Some(Refusal::UnknownOwner));
     }

@@ -35,7 +35,7 @@ pub(crate) fn host(
     members: &BTreeSet<IpAddr>,
 ) -> HostPlan {
     let bridges = state.networks().filter_map(|n| Some(bridge(state, around, n, n.bridge()?))).collect();
-    let guard = state.lasting.swarm.as_ref().map(|swarm| guard(swarm, data_path, members));
+    let guard = state.swarm().map(|swarm| guard(swarm, data_path, members));
     HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn overlay(
     network: &Network,
     peers: &BTreeMap<NetworkId, NetworkPeers>,
 ) -> Option<OverlayNetwork> {
-    let (spec, swarm) = (network.overlay()?, state.lasting.swarm.as_ref()?);
+    let (spec, swarm) = (network.overlay()?, state.swarm()?);
     let local: Vec<LocalEndpoint> = state
         .endpoints_on(&network.id)
         .filter_map(|(sandbox, endpoint)| {
@@ -150,7 +150,7 @@ fn segments(spec: &OverlaySpec) -> Vec<Segment> {
 }
 
 /// The first address that a station can have: the router's by custom.
-fn first_host(subnet: ipnet::IpNet) -> Option<std::net::IpAddr> {
+fn first_host(subnet: ipnet::IpNet) -> Option<IpAddr> {
     subnet.hosts().find(|ip| *ip != subnet.network())
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn sandbox(state: &State, around: &Surroundings, sandbox: &Sandbox) -
     let mut plan = weft_plan::Sandbox::default();
     for endpoint in &sandbox.endpoints {
         let Some(network) = state.network(&endpoint.network) else { continue };
-        let mtu = match (network.bridge(), network.overlay(), &state.lasting.swarm) {
+        let mtu = match (network.bridge(), network.overlay(), state.swarm()) {
             (Some(settings), _, _) => settings.mtu,
             (_, Some(spec), Some(swarm)) => overlay_mtu(spec, swarm),
             _ => continue,

@@ -20,6 +20,8 @@ use crate::swarm::SwarmState;
 pub(crate) struct State {
     pub(crate) lasting: Arc<Lasting>,
     pub(crate) sandboxes: Arc<BTreeMap<ContainerId, Sandbox>>,
+    /// The managers' last word. Without managers it stands, also after a restart.
+    pub(crate) swarm: Option<Arc<SwarmState>>,
 }
 
 /// What survives reboots.
@@ -29,13 +31,15 @@ pub(crate) struct Lasting {
     pub(crate) unique_local: Ipv6Net,
     /// Networks; those of the swarm as long as this node has endpoints on them, and cached beyond.
     pub(crate) networks: BTreeMap<NetworkId, Network>,
-    /// The managers' last word. Without managers it stands.
-    pub(crate) swarm: Option<SwarmState>,
 }
 
 impl State {
     pub(crate) fn networks(&self) -> impl Iterator<Item = &Network> {
         self.lasting.networks.values()
+    }
+
+    pub(crate) fn swarm(&self) -> Option<&SwarmState> {
+        self.swarm.as_deref()
     }
 
     pub(crate) fn network(&self, id: &NetworkId) -> Option<&Network> {

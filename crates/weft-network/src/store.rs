@@ -1,6 +1,6 @@
 //! The controller's files: written whole, so that a crash leaves the old or the new content.
 //!
-//! `<state>/networks.json` survives reboots; `<run>/sandboxes.json` describes namespaces, which do not.
+//! `<state>/networks.json` and `<state>/swarm.json` survive reboots; `<run>/sandboxes.json` describes namespaces, which do not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,12 +15,14 @@ use serde::de::DeserializeOwned;
 use crate::error::NetworkError;
 use crate::ipam::unique_local_prefix;
 use crate::state::{Lasting, State};
+use crate::swarm::SwarmState;
 
 /// Where the files are, and what was last written.
 #[derive(Debug)]
 pub(crate) struct Store {
     lasting: PathBuf,
     sandboxes: PathBuf,
+    swarm: PathBuf,
 }
 
 impl Store {
@@ -29,7 +31,11 @@ impl Store {
         for dir in [state_dir, run_dir] {
             fs::create_dir_all(dir).map_err(file("make folder", dir))?;
         }
-        Ok(Self { lasting: state_dir.join("networks.json"), sandboxes: run_dir.join("sandboxes.json") })
+        Ok(Self {
+            lasting: state_dir.join("networks.json"),
+            sandboxes: run_dir.join("sandboxes.json"),
+            swarm: state_dir.join("swarm.json"),
+        })
     }
 
     /// The state at the last save; a fresh one where there is none.
@@ -37,10 +43,10 @@ impl Store {
         let lasting = read(&self.lasting)?.unwrap_or_else(|| Lasting {
             unique_local: unique_local_prefix(&mut rand::rng()),
             networks: BTreeMap::new(),
-            swarm: None,
         });
         let sandboxes = read(&self.sandboxes)?.unwrap_or_default();
-        Ok(State { lasting: Arc::new(lasting), sandboxes: Arc::new(sandboxes) })
+        let swarm = read::<Option<SwarmState>>(&self.swarm)?.flatten().map(Arc::new);
+        Ok(State { lasting: Arc::new(lasting), sandboxes: Arc::new(sandboxes), swarm })
     }
 
     /// Saves what differs from `before`.
@@ -50,6 +56,11 @@ impl Store {
         }
         if before.is_none_or(|before| before.sandboxes != state.sandboxes) {
             write(&self.sandboxes, &*state.sandboxes)?;
+        }
+        if before.is_none_or(|before| before.swarm != state.swarm) {
+            // Comes with every endpoint of the swarm, and the managers tell it again: not worth a sync.
+            let bytes = encode(&self.swarm, &state.swarm())?;
+            write_quick(&self.swarm, &bytes).map_err(file("write", &self.swarm))?;
         }
         Ok(())
     }
@@ -70,10 +81,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, NetworkError> {
     }
 }
 
+fn encode<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, NetworkError> {
+    serde_json::to_vec(value).map_err(|source| NetworkError::Damaged { path: path.to_owned(), source })
+}
+
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), NetworkError> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|source| NetworkError::Damaged { path: path.to_owned(), source })?;
-    write_whole(path, &bytes).map_err(file("write", path))
+    write_whole(path, &encode(path, value)?).map_err(file("write", path))
 }
 
 /// Writes beside, syncs, renames, syncs the folder: afterwards a crash cannot bring the old content back. Mode 0600,

@@ -1,5 +1,7 @@
 //! Bridge networks with real namespaces. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Overlay networks between two hosts, by the managers' word and by gossip. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -10,8 +12,8 @@ use std::time::Duration;
 use common::{Host, ask, at, container, dns, dns_result, eventually, helper_launch, sandbox, serve, shell};
 use weft_kernel::Netns;
 use weft_network::{
-    AttachRefused, Controller, EndpointSpec, EndpointView, OverlaySpec, OverlaySubnet, SwarmAttachment, SwarmEndpoint,
-    SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
+    AttachRefused, Controller, EndpointSpec, EndpointView, OverlaySpec, OverlaySubnet, SwarmAttachment,
+    SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
 };
 use weft_types::{ContainerId, EndpointAddress, Mtu, NodeId, TaskId, Vni};
 
@@ -101,7 +103,10 @@ impl Pair {
         let near = spaces[0].path().display().to_string();
         let far = spaces[1].path().display().to_string();
         // Both ends are made from inside the first host; the second end is moved by its descriptor.
-        let out = shell(&spaces[0], &format!("ip link add u0 type veth peer name u0 netns {far} 2>&1 || echo {near}"));
+        let out = shell(
+            &spaces[0],
+            &format!("ip link add u0 type veth peer name u0 netns {far} 2>&1 || echo {near}"),
+        );
         assert!(out.is_empty(), "{out}");
         for (n, netns) in spaces.iter().enumerate() {
             let out = shell(netns, &format!("ip addr add {}/24 dev u0; ip link set u0 up", underlay(n)));
@@ -213,7 +218,9 @@ async fn containers_of_two_hosts_talk() {
     assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");
 
     // Poisoned and deleted entries come back.
-    let overlay = Netns::open(pair.hosts[0].dir.path().join("run/netns").join(format!("1-{}", &NETWORK[..10]))).unwrap();
+    let overlay =
+        Netns::open(pair.hosts[0].dir.path().join("run/netns").join(format!("1-{}", &NETWORK[..10])))
+            .unwrap();
     shell(&overlay, "ip neigh flush all nud permanent; bridge fdb del 02:42:0a:00:01:03 dev vxlan0 self");
     assert!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).is_err());
     assert!(pair.controllers[0].audit().await.unwrap() >= 2);

@@ -1,11 +1,14 @@
 //! The resolver inside containers, and the helper that runs it. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::time::{Duration, Instant};
 
 use common::{
-    Host, container, dns, dns_result, dns_tcp, dns_within, eventually, helper_launch, helper_pid, is_running, kill, sandbox, shell,
+    Host, container, dns, dns_result, dns_tcp, dns_within, eventually, helper_launch, helper_pid, is_running,
+    kill, sandbox, shell,
 };
 use weft_kernel::Netns;
 use weft_network::{Controller, EndpointSpec, NetworkSpec, SandboxSpec};
@@ -33,7 +36,12 @@ async fn run(controller: &Controller, name: &str, network: &str, aliases: &[&str
     run_as(controller, sandbox(&id, name), network, aliases).await
 }
 
-async fn run_as(controller: &Controller, spec: SandboxSpec, network: &str, aliases: &[&str]) -> (ContainerId, Netns) {
+async fn run_as(
+    controller: &Controller,
+    spec: SandboxSpec,
+    network: &str,
+    aliases: &[&str],
+) -> (ContainerId, Netns) {
     let id = spec.container.clone();
     let made = controller.create_sandbox(spec).await.unwrap();
     let aliases = aliases.iter().map(|a| (*a).to_owned()).collect();
@@ -172,7 +180,8 @@ async fn a_container_can_serve_dns_itself() {
 #[test]
 fn lookups_survive_the_daemon_and_the_helper_is_healed() {
     let host = host();
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let first = runtime();
     let (id, in_web, pid) = first.block_on(async {
         let controller = host.controller().await;
@@ -189,6 +198,10 @@ fn lookups_survive_the_daemon_and_the_helper_is_healed() {
     while !shell(&in_web, "ip route").contains("default via 172.18.0.1") {
         let log = || std::fs::read_to_string(host.dir.path().join("run/helper/log")).unwrap_or_default();
         assert!(Instant::now() < deadline, "no audit while the daemon is away: {}", log());
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "between two looks before a deadline, outside a runtime"
+        )]
         std::thread::sleep(Duration::from_millis(50));
     }
 
@@ -204,7 +217,8 @@ fn lookups_survive_the_daemon_and_the_helper_is_healed() {
         kill(pid);
         let killed = Instant::now();
         let limit = Duration::from_millis(50);
-        let answered = |netns: &Netns| dns_within(limit, netns, SERVER, "web", A).is_ok_and(|answer| answer[7] == 1);
+        let answered =
+            |netns: &Netns| dns_within(limit, netns, SERVER, "web", A).is_ok_and(|answer| answer[7] == 1);
         while !answered(&in_web) || !answered(&in_api) {
             assert!(killed.elapsed() < Duration::from_secs(1), "not healed within a second");
         }

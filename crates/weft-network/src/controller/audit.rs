@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use weft_plan::{NamespaceState, Op};
 
-use crate::controller::dataplane::count;
 use crate::controller::Controller;
+use crate::controller::dataplane::count;
 use crate::error::NetworkError;
 use crate::plans;
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use weft_kernel::{Kernel, KernelError, Netns, Report};
+use weft_kernel::{Kernel, Netns, Report};
 use weft_plan::{NamespaceState, Op};
 
 use crate::error::NetworkError;
@@ -115,9 +115,4 @@ pub(crate) fn count(ops: &[Op], into: &mut BTreeMap<&'static str, u64>) {
     for op in ops {
         *into.entry(kind(op)).or_default() += 1;
     }
-}
-
-/// What went wrong with the kernel itself, as an error of the controller.
-pub(crate) fn kernel_error(error: KernelError) -> NetworkError {
-    NetworkError::Kernel(error)
 }

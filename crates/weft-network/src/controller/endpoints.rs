@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, TaskId};
@@ -17,6 +19,10 @@ use crate::spec::{EndpointSpec, SandboxKind};
 use crate::state::State;
 use crate::swarm::{SwarmAttachment, SwarmNetworks};
 use crate::view::{EndpointView, NetworkEvent};
+
+/// A node of a swarm has its agent running within this time after the daemon's start.
+const SWARM_WAIT: Duration = Duration::from_secs(20);
+const SWARM_POLL: Duration = Duration::from_millis(50);
 
 impl Controller {
     /// Checks wishes before a container is made. A network that is not known here may be the swarm's: no complaint.
@@ -65,7 +71,9 @@ impl Controller {
             Err(NetworkError::NotFound(_)) => term.to_owned(),
             Err(_) => return known.map(|_| None),
         };
-        let Some(swarm) = self.swarm_networks() else { return Err(NetworkError::NotFound(term.to_owned())) };
+        let Some(swarm) = self.swarm_when_ready().await else {
+            return Err(NetworkError::NotFound(term.to_owned()));
+        };
         let wanted = wished_addresses(spec)?;
         let refused = |error: crate::swarm::AttachRefused| NetworkError::Attach {
             network: term.to_owned(),
@@ -81,6 +89,19 @@ impl Controller {
             });
         }
         Ok(Some(attached))
+    }
+
+    /// After a restart containers can be started before the agent has found its managers: worth a wait.
+    async fn swarm_when_ready(&self) -> Option<Arc<dyn SwarmNetworks>> {
+        let deadline = tokio::time::Instant::now() + SWARM_WAIT;
+        loop {
+            let swarm = self.swarm_networks();
+            let expected = self.state.load().swarm.is_some() && tokio::time::Instant::now() < deadline;
+            if swarm.is_some() || !expected {
+                return swarm;
+            }
+            tokio::time::sleep(SWARM_POLL).await;
+        }
     }
 
     async fn join(

@@ -103,7 +103,7 @@ fn own_lines(state: &State, sandbox: &Sandbox) -> Vec<String> {
     let own = sandbox.endpoints.iter().filter(|endpoint| !endpoint.automatic);
     let mut lines = hosts_lines(own.clone().flat_map(|e| e.ips()), &spec.hostname, &spec.domainname);
     for endpoint in own {
-        if !state.network(&endpoint.network).is_some_and(|n| n.name == DEFAULT_BRIDGE) {
+        if state.network(&endpoint.network).is_none_or(|n| n.name != DEFAULT_BRIDGE) {
             continue;
         }
         for (alias, target) in &endpoint.links {

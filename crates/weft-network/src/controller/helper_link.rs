@@ -146,12 +146,12 @@ impl HelperLink {
         let netns = Netns::resolve(host).map_err(io::Error::other)?;
         let mut child = netns.run_in(|| command.spawn()).map_err(io::Error::other)??;
         tracing::info!(pid = child.id(), "helper started");
-        std::thread::Builder::new().name("helper-reaper".to_owned()).stack_size(64 << 10).spawn(move || {
-            match child.wait() {
+        std::thread::Builder::new().name("helper-reaper".to_owned()).stack_size(64 << 10).spawn(
+            move || match child.wait() {
                 Ok(status) => tracing::info!(pid = child.id(), %status, "helper ended"),
                 Err(error) => tracing::warn!(%error, "helper not reaped"),
-            }
-        })?;
+            },
+        )?;
         Ok(())
     }
 }
@@ -176,7 +176,8 @@ impl Controller {
     pub(super) async fn settle_helper(&self) {
         let Some(helper) = &self.helper else { return };
         let generation = helper.push(self.helper_state(&self.state.load()));
-        if helper.connected.load(Ordering::SeqCst) && helper.applied(generation, SETTLE_WAIT).await.is_none() {
+        if helper.connected.load(Ordering::SeqCst) && helper.applied(generation, SETTLE_WAIT).await.is_none()
+        {
             tracing::warn!("the helper is slow to follow");
         }
     }
@@ -227,12 +228,13 @@ impl Controller {
 
     fn helper_state(&self, state: &State) -> HelperState {
         let sandboxes = state.sandboxes.values().filter(|s| s.has_namespace() && state.has_resolver(s));
-        let named = state.networks().filter(|n| n.has_resolver() && state.endpoints_on(&n.id).next().is_some());
+        let named =
+            state.networks().filter(|n| n.has_resolver() && state.endpoints_on(&n.id).next().is_some());
         HelperState {
             generation: 0,
             sandboxes: sandboxes.map(|sandbox| self.resolver_wish(state, sandbox)).collect(),
             networks: named.map(|network| self.names(state, network)).collect(),
-            gossip: state.lasting.swarm.as_ref().and_then(|swarm| gossip_wish(state, swarm)),
+            gossip: state.swarm().and_then(|swarm| gossip_wish(state, swarm)),
             audit: self
                 .desired()
                 .into_iter()
@@ -246,8 +248,12 @@ impl Controller {
 
     fn resolver_wish(&self, state: &State, sandbox: &Sandbox) -> ResolverWish {
         let resolver = self.resolver_of(state, sandbox);
-        let mut networks: Vec<&Network> =
-            sandbox.endpoints.iter().filter_map(|e| state.network(&e.network)).filter(|n| n.has_resolver()).collect();
+        let mut networks: Vec<&Network> = sandbox
+            .endpoints
+            .iter()
+            .filter_map(|e| state.network(&e.network))
+            .filter(|n| n.has_resolver())
+            .collect();
         // The swarm's networks are asked before local ones.
         networks.sort_by_key(|network| (network.overlay().is_none(), network.name.clone()));
         let private = sandbox.endpoints.iter().flat_map(|endpoint| {
@@ -307,8 +313,11 @@ fn gossip_wish(state: &State, swarm: &SwarmState) -> Option<GossipWish> {
         }
         let known = swarm.networks.get(network);
         if let Some(address) = known.and_then(|known| known.load_balancer) {
-            let record =
-                PeerRecord { address, mac: weft_types::MacAddr::from_ip(address.ip()), vtep: swarm.data_path };
+            let record = PeerRecord {
+                address,
+                mac: weft_types::MacAddr::from_ip(address.ip()),
+                vtep: swarm.data_path,
+            };
             entries.push(OwnEntry {
                 network: network.to_string(),
                 table: PEER_TABLE.to_owned(),

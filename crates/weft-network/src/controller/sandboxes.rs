@@ -56,6 +56,20 @@ impl Controller {
         })
     }
 
+    /// The container has a new name: its networks know it by that one from now on. Without a sandbox there is nothing
+    /// to do.
+    pub async fn rename(&self, container: &ContainerId, name: &str) -> Result<(), NetworkError> {
+        let _turn = self.turn.lock().await;
+        if !self.state.load().sandboxes.contains_key(container) {
+            return Ok(());
+        }
+        self.change(|state| {
+            name.clone_into(&mut state.sandbox_mut(container)?.spec.name);
+            Ok(((), Touched::default()))
+        })
+        .await
+    }
+
     /// Publishes the sandbox's ports where its default route is. Does nothing the second time.
     pub async fn publish(&self, container: &ContainerId) -> Result<Vec<PortMapping>, NetworkError> {
         let _turn = self.turn.lock().await;
@@ -171,6 +185,7 @@ impl Controller {
         .await?;
         for sandbox in &gone {
             self.ports.release(&sandbox.ports);
+            self.forget_udp(&sandbox.ports).await;
             for endpoint in sandbox.endpoints.iter().filter(|endpoint| !endpoint.automatic) {
                 if let Some(network) = before.network(&endpoint.network) {
                     self.tell(NetworkEvent::Disconnected(network.subject(), sandbox.spec.container.clone()));

@@ -37,8 +37,10 @@ impl Gossiped {
     /// What was known when the daemon last ran: stands until the helper tells anew.
     pub(super) fn load(paths: &Paths) -> Self {
         let path = paths.gossip();
-        let known: Self =
-            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let known: Self = std::fs::read(&path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         Self { path, ..known }
     }
 
@@ -95,7 +97,8 @@ impl Controller {
     pub async fn set_swarm_state(&self, swarm: Option<SwarmState>) -> Result<(), NetworkError> {
         let _turn = self.turn.lock().await;
         let left = swarm.is_none();
-        if self.state.load().lasting.swarm == swarm {
+        let before = self.state.load_full();
+        if before.swarm() == swarm.as_ref() {
             return Ok(());
         }
         if left {
@@ -105,9 +108,10 @@ impl Controller {
         }
         *self.data_path.lock().unwrap_or_else(PoisonError::into_inner) =
             self.find_data_path(swarm.as_ref()).await;
-        let reserved = self.host_routes().await;
+        let first = before.swarm().is_none();
+        let reserved = if first { self.host_routes().await } else { Vec::new() };
         self.change(|state| {
-            Arc::make_mut(&mut state.lasting).swarm = swarm;
+            state.swarm = swarm.map(Arc::new);
             if left {
                 // Cached networks of the swarm go with it, unless a container still has its place there.
                 let used: BTreeSet<NetworkId> = state
@@ -116,19 +120,17 @@ impl Controller {
                     .flat_map(|s| s.endpoints.iter().map(|e| e.network.clone()))
                     .collect();
                 state.networks_mut().retain(|id, network| network.overlay().is_none() || used.contains(id));
-            } else {
+            } else if first {
                 super::networks::gateway_bridge(state, &self.config, &reserved)?;
             }
-            let mut touched = Touched::all(state);
-            touched.sandboxes.retain(|container| on_overlay(state, container));
-            Ok(((), touched))
+            Ok(((), touched(&before, state)))
         })
         .await
     }
 
     /// The managers' word as it stands.
     pub fn swarm_state(&self) -> Option<SwarmState> {
-        self.state.load().lasting.swarm.clone()
+        self.state.load().swarm().cloned()
     }
 
     /// Networks of the swarm that have endpoints here: what the agent watches.
@@ -162,7 +164,7 @@ impl Controller {
     /// Gossip changed: plans follow.
     async fn take_gossip(&self, news: Vec<FromHelper>) {
         let _turn = self.turn.lock().await;
-        if self.state.load().lasting.swarm.is_none() {
+        if self.state.load().swarm.is_none() {
             return;
         }
         {
@@ -173,8 +175,12 @@ impl Controller {
         let (before, members) = (self.peers.load_full(), self.members.load_full());
         self.refresh_peers();
         let after = self.peers.load_full();
-        let changed: BTreeSet<NetworkId> =
-            after.keys().chain(before.keys()).filter(|id| before.get(*id) != after.get(*id)).cloned().collect();
+        let changed: BTreeSet<NetworkId> = after
+            .keys()
+            .chain(before.keys())
+            .filter(|id| before.get(*id) != after.get(*id))
+            .cloned()
+            .collect();
         let host = members != self.members.load_full();
         if changed.is_empty() && !host {
             return;
@@ -191,7 +197,7 @@ impl Controller {
     pub(super) fn refresh_peers(&self) {
         let state = self.state.load_full();
         let mut gossiped = self.gossiped.lock().unwrap_or_else(PoisonError::into_inner);
-        let swarm = state.lasting.swarm.as_ref();
+        let swarm = state.swarm();
         let by_gossip: BTreeSet<IpAddr> = gossiped.members.values().copied().collect();
         let (merged, refused) = peers::merge(swarm, &gossiped.tables, &by_gossip, &used(&state));
         self.members.store(Arc::new(peers::tunnel_members(swarm, &by_gossip, &merged)));
@@ -212,8 +218,8 @@ impl Controller {
     }
 
     pub(super) async fn refresh_data_path(&self) {
-        let swarm = self.state.load().lasting.swarm.clone();
-        let found = self.find_data_path(swarm.as_ref()).await;
+        let state = self.state.load_full();
+        let found = self.find_data_path(state.swarm()).await;
         *self.data_path.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
@@ -261,7 +267,26 @@ pub(super) fn used(state: &State) -> BTreeSet<NetworkId> {
     ids.filter(|id| state.network(id).is_some_and(|n| n.overlay().is_some())).cloned().collect()
 }
 
-fn on_overlay(state: &State, container: &weft_types::ContainerId) -> bool {
-    let Some(sandbox) = state.sandboxes.get(container) else { return false };
-    sandbox.endpoints.iter().any(|e| state.network(&e.network).is_some_and(|n| n.overlay().is_some()))
+/// Which namespaces a newer word of the managers concerns. Mostly it is one endpoint more or less on one network.
+fn touched(before: &State, after: &State) -> Touched {
+    let (Some(old), Some(new)) = (before.swarm(), after.swarm()) else { return Touched::all(before) };
+    if (old.data_path, old.data_path_port) != (new.data_path, new.data_path_port) {
+        return Touched::all(after);
+    }
+    let told = |swarm: &SwarmState, id: &NetworkId| swarm.networks.get(id).cloned().unwrap_or_default();
+    let mut touched =
+        Touched { host: (&old.members, old.managed) != (&new.members, new.managed), ..Touched::default() };
+    for id in used(after) {
+        let (was, is) = (told(old, &id), told(new, &id));
+        if was.mtu != is.mtu {
+            touched
+                .sandboxes
+                .extend(after.endpoints_on(&id).map(|(sandbox, _)| sandbox.spec.container.clone()));
+        }
+        // Who counts as a member decides about gossip's entries too.
+        if was.mtu != is.mtu || was.endpoints != is.endpoints || touched.host {
+            touched.overlays.insert(id);
+        }
+    }
+    touched
 }

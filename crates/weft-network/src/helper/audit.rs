@@ -36,7 +36,8 @@ impl AwayAudit {
         }
         // A namespace that is gone is the daemon's business.
         let netns = Netns::resolve(place).inspect_err(|error| tracing::debug!(%error, "not audited")).ok()?;
-        let kernel = Kernel::open(netns).await.inspect_err(|error| tracing::warn!(%error, "not audited")).ok()?;
+        let kernel =
+            Kernel::open(netns).await.inspect_err(|error| tracing::warn!(%error, "not audited")).ok()?;
         self.open.insert(place.clone(), kernel.clone());
         Some(kernel)
     }

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use weft_gossip::{
-    Config, Effect, EntryView, Event, Gossip, GossipKey as Key, RequestFailure, RequestId, Snapshot, StreamId, Tick,
-    TimerQueue, frame_len,
+    Config, Effect, EntryView, Event, Gossip, GossipKey as Key, RequestFailure, RequestId, Snapshot,
+    StreamId, Tick, TimerQueue, frame_len,
 };
 
 use crate::helper::protocol::{FromHelper, GossipWish, OwnEntry};
@@ -122,13 +122,15 @@ impl Driver {
         let config = Config::docker(wish.advertise);
         let (choices, nonces) = (Box::new(StdRng::from_os_rng()), Box::new(StdRng::from_os_rng()));
         let mut effects = Vec::new();
-        let snapshot = std::fs::read(&saved).ok().and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok());
-        let restored = snapshot.filter(|snapshot| snapshot.advertise == wish.advertise).and_then(|snapshot| {
-            let random = || Box::new(StdRng::from_os_rng());
-            let gossip =
-                Gossip::restore(Tick::ZERO, config.clone(), &snapshot, random(), random(), &mut effects);
-            gossip.inspect_err(|error| tracing::warn!(%error, "saved gossip state not used")).ok()
-        });
+        let snapshot =
+            std::fs::read(&saved).ok().and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok());
+        let restored =
+            snapshot.filter(|snapshot| snapshot.advertise == wish.advertise).and_then(|snapshot| {
+                let random = || Box::new(StdRng::from_os_rng());
+                let gossip =
+                    Gossip::restore(Tick::ZERO, config.clone(), &snapshot, random(), random(), &mut effects);
+                gossip.inspect_err(|error| tracing::warn!(%error, "saved gossip state not used")).ok()
+            });
         let settled = restored.is_some();
         let gossip = match restored {
             Some(gossip) => gossip,
@@ -157,7 +159,12 @@ impl Driver {
         Tick::after(self.started.elapsed())
     }
 
-    async fn drive(&mut self, udp: UdpSocket, tcp: TcpListener, mut commands: mpsc::UnboundedReceiver<Command>) {
+    async fn drive(
+        &mut self,
+        udp: UdpSocket,
+        tcp: TcpListener,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
         let mut datagram = vec![0; 65_536];
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -167,7 +174,10 @@ impl Driver {
             if self.left {
                 return;
             }
-            let due = self.timers.next().map(|tick| tokio::time::Instant::from_std(self.started + tick.since_start()));
+            let due = self
+                .timers
+                .next()
+                .map(|tick| tokio::time::Instant::from_std(self.started + tick.since_start()));
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Follow(wish)) => {
@@ -228,8 +238,13 @@ impl Driver {
         let (gone_networks, gone_entries) = gone(old.as_ref(), &wish);
         for entry in gone_entries {
             if wish.networks.contains(&entry.network) {
-                let outcome =
-                    self.gossip.delete_entry(now, &entry.network, &entry.table, &entry.key, &mut self.effects);
+                let outcome = self.gossip.delete_entry(
+                    now,
+                    &entry.network,
+                    &entry.table,
+                    &entry.key,
+                    &mut self.effects,
+                );
                 note(outcome);
             }
         }
@@ -356,7 +371,8 @@ impl Driver {
                 self.waiting.insert(id, stream);
                 self.gossip.on_stream(now, id, from, &frame, &mut self.effects);
                 // Answers come at once or not at all.
-                let answered = self.effects.iter().any(|e| matches!(e, Effect::Answer { stream, .. } if *stream == id));
+                let answered =
+                    self.effects.iter().any(|e| matches!(e, Effect::Answer { stream, .. } if *stream == id));
                 if !answered {
                     self.waiting.remove(&id);
                 }

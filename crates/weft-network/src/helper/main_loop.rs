@@ -32,6 +32,7 @@ pub fn helper_main(args: Vec<String>) -> ExitCode {
     // Signals to the daemon's terminal or group are not ours.
     let _ = nix::unistd::setsid();
     start_log(&dir);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
     let served = runtime.and_then(|runtime| runtime.block_on(serve(&dir)));
     match served {
@@ -48,11 +49,22 @@ fn start_log(dir: &Path) {
     let fresh = fs::metadata(&path).is_ok_and(|found| found.len() > LOG_MAX);
     let mut options = fs::OpenOptions::new();
     options.create(true);
-    let opened = if fresh { options.write(true).truncate(true).open(path) } else { options.append(true).open(path) };
+    let opened =
+        if fresh { options.write(true).truncate(true).open(path) } else { options.append(true).open(path) };
     let Ok(file) = opened else { return };
     let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(file);
     let _ = subscriber.try_init();
+}
+
+/// Every resolver takes three files, every forwarded query one.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "limit of open files not raised");
+    }
 }
 
 /// What the main loop waits for.
@@ -105,6 +117,8 @@ async fn serve(dir: &Path) -> io::Result<()> {
                 helper.connect(connections, stream, &inputs).await;
             }
             Some(input) = input.recv() => match input {
+                // A daemon that another one took the place of has no say any more.
+                Input::Message(from, _) if !helper.is_daemon(from) => {}
                 Input::Message(_, ToHelper::Stop) => break,
                 Input::Message(_, ToHelper::State(state)) => helper.follow(*state).await,
                 Input::Closed(connection) => helper.closed(connection),
@@ -181,8 +195,12 @@ impl Helper {
         }
     }
 
+    fn is_daemon(&self, connection: u64) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.connection == connection)
+    }
+
     fn closed(&mut self, connection: u64) {
-        if self.daemon.as_ref().is_some_and(|daemon| daemon.connection == connection) {
+        if self.is_daemon(connection) {
             tracing::info!("daemon is away");
             self.daemon = None;
         }

@@ -39,7 +39,12 @@ impl Resolvers {
                 .and_then(|netns| Server::start(&netns, wish.ports, settings, self.forwards.clone()));
             match started {
                 Ok(server) => {
-                    tracing::debug!(sandbox = wish.id, udp = server.ports.0, tcp = server.ports.1, "resolver starts");
+                    tracing::debug!(
+                        sandbox = wish.id,
+                        udp = server.ports.0,
+                        tcp = server.ports.1,
+                        "resolver starts"
+                    );
                     self.servers.insert(wish.id.clone(), server);
                 }
                 Err(error) => tracing::warn!(sandbox = wish.id, %error, "resolver not started"),

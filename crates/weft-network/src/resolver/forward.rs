@@ -108,7 +108,8 @@ impl Forwarder {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             socket_with(family, SocketType::STREAM, flags, None).map_err(io::Error::from)
         };
-        let socket = tokio::task::spawn_blocking(move || netns.socket_in(open)).await?.map_err(io::Error::other)?;
+        let socket =
+            tokio::task::spawn_blocking(move || netns.socket_in(open)).await?.map_err(io::Error::other)?;
         TcpSocket::from_std_stream(std::net::TcpStream::from(socket)).connect(server).await
     }
 
@@ -154,7 +155,11 @@ async fn over_udp(socket: &UdpSocket, query: &[u8], wanted: impl Fn(&[u8]) -> bo
     }
 }
 
-async fn over_tcp(mut stream: TcpStream, query: &[u8], wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
+async fn over_tcp(
+    mut stream: TcpStream,
+    query: &[u8],
+    wanted: impl Fn(&[u8]) -> bool,
+) -> io::Result<Vec<u8>> {
     let mut framed = (query.len() as u16).to_be_bytes().to_vec();
     framed.extend_from_slice(query);
     stream.write_all(&framed).await?;

@@ -314,7 +314,9 @@ mod tests {
         // The spelling of the question, twice, and no compression.
         assert_eq!(answer.windows(5).filter(|w| *w == b"\x03WEB\0").count(), 2);
         assert!(answer.ends_with(&[0, 1, 0, 1, 0, 0, 0x02, 0x58, 0, 4, 10, 0, 1, 5]));
-        let none = Query::parse(&query(1, "web", kind::AAAA, None)).unwrap().answer_addresses(&[ip("10.0.1.5")], 512);
+        let none = Query::parse(&query(1, "web", kind::AAAA, None))
+            .unwrap()
+            .answer_addresses(&[ip("10.0.1.5")], 512);
         assert_eq!((none[3], none[7]), (0x80, 0));
     }
 

@@ -1,6 +1,12 @@
 //! A host of its own for each test: a namespace, folders, a controller.
 
-#![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "helpers of tests; each file uses its part"
+)]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -132,7 +138,8 @@ pub fn random() -> u64 {
 /// Starts the helper as a test of this very program: see [`helper_entry`].
 pub fn helper_launch() -> weft_network::HelperLaunch {
     let exe = std::env::current_exe().unwrap();
-    let script = format!("WEFT_HELPER_DIR=\"$2\" exec {} helper_entry --exact --ignored --nocapture", exe.display());
+    let script =
+        format!("WEFT_HELPER_DIR=\"$2\" exec {} helper_entry --exact --ignored --nocapture", exe.display());
     weft_network::HelperLaunch { exe: "/bin/sh".into(), args: vec!["-c".into(), script.into(), "sh".into()] }
 }
 
