@@ -322,3 +322,41 @@ async fn host_none_and_shared_namespaces() {
         "container sharing network namespace with another container or host cannot be connected to any other network"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn udp_and_ipv6_ports_are_published_too() {
+    let host = Host::new();
+    let controller = host.controller().await;
+    let six = NetworkSpec { enable_ipv6: true, ..NetworkSpec::bridge("six") };
+    controller.create_network(six).await.unwrap();
+    let wish = |protocol, container_port| PortWish {
+        protocol,
+        container_port,
+        host_ip: None,
+        host_ports: 9000..=9000,
+    };
+    let id = container();
+    let ports = vec![wish(PortProtocol::Tcp, 80), wish(PortProtocol::Udp, 53)];
+    let spec = weft_network::SandboxSpec { ports, ..sandbox(&id, "web") };
+    let made = controller.create_sandbox(spec).await.unwrap();
+    let netns = Netns::open(made.netns.unwrap()).unwrap();
+    let joined = controller.connect(&id, "six", EndpointSpec::default()).await.unwrap();
+    let bound = controller.publish(&id).await.unwrap();
+    let shown: Vec<String> = bound.iter().map(|m| format!("{} {}", m.protocol, m.host_ip)).collect();
+    assert_eq!(shown, ["tcp 0.0.0.0", "tcp ::", "udp 0.0.0.0", "udp ::"]);
+    assert!(shell(&netns, "ip -6 route").contains("default via fd"));
+
+    serve(&netns, at(joined.address6.unwrap().ip(), 80), "web6");
+    let outside = controller.find("six").unwrap().pools[1].gateway;
+    assert!(ask(&host.netns, at(outside, 9000)).unwrap().starts_with("web6"));
+    let inside = joined.address.unwrap().ip();
+    let echo = netns.run_in(|| std::net::UdpSocket::bind((inside, 53)).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((len, from)) = echo.recv_from(&mut buffer) {
+            let _ = echo.send_to(&buffer[..len], from);
+        }
+    });
+    let answer = common::dns(&host.netns, "127.0.0.1:9000", "ping", 1).unwrap();
+    assert!(answer.windows(4).any(|w| w == b"ping"));
+}

@@ -316,3 +316,43 @@ async fn strangers_cannot_inject() {
     drop((in_a, at_a));
     pair.end().await;
 }
+
+#[test]
+fn the_overlay_survives_the_daemon_and_its_restart() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let first = runtime();
+    let (pair, a, in_a, far, in_b) = first.block_on(async {
+        let pair = Pair::new().await;
+        pair.tell(None).await;
+        let (a, in_a, _) = pair.run(0, "a").await;
+        let (_, in_b, at_b) = pair.run(1, "b").await;
+        pair.tell(None).await;
+        (pair, a, in_a, at(at_b.address.unwrap().ip(), 80), in_b)
+    });
+    serve(&in_b, far, "b");
+    assert_eq!(ask(&in_a, far).unwrap(), "b 10.0.1.2");
+    // Both daemons are gone from one moment to the next; without managers the last word stands.
+    first.shutdown_background();
+    assert_eq!(ask(&in_a, far).unwrap(), "b 10.0.1.2");
+    let second = runtime();
+    second.block_on(async {
+        let before = shell(&in_a, "ip -o link show eth0; ip -o addr show eth0");
+        let controller = pair.hosts[0].controller().await;
+        controller.adopt(std::slice::from_ref(&a)).await.unwrap();
+        assert_eq!(shell(&in_a, "ip -o link show eth0; ip -o addr show eth0"), before);
+        assert_eq!(controller.audit().await.unwrap(), 0);
+        assert_eq!(ask(&in_a, far).unwrap(), "b 10.0.1.2");
+        assert_eq!(controller.local_endpoints().borrow().len(), 1);
+        let found = dns_result(&dns(&in_a, "127.0.0.11:53", "b", 1).unwrap(), "b");
+        assert_eq!(found.1[0].to_string(), "10.0.1.3");
+        // Leaving the swarm takes the guard away.
+        controller.remove_sandbox(&a).await.unwrap();
+        controller.set_swarm_state(None).await.unwrap();
+        assert!(!pair.hosts[0].shell("nft list tables").contains("vxlan"));
+        controller.shutdown(false).await;
+        let other = pair.hosts[1].controller().await;
+        other.adopt(&[]).await.unwrap();
+        other.shutdown(false).await;
+    });
+}
