@@ -11,7 +11,9 @@
 //!
 //! Not simulated: encryption (a sample of seeds runs every message through the codec), bandwidth, clock drift.
 
+mod acts;
 mod checker;
+mod delivery;
 mod faults;
 mod outcome;
 mod plan;
