@@ -201,9 +201,9 @@ pub enum NetworkError {
         #[source]
         source: serde_json::Error,
     },
-    /// The helper process does not answer.
-    #[error("network helper: {0}")]
-    Helper(String),
+    /// The daemon goes down.
+    #[error("the network controller is stopped")]
+    Stopped,
 }
 
 /// Why a port of the host cannot be had.
@@ -264,8 +264,8 @@ impl Classified for NetworkError {
             | Self::Kernel(_)
             | Self::Netns(_)
             | Self::File { .. }
-            | Self::Damaged { .. }
-            | Self::Helper(_) => ErrorKind::System,
+            | Self::Damaged { .. } => ErrorKind::System,
+            Self::Stopped => ErrorKind::Unavailable,
         }
     }
 }

@@ -108,7 +108,12 @@ impl Sandbox {
             address6: endpoint.address6,
             gateway: endpoint.address.and_then(|_| router(false)),
             gateway6: endpoint.address6.and_then(|_| router(true)),
-            mac: endpoint.mac,
+            // Nothing is made on the host's network and on none: there is no interface to have one.
+            mac: if network.bridge().is_some() || network.overlay().is_some() {
+                endpoint.mac
+            } else {
+                MacAddr([0; 6])
+            },
             interface: endpoint.interface.to_string(),
             aliases: endpoint.aliases.clone(),
             dns_names: if network.has_resolver() { self.dns_names(endpoint) } else { Vec::new() },

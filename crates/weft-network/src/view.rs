@@ -44,7 +44,7 @@ pub struct EndpointView {
     pub gateway: Option<IpAddr>,
     /// The network's IPv6 router; not for overlay networks.
     pub gateway6: Option<IpAddr>,
-    /// Ethernet address.
+    /// Ethernet address; all zero on the host's network and on `none`, where there is no interface.
     pub mac: MacAddr,
     /// Interface inside.
     pub interface: String,

@@ -360,3 +360,20 @@ async fn udp_and_ipv6_ports_are_published_too() {
     let answer = common::dns(&host.netns, "127.0.0.1:9000", "ping", 1).unwrap();
     assert!(answer.windows(4).any(|w| w == b"ping"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_given_up_leaves_no_half_made_endpoint() {
+    let host = Host::new();
+    let controller = host.controller().await;
+    let id = container();
+    controller.create_sandbox(sandbox(&id, "c")).await.unwrap();
+    for wait in [0, 1, 5, 10, 20, 40] {
+        let joining = controller.connect(&id, "bridge", EndpointSpec::default());
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(wait), joining).await;
+        // Whatever became of it, the next request finds all or nothing.
+        assert_eq!(controller.audit().await.unwrap(), 0, "given up after {wait} ms: {given_up:?}");
+        let _ = controller.disconnect(&id, "bridge").await;
+        assert_eq!(controller.audit().await.unwrap(), 0);
+    }
+    controller.connect(&id, "bridge", EndpointSpec::default()).await.unwrap();
+}

@@ -35,6 +35,7 @@ impl Controller {
     /// Compares and repairs now. Says how many operations that took.
     pub async fn audit(&self) -> Result<usize, NetworkError> {
         let _turn = self.turn.lock().await;
+        let _settled = self.settled().await;
         self.refresh_data_path().await;
         let state = self.state.load_full();
         let mut repaired = 0;
@@ -50,7 +51,7 @@ impl Controller {
                 tracing::warn!(place = %what, error = %failure, source = ?std::error::Error::source(failure), "repair failed");
             }
         }
-        if let Some(overlay) = state.networks().find(|n| n.overlay().is_some() && !self.is_used(&n.id)) {
+        for overlay in state.networks().filter(|n| n.overlay().is_some() && !self.is_used(&n.id)) {
             let path = self.around.paths.overlay_netns(&overlay.id);
             if path.exists() {
                 self.dataplane.remove(&path).await?;

@@ -11,10 +11,10 @@ mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, watch};
 use weft_kernel::{Capabilities, Kernel, Netns};
 use weft_plan::LinkName;
 use weft_types::{ContainerId, NetworkId};
@@ -50,6 +50,9 @@ pub struct Controller {
     state: ArcSwap<State>,
     /// Whoever changes the state holds it.
     turn: tokio::sync::Mutex<()>,
+    /// Held while a change is brought about, by the task that does it.
+    committing: Arc<tokio::sync::Mutex<()>>,
+    this: Weak<Self>,
     swarm: RwLock<Option<Arc<dyn SwarmNetworks>>>,
     gossiped: Mutex<Gossiped>,
     peers: ArcSwap<BTreeMap<NetworkId, NetworkPeers>>,
@@ -110,7 +113,9 @@ impl Controller {
         let helper = config.helper.clone().map(|launch| HelperLink::new(launch, around.paths.helper()));
         let (gossip_inbox, inbox) = mpsc::unbounded_channel();
         let gossiped = Gossiped::load(&around.paths);
-        let controller = Arc::new(Self {
+        let controller = Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            committing: Arc::default(),
             store,
             around,
             dataplane: DataPlane::new(kernel),
@@ -188,20 +193,48 @@ impl Controller {
     /// are expected to be gone and the helper ends.
     pub async fn shutdown(&self, keep_running: bool) {
         let _turn = self.turn.lock().await;
+        let _settled = self.settled().await;
         self.stopped.send_replace(true);
         if let Some(helper) = &self.helper {
             helper.stop(keep_running).await;
         }
     }
 
-    /// One change: edited on a copy, saved, brought into the kernel; taken back if that fails.
+    /// One change: edited on a copy, saved, brought into the kernel; taken back if that fails. Once begun it is carried
+    /// to the end, also when the caller stops waiting: requests are given up when their client hangs up.
     async fn change<R>(
         &self,
         edit: impl FnOnce(&mut State) -> Result<(R, Touched), NetworkError>,
     ) -> Result<R, NetworkError> {
+        let settled = self.settled().await;
         let before = self.state.load_full();
         let mut after = State::clone(&before);
         let (value, touched) = edit(&mut after)?;
+        let Some(this) = Weak::upgrade(&self.this) else { return Err(NetworkError::Stopped) };
+        let commit = tokio::spawn(async move {
+            let _settled = settled;
+            this.commit(before, after, touched).await
+        });
+        match commit.await {
+            Ok(committed) => committed.map(|()| value),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(NetworkError::Stopped),
+            },
+        }
+    }
+
+    /// Waits until no change is under way whose caller gave up.
+    async fn settled(&self) -> OwnedMutexGuard<()> {
+        self.committing.clone().lock_owned().await
+    }
+
+    async fn commit(
+        &self,
+        before: Arc<State>,
+        mut after: State,
+        touched: Touched,
+    ) -> Result<(), NetworkError> {
         self.open_resolvers(&mut after).await;
         let after = Arc::new(after);
         self.save(&after, &before).await?;
@@ -222,7 +255,7 @@ impl Controller {
         }
         self.settle_helper().await;
         self.tell_local();
-        Ok(value)
+        Ok(())
     }
 
     async fn save(&self, state: &Arc<State>, before: &Arc<State>) -> Result<(), NetworkError> {

@@ -73,6 +73,7 @@ impl Controller {
     /// Publishes the sandbox's ports where its default route is. Does nothing the second time.
     pub async fn publish(&self, container: &ContainerId) -> Result<Vec<PortMapping>, NetworkError> {
         let _turn = self.turn.lock().await;
+        drop(self.settled().await);
         let state = self.state.load_full();
         let sandbox = state.sandbox(container)?;
         if !sandbox.ports.is_empty() || sandbox.spec.ports.is_empty() {
@@ -168,6 +169,7 @@ impl Controller {
     }
 
     async fn drop_sandboxes(&self, containers: &BTreeSet<ContainerId>) -> Result<Vec<TaskId>, NetworkError> {
+        drop(self.settled().await);
         let before = self.state.load_full();
         let gone: Vec<&Sandbox> = containers.iter().filter_map(|id| before.sandboxes.get(id)).collect();
         if gone.is_empty() {

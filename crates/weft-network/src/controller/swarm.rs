@@ -164,6 +164,7 @@ impl Controller {
     /// Gossip changed: plans follow.
     async fn take_gossip(&self, news: Vec<FromHelper>) {
         let _turn = self.turn.lock().await;
+        let _settled = self.settled().await;
         if self.state.load().swarm.is_none() {
             return;
         }
