@@ -147,7 +147,7 @@ fn endpoint_settings(view: &EndpointView, wished: &EndpointSettings) -> Endpoint
     EndpointSettings {
         ipam_config: ipam,
         links: wished.links.clone(),
-        mac_address: Some(view.mac.to_string()),
+        mac_address: Some(if view.mac.is_unicast() { view.mac.to_string() } else { String::new() }),
         aliases: wished.aliases.clone(),
         driver_opts: wished.driver_opts.clone(),
         gw_priority: Some(wished.gw_priority.unwrap_or(0)),
