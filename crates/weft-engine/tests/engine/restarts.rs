@@ -180,11 +180,10 @@ async fn policies_act_at_the_next_start(mut lab: Lab) {
     assert_eq!((lab.status(&unless).as_str(), lab.status(&never).as_str()), ("exited", "created"));
 }
 
-async fn a_vanished_shim(mut lab: Lab) {
+async fn a_vanished_shim(lab: Lab) {
     let id = lab.start("exec sleep 1000", |_| {}).await;
     let pid = lab.pid(&id);
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let shim: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let shim = eventually(|| lab.shim(&id)).await;
     let kill = |pid: i32| {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -197,5 +196,4 @@ async fn a_vanished_shim(mut lab: Lab) {
     eventually(|| is_gone(pid).then_some(())).await;
     lab.engine.start(&id).await.unwrap();
     assert_eq!(lab.status(&id), "running");
-    lab.reopen(false).await;
 }

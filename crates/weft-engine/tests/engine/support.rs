@@ -171,6 +171,14 @@ impl Lab {
         self.engine.inspect(id, false).unwrap().state.unwrap().status.unwrap().to_string()
     }
 
+    /// The shim of a container, once the runtime child has left the process to it.
+    pub(crate) fn shim(&self, id: &str) -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid(id))).unwrap();
+        let parent = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().to_owned();
+        let command = std::fs::read(format!("/proc/{parent}/cmdline")).ok()?;
+        String::from_utf8_lossy(&command).contains("\0shim\0").then(|| parent.parse().unwrap())
+    }
+
     /// Directories of a container in all cgroup hierarchies.
     pub(crate) fn cgroups(&self, id: &str) -> Vec<PathBuf> {
         let roots = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
