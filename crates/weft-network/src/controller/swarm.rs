@@ -60,6 +60,11 @@ impl Gossiped {
                 self.tables = entries.into_iter().collect();
                 self.members = members;
             }
+            FromHelper::GossipNetwork { network, entries, members } => {
+                self.tables.retain(|key, _| key.network != network);
+                self.tables.extend(entries);
+                self.members = members;
+            }
             FromHelper::EntryUp(key, value) => {
                 self.tables.insert(key, value);
             }

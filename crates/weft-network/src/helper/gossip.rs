@@ -107,7 +107,6 @@ struct Driver {
     next_stream: u64,
     /// What was last asked for.
     wish: Option<GossipWish>,
-    members: BTreeMap<String, IpAddr>,
     /// The cluster was found, or known from before: what is told is worth something.
     settled: bool,
     left: bool,
@@ -149,7 +148,6 @@ impl Driver {
             waiting: HashMap::new(),
             next_stream: 0,
             wish: None,
-            members: BTreeMap::new(),
             settled,
             left: false,
         })
@@ -309,12 +307,10 @@ impl Driver {
             }
             Event::MemberUp { name, address } => {
                 tracing::info!(member = %name, %address, "gossip member up");
-                self.members.insert(name.to_string(), address.ip());
                 Some(FromHelper::MemberUp(name.to_string(), address.ip()))
             }
             Event::MemberDown { name, address, left } => {
                 tracing::info!(member = %name, %address, left, "gossip member down");
-                self.members.remove(&*name);
                 Some(FromHelper::MemberDown(name.to_string()))
             }
             Event::EntryUp(entry) => {
@@ -324,7 +320,10 @@ impl Driver {
             Event::EntryDown(entry) => Some(FromHelper::EntryDown(told(&entry).0)),
             Event::NetworkSynced { network } => {
                 tracing::debug!(%network, "gossip network synced");
-                None
+                let entries = self.gossip.entries().filter(|entry| entry.network == network);
+                let entries = entries.map(|entry| told(&entry)).collect();
+                let members = self.members();
+                Some(FromHelper::GossipNetwork { network: network.to_string(), entries, members })
             }
             Event::Left => {
                 self.left = true;
@@ -339,8 +338,16 @@ impl Driver {
     fn tell_all(&mut self) {
         if self.settled {
             let entries = self.gossip.entries().map(|entry| told(&entry)).collect();
-            let _ = self.events.send(FromHelper::GossipAll { entries, members: self.members.clone() });
+            let _ = self.events.send(FromHelper::GossipAll { entries, members: self.members() });
         }
+    }
+
+    /// Other members that are not known to have failed or left.
+    fn members(&self) -> BTreeMap<String, IpAddr> {
+        let (all, own) = (self.gossip.core().members(), self.gossip.name());
+        all.filter(|(name, ..)| *name != own)
+            .map(|(name, address, ..)| (name.to_string(), address.ip()))
+            .collect()
     }
 
     fn accept(&mut self, mut stream: TcpStream, from: SocketAddr) {

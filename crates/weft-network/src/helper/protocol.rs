@@ -51,6 +51,12 @@ pub(crate) enum FromHelper {
     },
     /// All that gossip knows.
     GossipAll { entries: Vec<(GossipKey, GossipValue)>, members: BTreeMap<String, IpAddr> },
+    /// All that gossip knows of one network, after the exchange that follows joining it, and who is there.
+    GossipNetwork {
+        network: String,
+        entries: Vec<(GossipKey, GossipValue)>,
+        members: BTreeMap<String, IpAddr>,
+    },
     /// An entry is there or changed.
     EntryUp(GossipKey, GossipValue),
     /// An entry is gone.
