@@ -88,15 +88,6 @@ impl RootFs {
         }
     }
 
-    /// Whether it is mounted in this mount namespace.
-    pub(crate) fn is_mounted(&self) -> bool {
-        let device = |path: &Path| {
-            use std::os::unix::fs::MetadataExt;
-            fs::metadata(path).map(|metadata| metadata.dev()).ok()
-        };
-        device(&self.merged()) != device(&self.dir)
-    }
-
     /// Makes a directory of the mounted root with its parents, never outside of it.
     pub(crate) fn make_directory(&self, path: &Path, owner: (u32, u32)) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -66,7 +66,7 @@ impl CapabilitySet {
         let mut set = match (all(&add), all(&drop)) {
             (true, _) => bounding.0.clone(),
             (false, true) => BTreeSet::new(),
-            (false, false) => DEFAULT.into_iter().collect(),
+            (false, false) => Self::docker_default().0,
         };
         // With both, what is added by name wins over "drop all", and what is dropped over "add all".
         set.extend(add.iter().filter(|name| **name != "ALL"));

@@ -20,8 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// Docker's 14 default capabilities as a mask (capabilities(7)).
 const DEFAULT_MASK: &str = "00000000a80425fb";
 
-/// keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0): busybox has no applet for it, but /proc/keys and add_key
-/// are reached through the kernel's own helper only; so a system call number is made with a tiny static program.
+/// What the kernel says about a process.
 const STATUS: &str = "grep -E '^(Seccomp|CapEff|CapBnd|NoNewPrivs):' /proc/self/status | tr -s '\\t' ' '";
 
 fn field(text: &str, name: &str) -> String {

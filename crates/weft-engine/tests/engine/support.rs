@@ -38,7 +38,8 @@ pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Lab) -> F) {
         let guard = lab.dir.clone();
         let engines = lab.engines.clone();
         test(lab).await;
-        for engine in std::mem::take(&mut *engines.lock().unwrap()) {
+        let engines = std::mem::take(&mut *engines.lock().unwrap());
+        for engine in engines {
             for summary in engine.list(&weft_engine::ListOptions { all: true, ..Default::default() }).unwrap()
             {
                 let options = RemoveOptions { force: true, volumes: true };
@@ -209,7 +210,7 @@ pub(crate) fn host(body: &mut ContainerCreateBody) -> &mut HostConfig {
 /// A root file system with busybox and its applets.
 pub(crate) fn busybox_image() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    let mut directory = |tar: &mut tar::Builder<Vec<u8>>, name: &str, mode: u32| {
+    let directory = |tar: &mut tar::Builder<Vec<u8>>, name: &str, mode: u32| {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(mode);
