@@ -1,1 +1,34 @@
 //! The worker: session with the dispatcher, assignments, attachments, status.
+//!
+//! ```text
+//!  managers --session--> Core (one model) --whole state--> network controller
+//!      ^                   |                                    |
+//!      +--statuses, Report-+<------- endpoints of this node ----+
+//! ```
+//!
+//! The agent never acts on the kernel: it tells the controller what the managers said and the managers what the
+//! controller has. While no manager answers, the last word stands.
+
+mod agent;
+mod assignments;
+mod attachments;
+mod backoff;
+mod convert;
+mod core;
+mod description;
+mod error;
+mod managers;
+mod network;
+mod network_state;
+mod outlook;
+mod renewal;
+mod session;
+mod status;
+mod store;
+mod tasks;
+
+pub use agent::{Agent, AgentConfig};
+pub use attachments::AttachError;
+pub use description::HostDescription;
+pub use error::{AgentError, StoreError};
+pub use status::AgentStatus;

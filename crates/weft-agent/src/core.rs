@@ -1,0 +1,369 @@
+//! The agent's knowledge, and who is told when it changes.
+//!
+//! One lock around one model; every method takes it, changes the model and publishes the outcome: to the network
+//! controller as whole state, to the daemon as status, to the disk in the background. No I/O under the lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::{Notify, watch};
+use tonic::transport::Channel;
+use weft_identity::IdentityHandle;
+use weft_wire::swarmkit::update_task_status_request::TaskStatusUpdate;
+use weft_wire::swarmkit::{AssignmentsMessage, EncryptionKey, Node, SessionMessage, Task, TaskStatus};
+use weft_wire::weft_v1::WatchMessage;
+
+use crate::assignments::{Assignments, Gap};
+use crate::managers::ManagerSet;
+use crate::network::{NodeNetwork, SwarmInputs};
+use crate::outlook::Outlook;
+use crate::status::{AgentStatus, wants_renewal};
+use crate::store::{Memory, Store};
+use crate::tasks::{attached_container, next_status};
+
+/// An open session: what other calls to the managers need.
+#[derive(Clone)]
+pub(crate) struct OpenSession {
+    pub(crate) id: String,
+    pub(crate) channel: Channel,
+}
+
+#[derive(Default)]
+struct Model {
+    managers: ManagerSet,
+    node: Option<Node>,
+    keys: Vec<EncryptionKey>,
+    assignments: Assignments,
+    statuses: BTreeMap<String, TaskStatus>,
+    /// Statuses that the managers have not got yet.
+    unsent: BTreeSet<String>,
+    /// Attachments whose container holds, or is about to hold, its addresses.
+    connected: BTreeSet<String>,
+    /// Containers that wait for an attachment now.
+    attaching: BTreeSet<String>,
+    /// The managers' word on endpoints; none from managers that have no such word (Docker's).
+    outlook: Option<Outlook>,
+    /// Of the last session, for the next one.
+    session_id: String,
+}
+
+/// Shared by all parts of the agent.
+pub(crate) struct Core {
+    pub(crate) identity: IdentityHandle,
+    network: Arc<dyn NodeNetwork>,
+    model: Mutex<Model>,
+    status: watch::Sender<AgentStatus>,
+    session: watch::Sender<Option<OpenSession>>,
+    /// Counts changes of tasks; attachments wait on it.
+    tasks_changed: watch::Sender<u64>,
+    pub(crate) unsent: Notify,
+    pub(crate) renew_now: Notify,
+    dirty: Notify,
+}
+
+impl Core {
+    pub(crate) fn new(
+        identity: IdentityHandle,
+        network: Arc<dyn NodeNetwork>,
+        managers: &[SocketAddr],
+        memory: Memory,
+    ) -> Self {
+        let known = if memory.managers.is_empty() { managers } else { &memory.managers[..] };
+        let connected = network.local().borrow().endpoints.iter().map(|e| e.attachment_id.clone()).collect();
+        let model = Model {
+            managers: ManagerSet::from_addresses(known),
+            node: memory.node,
+            keys: memory.keys,
+            assignments: Assignments::restored(memory.tasks),
+            outlook: memory.outlook.map(Outlook::from_full),
+            connected,
+            ..Model::default()
+        };
+        let status = AgentStatus { node: model.node.clone(), managers: model.managers.peers(), ..AgentStatus::default() };
+        let core = Self {
+            identity,
+            network,
+            model: Mutex::new(model),
+            status: watch::Sender::new(status),
+            session: watch::Sender::new(None),
+            tasks_changed: watch::Sender::new(0),
+            unsent: Notify::new(),
+            renew_now: Notify::new(),
+            dirty: Notify::new(),
+        };
+        core.publish(&core.lock());
+        core
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // --- managers and session ---
+
+    pub(crate) fn choose_manager(&self) -> Option<SocketAddr> {
+        self.lock().managers.choose(rand::random())
+    }
+
+    pub(crate) fn session_id(&self) -> String {
+        self.lock().session_id.clone()
+    }
+
+    pub(crate) fn status(&self) -> watch::Receiver<AgentStatus> {
+        self.status.subscribe()
+    }
+
+    pub(crate) fn session(&self) -> watch::Receiver<Option<OpenSession>> {
+        self.session.subscribe()
+    }
+
+    pub(crate) fn tasks_changed(&self) -> watch::Receiver<u64> {
+        self.tasks_changed.subscribe()
+    }
+
+    pub(crate) fn network(&self) -> &dyn NodeNetwork {
+        &*self.network
+    }
+
+    /// The first message of a session has arrived over `channel` from `address`.
+    pub(crate) fn session_opened(&self, address: SocketAddr, channel: Channel, message: SessionMessage) -> OpenSession {
+        let open = OpenSession { id: message.session_id.clone(), channel };
+        let mut model = self.lock();
+        model.managers.observe(address, true);
+        model.session_id = open.id.clone();
+        model.assignments.begin_stream();
+        // Statuses may have been lost with the session before: say all of them again.
+        model.unsent = model.statuses.keys().cloned().collect();
+        drop(model);
+        self.on_session_message(message);
+        self.unsent.notify_one();
+        self.status.send_modify(|status| {
+            status.ready = true;
+            status.error = None;
+        });
+        self.session.send_replace(Some(open.clone()));
+        open
+    }
+
+    /// The session is over; `failure` says why unless it was ended by us.
+    pub(crate) fn session_closed(&self, address: Option<SocketAddr>, failure: Option<String>, forget: bool) {
+        self.session.send_replace(None);
+        let mut model = self.lock();
+        if let (Some(address), true) = (address, failure.is_some()) {
+            model.managers.observe(address, false);
+        }
+        if forget {
+            model.session_id.clear();
+        }
+        drop(model);
+        self.status.send_modify(|status| {
+            status.ready = false;
+            if failure.is_some() {
+                status.error = failure;
+            }
+        });
+    }
+
+    pub(crate) fn on_session_message(&self, message: SessionMessage) {
+        if !message.root_ca.is_empty() {
+            self.update_root(&message.root_ca);
+        }
+        let mut model = self.lock();
+        model.managers.replace(&message.managers);
+        if !message.network_bootstrap_keys.is_empty() {
+            model.keys = message.network_bootstrap_keys;
+        }
+        if let Some(node) = message.node {
+            if wants_renewal(&node, self.identity.identity().role) {
+                self.renew_now.notify_one();
+            }
+            model.node = Some(node);
+        }
+        let (node, managers) = (model.node.clone(), model.managers.peers());
+        self.publish(&model);
+        drop(model);
+        self.status.send_modify(|status| {
+            status.node = node;
+            status.managers = managers;
+        });
+    }
+
+    fn update_root(&self, bundle: &[u8]) {
+        let Ok(bundle) = std::str::from_utf8(bundle) else {
+            tracing::warn!("the manager sent a root that is not PEM; keeping the old one");
+            return;
+        };
+        match self.identity.update_root(bundle, SystemTime::now()) {
+            Ok(true) => tracing::info!("the swarm's root certificate changed"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "refused a root certificate of the manager"),
+        }
+    }
+
+    // --- tasks ---
+
+    pub(crate) fn on_assignments(&self, message: AssignmentsMessage) -> Result<(), Gap> {
+        let mut model = self.lock();
+        let changes = model.assignments.apply(message)?;
+        for id in &changes.removed {
+            model.statuses.remove(id);
+            model.unsent.remove(id);
+            if model.connected.remove(id) {
+                tracing::warn!(task = %id, "the managers removed an attachment that a container still uses");
+            }
+        }
+        for task in &changes.updated {
+            model.advance(task);
+        }
+        self.publish(&model);
+        drop(model);
+        self.unsent.notify_one();
+        self.tasks_changed.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    pub(crate) fn begin_assignments(&self) {
+        self.lock().assignments.begin_stream();
+    }
+
+    /// Statuses to send now; [`Self::sent`] is to be called once they arrived.
+    pub(crate) fn unsent_statuses(&self) -> Vec<TaskStatusUpdate> {
+        let model = self.lock();
+        let update = |id: &String| TaskStatusUpdate { task_id: id.clone(), status: model.statuses.get(id).cloned() };
+        model.unsent.iter().map(update).collect()
+    }
+
+    /// `updates` have arrived. One that has grown meanwhile stays unsent.
+    pub(crate) fn sent(&self, updates: &[TaskStatusUpdate]) {
+        let mut model = self.lock();
+        for update in updates {
+            if model.statuses.get(&update.task_id) == update.status.as_ref() {
+                model.unsent.remove(&update.task_id);
+            }
+        }
+    }
+
+    // --- attachments ---
+
+    /// A container begins to wait for an attachment.
+    pub(crate) fn begin_attaching(&self, container: &str) {
+        self.lock().attaching.insert(container.to_owned());
+    }
+
+    pub(crate) fn end_attaching(&self, container: &str) {
+        self.lock().attaching.remove(container);
+    }
+
+    /// The task `id`, once the managers gave it a network with addresses.
+    pub(crate) fn granted(&self, id: &str) -> Option<Task> {
+        let model = self.lock();
+        let task = model.assignments.tasks().get(id)?;
+        let complete = task.networks.first().is_some_and(|a| a.network.is_some() && !a.addresses.is_empty());
+        complete.then(|| task.clone())
+    }
+
+    /// The container of attachment `id` holds its addresses from now on, or no longer.
+    pub(crate) fn set_connected(&self, id: &str, connected: bool) {
+        let mut model = self.lock();
+        if connected {
+            model.connected.insert(id.to_owned());
+        } else {
+            model.connected.remove(id);
+        }
+        if let Some(task) = model.assignments.tasks().get(id).cloned() {
+            model.advance(&task);
+        }
+        self.publish(&model);
+        drop(model);
+        self.unsent.notify_one();
+    }
+
+    /// Attachments of this node that no container uses or waits for: left by a crash, to be given back.
+    pub(crate) fn orphaned_attachments(&self) -> Vec<String> {
+        let model = self.lock();
+        let orphaned = |task: &&Task| {
+            attached_container(task).is_some_and(|container| !model.attaching.contains(container))
+                && !model.connected.contains(&task.id)
+        };
+        model.assignments.tasks().values().filter(orphaned).map(|task| task.id.clone()).collect()
+    }
+
+    // --- the managers' word on endpoints ---
+
+    pub(crate) fn on_outlook(&self, message: WatchMessage) -> u64 {
+        let mut model = self.lock();
+        let outlook = model.outlook.get_or_insert_default();
+        outlook.apply(message);
+        let index = outlook.index;
+        self.publish(&model);
+        index
+    }
+
+    /// The managers have no such word: gossip alone rules.
+    pub(crate) fn no_outlook(&self) {
+        let mut model = self.lock();
+        if model.outlook.take().is_some() {
+            self.publish(&model);
+        }
+    }
+
+    // --- publishing ---
+
+    fn publish(&self, model: &Model) {
+        let identity = self.identity.identity();
+        self.network.set_swarm(Some(SwarmInputs {
+            node_id: &identity.node_id,
+            node: model.node.as_ref(),
+            keys: &model.keys,
+            managers: &model.managers.addresses(),
+            outlook: model.outlook.as_ref(),
+        }));
+        self.dirty.notify_one();
+    }
+
+    /// What belongs on disk now.
+    pub(crate) fn memory(&self) -> Memory {
+        let model = self.lock();
+        Memory {
+            managers: model.managers.addresses(),
+            node: model.node.clone(),
+            keys: model.keys.clone(),
+            tasks: model.assignments.tasks().values().cloned().collect(),
+            outlook: model.outlook.as_ref().map(Outlook::to_full),
+        }
+    }
+
+    /// Keeps the disk in step with the model until the agent stops.
+    pub(crate) async fn keep_memory(&self, store: Store) {
+        let store = Arc::new(store);
+        let mut saved = None;
+        loop {
+            self.dirty.notified().await;
+            let memory = self.memory();
+            if saved.as_ref() == Some(&memory) {
+                continue;
+            }
+            let (store, copy) = (store.clone(), memory.clone());
+            match tokio::task::spawn_blocking(move || store.save(&copy)).await {
+                Ok(Ok(())) => saved = Some(memory),
+                Ok(Err(error)) => tracing::error!(%error, "the agent's state could not be saved"),
+                Err(error) => tracing::error!(%error, "saving the agent's state failed"),
+            }
+        }
+    }
+}
+
+impl Model {
+    /// Lets the status of `task` take its next step.
+    fn advance(&mut self, task: &Task) {
+        let now = SystemTime::now().into();
+        let connected = self.connected.contains(&task.id);
+        if let Some(status) = next_status(task, self.statuses.get(&task.id), connected, now) {
+            tracing::info!(task = %task.id, state = ?status.state(), err = %status.err, "task changed state");
+            self.statuses.insert(task.id.clone(), status);
+            self.unsent.insert(task.id.clone());
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The node's networks as the agent sees them: told the managers' word, asked for endpoints.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use weft_kernel::{Kernel, Netns};
+use weft_network::{Controller, LocalSwarmEndpoint, SwarmState};
+use weft_types::{Mtu, NodeId};
+use weft_wire::swarmkit::{EncryptionKey, Node};
+use weft_wire::weft_v1::Endpoint;
+
+use crate::convert;
+use crate::outlook::Outlook;
+
+/// Docker's default, used when the managers name none.
+const VXLAN_PORT: u16 = 4789;
+/// Fixed by Docker's protocol.
+const GOSSIP_PORT: u16 = 7946;
+/// Between two looks at the MTU of the data path's interface.
+const MTU_PERIOD: Duration = Duration::from_secs(5);
+
+/// All that the managers said, at one instant.
+pub(crate) struct SwarmInputs<'a> {
+    pub(crate) node_id: &'a NodeId,
+    pub(crate) node: Option<&'a Node>,
+    pub(crate) keys: &'a [EncryptionKey],
+    pub(crate) managers: &'a [SocketAddr],
+    pub(crate) outlook: Option<&'a Outlook>,
+}
+
+/// What this node has on the swarm's networks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LocalView {
+    pub(crate) data_path: String,
+    pub(crate) mtu: u32,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// The networks of a node. Implementations must not block.
+pub(crate) trait NodeNetwork: Send + Sync {
+    /// Takes the managers' word over; nothing when this node is in no swarm.
+    fn set_swarm(&self, inputs: Option<SwarmInputs<'_>>);
+    /// What this node has, whenever it changes.
+    fn local(&self) -> watch::Receiver<LocalView>;
+}
+
+/// The network controller of this node.
+pub(crate) struct ControllerNetwork {
+    advertise: IpAddr,
+    data_path: IpAddr,
+    wanted: watch::Sender<Option<SwarmState>>,
+    local: watch::Sender<LocalView>,
+    /// For the interface of the data path; none where it could not be opened.
+    kernel: Option<Kernel>,
+}
+
+impl ControllerNetwork {
+    /// The network and the work that feeds the controller and listens to it.
+    pub(crate) async fn new(
+        controller: Arc<Controller>,
+        advertise: IpAddr,
+        data_path: IpAddr,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let endpoints = controller.local_endpoints();
+        let (wanted, state) = watch::channel(controller.swarm_state());
+        let kernel = match Netns::host() {
+            Ok(host) => Kernel::open(host).await.ok(),
+            Err(_) => None,
+        };
+        let view = LocalView {
+            data_path: data_path.to_string(),
+            mtu: Mtu::ETHERNET.get(),
+            endpoints: endpoints.borrow().iter().map(endpoint).collect(),
+        };
+        let local = watch::channel(view).0;
+        let network = Self { advertise, data_path, wanted, local: local.clone(), kernel };
+        network.read_mtu().await;
+        (network, feed(controller, state, endpoints, local))
+    }
+
+    /// Follows the MTU of the data path's interface.
+    pub(crate) async fn watch_mtu(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(MTU_PERIOD).await;
+            self.read_mtu().await;
+        }
+    }
+
+    async fn read_mtu(&self) {
+        let Some(kernel) = &self.kernel else { return };
+        let Ok(Some(link)) = kernel.link_with_address(self.data_path).await else { return };
+        let Ok(Some(mtu)) = kernel.link_mtu(&link).await else { return };
+        self.local.send_if_modified(|view| {
+            let changed = view.mtu != mtu.get();
+            view.mtu = mtu.get();
+            changed
+        });
+    }
+
+    /// No news go to the controller from here on.
+    pub(crate) fn detach(&self) {
+        self.wanted.send_replace(None);
+    }
+
+    fn state(&self, inputs: &SwarmInputs<'_>) -> SwarmState {
+        let balancers = inputs.node.map(convert::load_balancers).unwrap_or_default();
+        let mut networks: std::collections::BTreeMap<_, _> = inputs
+            .outlook
+            .into_iter()
+            .flat_map(|outlook| outlook.networks.iter().map(|(id, network)| (id, network, outlook.index)))
+            .filter_map(|(id, network, index)| {
+                Some((id.clone().try_into().ok()?, convert::network(network, index, self.data_path)))
+            })
+            .collect();
+        for (id, address) in balancers {
+            networks.entry(id).or_insert_with(Default::default).load_balancer = Some(address);
+        }
+        let port = inputs.node.and_then(|node| u16::try_from(node.vxlanudp_port).ok()).filter(|port| *port != 0);
+        let members = inputs.outlook.map(|outlook| outlook.members.iter().filter_map(convert::member).collect());
+        SwarmState {
+            node_id: inputs.node_id.clone(),
+            advertise: self.advertise,
+            data_path: self.data_path,
+            data_path_port: port.unwrap_or(VXLAN_PORT),
+            gossip_keys: convert::gossip_keys(inputs.keys),
+            gossip_join: inputs.managers.iter().map(|manager| SocketAddr::new(manager.ip(), GOSSIP_PORT)).collect(),
+            members: members.unwrap_or_default(),
+            managed: inputs.outlook.is_some(),
+            networks,
+        }
+    }
+}
+
+impl NodeNetwork for ControllerNetwork {
+    fn set_swarm(&self, inputs: Option<SwarmInputs<'_>>) {
+        // Without keys there is no gossip and nothing was said yet: what the controller knows stands.
+        let Some(inputs) = inputs.filter(|inputs| !inputs.keys.is_empty()) else { return };
+        let state = self.state(&inputs);
+        self.wanted.send_if_modified(|wanted| {
+            let changed = wanted.as_ref() != Some(&state);
+            *wanted = Some(state);
+            changed
+        });
+    }
+
+    fn local(&self) -> watch::Receiver<LocalView> {
+        self.local.subscribe()
+    }
+}
+
+/// Brings states to the controller, the newest only, and endpoints from it.
+async fn feed(
+    controller: Arc<Controller>,
+    mut state: watch::Receiver<Option<SwarmState>>,
+    mut endpoints: watch::Receiver<Vec<LocalSwarmEndpoint>>,
+    local: watch::Sender<LocalView>,
+) {
+    let listen = async {
+        while endpoints.changed().await.is_ok() {
+            let now = endpoints.borrow_and_update().iter().map(endpoint).collect();
+            local.send_modify(|view| view.endpoints = now);
+        }
+    };
+    let tell = async {
+        while state.changed().await.is_ok() {
+            let now = state.borrow_and_update().clone();
+            let Some(now) = now else { continue };
+            if let Err(error) = controller.set_swarm_state(Some(now)).await {
+                tracing::error!(%error, "the managers' word could not be carried out");
+            }
+        }
+    };
+    tokio::join!(listen, tell);
+}
+
+fn endpoint(local: &LocalSwarmEndpoint) -> Endpoint {
+    let text = |address: Option<weft_types::EndpointAddress>| address.map(|a| a.to_string()).unwrap_or_default();
+    Endpoint {
+        id: local.id.to_string(),
+        network_id: local.network.to_string(),
+        attachment_id: local.attachment.to_string(),
+        address: text(local.address),
+        address6: text(local.address6),
+        mac: local.mac.to_string(),
+        name: local.name.clone(),
+        aliases: local.aliases.clone(),
+        healthy: true,
+    }
+}

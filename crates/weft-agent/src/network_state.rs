@@ -1,0 +1,75 @@
+//! The managers' word on endpoints: what this node reports, and what it is told (`weft.v1.NetworkState`).
+
+use std::future::pending;
+use std::sync::Arc;
+
+use tonic::Code;
+use tonic::transport::Channel;
+use weft_wire::weft_v1::network_state_client::NetworkStateClient;
+use weft_wire::weft_v1::{AckRequest, ReportRequest, WatchRequest};
+
+use crate::core::{Core, OpenSession};
+use crate::error::SessionError;
+
+/// What the managers know this engine by.
+const ENGINE: &str = "weft";
+
+/// Reports and watches until the session ends. Docker's managers have no such service: then gossip alone rules.
+pub(crate) async fn run(core: Arc<Core>, session: OpenSession) -> Result<(), SessionError> {
+    let client = NetworkStateClient::new(session.channel.clone()).max_decoding_message_size(i32::MAX as usize);
+    let outcome = tokio::try_join!(report(&core, client.clone(), &session), watch(&core, client, &session));
+    match outcome {
+        Err(SessionError::Refused { status, .. }) if status.code() == Code::Unimplemented => {
+            core.no_outlook();
+            pending().await
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Tells what this node has, at once and after each change.
+async fn report(
+    core: &Core,
+    mut client: NetworkStateClient<Channel>,
+    session: &OpenSession,
+) -> Result<(), SessionError> {
+    let mut local = core.network().local();
+    loop {
+        let view = local.borrow_and_update().clone();
+        let request = ReportRequest {
+            session_id: session.id.clone(),
+            data_path_address: view.data_path,
+            data_path_mtu: view.mtu,
+            engine: ENGINE.to_owned(),
+            gossip_name: String::new(),
+            endpoints: view.endpoints,
+        };
+        match client.report(request).await {
+            Ok(_) => {}
+            // Our fault, and repeating it would not help: the next change may.
+            Err(status) if status.code() == Code::InvalidArgument => {
+                tracing::warn!(%status, "the managers refused this node's report");
+            }
+            Err(status) => return Err(SessionError::Refused { call: "Report", status }),
+        }
+        if local.changed().await.is_err() {
+            return pending().await;
+        }
+    }
+}
+
+/// Follows the managers' word on all networks of this node.
+async fn watch(core: &Core, mut client: NetworkStateClient<Channel>, session: &OpenSession) -> Result<(), SessionError> {
+    let request = WatchRequest { session_id: session.id.clone(), network_ids: Vec::new() };
+    let mut stream = client.watch(request).await.map_err(SessionError::refused("Watch"))?.into_inner();
+    loop {
+        let message = stream.message().await.map_err(SessionError::refused("Watch"))?;
+        let Some(message) = message else { return Err(SessionError::Closed { stream: "the network state" }) };
+        let networks: Vec<String> = message.networks.iter().map(|view| view.network_id.clone()).collect();
+        let index = core.on_outlook(message);
+        for network_id in networks {
+            let ack = AckRequest { session_id: session.id.clone(), index, network_id, error: String::new() };
+            client.ack(ack).await.map_err(SessionError::refused("Ack"))?;
+        }
+    }
+}

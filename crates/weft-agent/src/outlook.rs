@@ -1,0 +1,107 @@
+//! The managers' word about the networks of this node: who is where, kept in step with the Watch stream.
+
+use std::collections::BTreeMap;
+
+use weft_wire::weft_v1::{Member, NetworkView, RemoteEndpoint, WatchMessage};
+
+/// One network in the managers' word.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct NetworkOutlook {
+    pub(crate) mtu: u32,
+    /// By endpoint id.
+    pub(crate) endpoints: BTreeMap<String, RemoteEndpoint>,
+}
+
+/// Everything the managers said so far, true as of `index`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Outlook {
+    pub(crate) index: u64,
+    /// By network id.
+    pub(crate) networks: BTreeMap<String, NetworkOutlook>,
+    pub(crate) members: Vec<Member>,
+}
+
+impl Outlook {
+    /// What a full message says.
+    pub(crate) fn from_full(message: WatchMessage) -> Self {
+        let mut outlook = Self::default();
+        outlook.apply(WatchMessage { full: true, ..message });
+        outlook
+    }
+
+    /// Takes a message over. A full one replaces everything; another one adds to what is there.
+    pub(crate) fn apply(&mut self, message: WatchMessage) {
+        if message.full {
+            self.networks.clear();
+        }
+        self.index = message.index;
+        self.members = message.members;
+        for view in message.networks {
+            let network = self.networks.entry(view.network_id).or_default();
+            if view.mtu != 0 {
+                network.mtu = view.mtu;
+            }
+            for id in view.removed_endpoint_ids {
+                network.endpoints.remove(&id);
+            }
+            for remote in view.endpoints {
+                if let Some(id) = remote.endpoint.as_ref().map(|endpoint| endpoint.id.clone()) {
+                    network.endpoints.insert(id, remote);
+                }
+            }
+        }
+    }
+
+    /// All of it as one full message, for the disk.
+    pub(crate) fn to_full(&self) -> WatchMessage {
+        let view = |(id, network): (&String, &NetworkOutlook)| NetworkView {
+            network_id: id.clone(),
+            mtu: network.mtu,
+            endpoints: network.endpoints.values().cloned().collect(),
+            removed_endpoint_ids: Vec::new(),
+        };
+        WatchMessage {
+            index: self.index,
+            full: true,
+            networks: self.networks.iter().map(view).collect(),
+            members: self.members.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_wire::weft_v1::Endpoint;
+
+    use super::*;
+
+    fn remote(id: &str, vtep: &str) -> RemoteEndpoint {
+        let endpoint = Endpoint { id: id.into(), ..Endpoint::default() };
+        RemoteEndpoint { endpoint: Some(endpoint), node_id: "n".into(), vtep: vtep.into() }
+    }
+
+    fn view(endpoints: Vec<RemoteEndpoint>, removed: &[&str]) -> NetworkView {
+        NetworkView {
+            network_id: "net".into(),
+            mtu: 1450,
+            endpoints,
+            removed_endpoint_ids: removed.iter().map(|id| (*id).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn full_replaces_and_delta_adds_moves_and_removes() {
+        let mut outlook = Outlook::default();
+        let both = vec![remote("a", "10.0.0.1"), remote("b", "10.0.0.1")];
+        outlook.apply(WatchMessage { index: 4, full: true, networks: vec![view(both, &[])], members: vec![] });
+        let change = vec![remote("a", "10.0.0.2"), remote("c", "10.0.0.3")];
+        outlook.apply(WatchMessage { index: 6, full: false, networks: vec![view(change, &["b"])], members: vec![] });
+        let network = &outlook.networks["net"];
+        assert_eq!(outlook.index, 6);
+        assert_eq!(network.endpoints.keys().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(network.endpoints["a"].vtep, "10.0.0.2");
+        assert_eq!(Outlook::from_full(outlook.to_full()), outlook);
+        outlook.apply(WatchMessage { index: 7, full: true, ..WatchMessage::default() });
+        assert!(outlook.networks.is_empty());
+    }
+}
