@@ -75,10 +75,10 @@ impl DataPlane {
         what: &str,
         kernel: &Kernel,
         want: &NamespaceState,
-    ) -> Result<Vec<Op>, NetworkError> {
+    ) -> Result<(), NetworkError> {
         let report: Report = kernel.reconcile(want).await?;
         let apply = |source| NetworkError::Apply { what: what.to_owned(), source: Box::new(source) };
-        report.into_result().map_err(apply)
+        report.into_result().map(|_| ()).map_err(apply)
     }
 }
 

@@ -157,7 +157,7 @@ impl Controller {
         let _turn = self.turn.lock().await;
         let reserved = self.host_routes().await;
         let (attachment, subject) = self
-            .change(|state| {
+            .note_change(|state| {
                 let network = state.find(term)?.clone();
                 let absent = || NetworkError::NotConnected {
                     container: container.to_string(),

@@ -213,7 +213,7 @@ impl Controller {
             return;
         }
         let noted = self
-            .change(|state| {
+            .note_change(|state| {
                 for container in &changed {
                     let sandbox = state.sandbox_mut(container)?;
                     sandbox.resolver = applied.resolvers.get(&sandbox.id).copied();

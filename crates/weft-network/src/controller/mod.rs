@@ -10,11 +10,13 @@ mod sandboxes;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, watch};
+use tracing::field;
 use weft_kernel::{Capabilities, Kernel, Netns};
 use weft_plan::LinkName;
 use weft_types::{ContainerId, NetworkId};
@@ -73,6 +75,13 @@ impl std::fmt::Debug for Controller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Controller").field("state_dir", &self.config.state_dir).finish_non_exhaustive()
     }
+}
+
+/// What becomes of a change that the kernel does not follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnFailure {
+    TakeBack,
+    Stand,
 }
 
 /// Which namespaces a change concerns.
@@ -206,6 +215,23 @@ impl Controller {
         &self,
         edit: impl FnOnce(&mut State) -> Result<(R, Touched), NetworkError>,
     ) -> Result<R, NetworkError> {
+        self.change_with(OnFailure::TakeBack, edit).await
+    }
+
+    /// A change that states a fact, or takes something away: it stands, whatever the kernel says. The audit goes on
+    /// trying.
+    async fn note_change<R>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<(R, Touched), NetworkError>,
+    ) -> Result<R, NetworkError> {
+        self.change_with(OnFailure::Stand, edit).await
+    }
+
+    async fn change_with<R>(
+        &self,
+        on_failure: OnFailure,
+        edit: impl FnOnce(&mut State) -> Result<(R, Touched), NetworkError>,
+    ) -> Result<R, NetworkError> {
         let settled = self.settled().await;
         let before = self.state.load_full();
         let mut after = State::clone(&before);
@@ -213,7 +239,7 @@ impl Controller {
         let Some(this) = Weak::upgrade(&self.this) else { return Err(NetworkError::Stopped) };
         let commit = tokio::spawn(async move {
             let _settled = settled;
-            this.commit(before, after, touched).await
+            this.commit(before, after, touched, on_failure).await
         });
         match commit.await {
             Ok(committed) => committed.map(|()| value),
@@ -234,28 +260,39 @@ impl Controller {
         before: Arc<State>,
         mut after: State,
         touched: Touched,
+        on_failure: OnFailure,
     ) -> Result<(), NetworkError> {
         self.open_resolvers(&mut after).await;
         let after = Arc::new(after);
         self.save(&after, &before).await?;
         self.state.store(after.clone());
         self.refresh_peers();
-        if let Err(error) = self.converge(&before, &after, &touched).await {
-            tracing::warn!(%error, "change taken back");
-            self.state.store(before.clone());
-            self.refresh_peers();
-            if let Err(error) = self.save(&before, &after).await {
-                tracing::error!(%error, "old state not saved");
+        match (self.converge(&before, &after, &touched).await, on_failure) {
+            (Ok(()), _) => {}
+            (Err(error), OnFailure::Stand) => {
+                tracing::error!(%error, cause = error.source().map(field::display), "not all brought into the kernel");
             }
-            if let Err(error) = self.converge(&after, &before, &touched).await {
-                tracing::warn!(%error, "taking back left something; the audit goes on");
+            (Err(error), OnFailure::TakeBack) => {
+                tracing::warn!(%error, cause = error.source().map(field::display), "change taken back");
+                self.take_back(&before, &after, &touched).await;
+                return Err(error);
             }
-            self.push_helper();
-            return Err(error);
         }
         self.settle_helper().await;
         self.tell_local();
         Ok(())
+    }
+
+    async fn take_back(&self, before: &Arc<State>, after: &Arc<State>, touched: &Touched) {
+        self.state.store(before.clone());
+        self.refresh_peers();
+        if let Err(error) = self.save(before, after).await {
+            tracing::error!(%error, "old state not saved");
+        }
+        if let Err(error) = self.converge(after, before, touched).await {
+            tracing::warn!(%error, "taking back left something; the audit goes on");
+        }
+        self.push_helper();
     }
 
     async fn save(&self, state: &Arc<State>, before: &Arc<State>) -> Result<(), NetworkError> {
@@ -263,52 +300,75 @@ impl Controller {
         blocking(move || store.save(&state, Some(&before))).await
     }
 
-    /// Makes the kernel follow `state`. `before` says what there was, for what has to go.
+    /// Makes the kernel follow `state`. `before` says what there was, for what has to go. Goes on after a failure, so
+    /// that what does not depend on it stands, and gives the first.
     async fn converge(&self, before: &State, state: &State, touched: &Touched) -> Result<(), NetworkError> {
-        let peers = self.peers.load_full();
+        let mut outcome = Ok(());
+        let mut note = |result: Result<(), NetworkError>| {
+            if let Err(error) = &result {
+                tracing::debug!(%error, "not converged");
+            }
+            if outcome.is_ok() {
+                outcome = result;
+            }
+        };
         for container in &touched.sandboxes {
             // The namespace must be there before a veth pair can reach into it.
             if let Some(sandbox) = state.sandboxes.get(container).filter(|s| s.has_namespace()) {
-                self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
+                let path = self.around.paths.sandbox_netns(&sandbox.id);
+                note(self.dataplane.at(&path).await.map(|_| ()));
             }
         }
         for id in &touched.overlays {
-            let path = self.around.paths.overlay_netns(id);
-            let plan = state.network(id).and_then(|n| plans::overlay(state, &self.around, n, &peers));
-            match plan {
-                Some(plan) => {
-                    let kernel = self.dataplane.at(&path).await?;
-                    let name = format!("overlay network {id}");
-                    self.dataplane.reconcile(&name, &kernel, &plan.plan()).await?;
-                }
-                None if path.exists() => self.dataplane.remove(&path).await?,
-                None => {}
-            }
+            note(self.converge_overlay(state, id).await);
         }
         if touched.host {
             let want = self.host_plan(state);
-            self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await?;
+            note(self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await);
         }
         for container in &touched.sandboxes {
-            match (state.sandboxes.get(container), before.sandboxes.get(container)) {
-                (Some(sandbox), old) => {
-                    if sandbox.has_namespace() {
-                        let kernel = self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
-                        let want = plans::sandbox(state, &self.around, sandbox).plan();
-                        self.dataplane.reconcile("the container's network", &kernel, &want).await?;
-                    }
-                    self.write_files(state, sandbox, old.map(|old| (before, old)))?;
-                }
-                (None, Some(old)) => {
-                    if old.has_namespace() {
-                        self.dataplane.remove(&self.around.paths.sandbox_netns(&old.id)).await?;
-                    }
-                    self.remove_files(old);
-                }
-                (None, None) => {}
-            }
+            note(self.converge_sandbox(before, state, container).await);
         }
-        Ok(())
+        outcome
+    }
+
+    async fn converge_overlay(&self, state: &State, id: &NetworkId) -> Result<(), NetworkError> {
+        let path = self.around.paths.overlay_netns(id);
+        let peers = self.peers.load_full();
+        match state.network(id).and_then(|n| plans::overlay(state, &self.around, n, &peers)) {
+            Some(plan) => {
+                let kernel = self.dataplane.at(&path).await?;
+                self.dataplane.reconcile(&format!("overlay network {id}"), &kernel, &plan.plan()).await
+            }
+            None if path.exists() => self.dataplane.remove(&path).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn converge_sandbox(
+        &self,
+        before: &State,
+        state: &State,
+        container: &ContainerId,
+    ) -> Result<(), NetworkError> {
+        match (state.sandboxes.get(container), before.sandboxes.get(container)) {
+            (Some(sandbox), old) => {
+                if sandbox.has_namespace() {
+                    let kernel = self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
+                    let want = plans::sandbox(state, &self.around, sandbox).plan();
+                    self.dataplane.reconcile("the container's network", &kernel, &want).await?;
+                }
+                self.write_files(state, sandbox, old.map(|old| (before, old)))
+            }
+            (None, Some(old)) => {
+                self.remove_files(old);
+                if old.has_namespace() {
+                    self.dataplane.remove(&self.around.paths.sandbox_netns(&old.id)).await?;
+                }
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
     }
 
     fn host_plan(&self, state: &State) -> weft_plan::NamespaceState {

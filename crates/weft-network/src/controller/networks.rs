@@ -8,7 +8,7 @@ use weft_plan::Owner;
 use weft_types::NetworkId;
 
 use crate::config::ControllerConfig;
-use crate::controller::{Controller, Touched};
+use crate::controller::{Controller, OnFailure, Touched};
 use crate::error::NetworkError;
 use crate::ipam::{check_config, default_pools, free_subnet, overlaps_any, resolve_config};
 use crate::network::{DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
@@ -41,7 +41,7 @@ impl Controller {
     pub async fn remove_network(&self, term: &str) -> Result<Network, NetworkError> {
         let _turn = self.turn.lock().await;
         let network = self
-            .change(|state| {
+            .note_change(|state| {
                 let network = state.find(term)?.clone();
                 if network.is_predefined() {
                     return Err(NetworkError::Predefined(network.name));
@@ -69,7 +69,13 @@ impl Controller {
     pub(super) async fn make_default_networks(&self) -> Result<(), NetworkError> {
         let _turn = self.turn.lock().await;
         let reserved = self.host_routes().await;
-        self.change(|state| {
+        // The first start says what is missing on this machine; a later one must not leave running containers alone.
+        let on_failure = if self.state.load().networks().next().is_none() {
+            OnFailure::TakeBack
+        } else {
+            OnFailure::Stand
+        };
+        self.change_with(on_failure, |state| {
             for (name, driver) in [("host", Driver::Host), ("none", Driver::Null)] {
                 if !state.networks().any(|network| network.name == name) {
                     let network = plain(name, driver);

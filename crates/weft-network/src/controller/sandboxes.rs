@@ -63,7 +63,7 @@ impl Controller {
         if !self.state.load().sandboxes.contains_key(container) {
             return Ok(());
         }
-        self.change(|state| {
+        self.note_change(|state| {
             name.clone_into(&mut state.sandbox_mut(container)?.spec.name);
             Ok(((), Touched::default()))
         })
@@ -161,7 +161,7 @@ impl Controller {
                 }
             }
             self.remove_stray_namespaces(&state).await;
-            self.change(|state| Ok(((), Touched::all(state)))).await?;
+            self.note_change(|state| Ok(((), Touched::all(state)))).await?;
             detached
         };
         self.detach(detached).await;
@@ -177,7 +177,7 @@ impl Controller {
         }
         let networks: BTreeSet<_> =
             gone.iter().flat_map(|s| s.endpoints.iter().map(|e| e.network.clone())).collect();
-        self.change(|state| {
+        self.note_change(|state| {
             for container in containers {
                 state.sandboxes_mut().remove(container);
             }

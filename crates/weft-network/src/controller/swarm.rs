@@ -115,7 +115,7 @@ impl Controller {
             self.find_data_path(swarm.as_ref()).await;
         let first = before.swarm().is_none();
         let reserved = if first { self.host_routes().await } else { Vec::new() };
-        self.change(|state| {
+        self.note_change(|state| {
             state.swarm = swarm.map(Arc::new);
             if left {
                 // Cached networks of the swarm go with it, unless a container still has its place there.
