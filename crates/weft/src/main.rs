@@ -1,19 +1,23 @@
-//! One binary, several lives: daemon, the daemon's own processes, the lab, and otherwise the client.
+//! One binary, several lives: the daemon, the daemon's own processes, the lab, and otherwise the client.
 
 mod client;
 mod daemon;
+mod lab;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     let program = args.first().and_then(|a| a.rsplit('/').next()).unwrap_or_default();
-    if program == "weftd" {
-        return daemon::run(args);
-    }
+    // The daemon's own processes come first: they must stay single-threaded and start fast.
     match args.get(1).map(String::as_str) {
+        Some("shim") => weft_engine::shim_main(args[2..].to_vec()),
+        Some("runtime") => weft_engine::runtime_main(args[2..].to_vec()),
+        Some("helper") => weft_network::helper_main(args[2..].to_vec()),
         Some("daemon") => daemon::run(without_verb(args)),
-        _ => client::run(args, Vec::new()),
+        _ if program == "weftd" => daemon::run(args),
+        Some("lab") => lab::run(args[1..].to_vec()),
+        _ => client::run(args, vec![lab::command()]),
     }
 }
 

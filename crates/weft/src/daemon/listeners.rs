@@ -15,7 +15,7 @@ const SOCKET_MODE: u32 = 0o660;
 /// A bound socket.
 #[derive(Debug)]
 pub(super) enum Bound {
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener),
     Tcp(TcpListener),
 }
 
@@ -35,7 +35,7 @@ pub(super) fn bind(hosts: &[Listen], group: Option<&str>) -> Result<Vec<Bound>, 
     hosts
         .iter()
         .map(|host| match host {
-            Listen::Unix(path) => unix(path, group).map(|l| Bound::Unix(l, path.clone())),
+            Listen::Unix(path) => unix(path, group).map(Bound::Unix),
             Listen::Tcp(address) => tcp(address).map(Bound::Tcp),
         })
         .collect()

@@ -1,12 +1,36 @@
 //! `weftd`: configuration, wiring, life and end of the daemon's process.
+//!
+//! Order of start: what may refuse (configuration, PID file, sockets) comes first and changes nothing; then networks,
+//! containers, the swarm; the API answers last. The end is the reverse.
 
+mod cluster;
 mod config;
 mod flags;
+mod identity;
 mod listeners;
 mod logging;
 mod pidfile;
+mod tls;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use weft_api::{ApiState, Listener, Server, SystemSettings};
+use weft_engine::{Engine, EngineConfig, Reexec};
+use weft_network::{AddressPool, Controller, ControllerConfig, HelperLaunch};
+
+use cluster::{Cluster, ClusterConfig};
+use config::Config;
+use listeners::Bound;
+use pidfile::PidFile;
+
+/// Requests under way at the stop get this long.
+const REQUEST_GRACE: Duration = Duration::from_secs(2);
+/// Enough for two cores' worth of requests; everything that blocks runs elsewhere.
+const WORKER_THREADS: usize = 2;
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(args: Vec<String>) -> ExitCode {
@@ -14,6 +38,150 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    let _ = config::load(flags);
+    let config = match config::load(flags) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    logging::start(if config.debug { tracing::Level::DEBUG } else { config.log_level }, config.log_json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    let outcome = runtime.context("start the runtime").and_then(|runtime| runtime.block_on(Box::pin(serve(config))));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "logging is configured by what could not be read")]
+fn refuse(error: &config::ConfigError) -> ExitCode {
+    eprintln!("{error}");
     ExitCode::FAILURE
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut stop = StopSignals::install()?;
+    let _pidfile = PidFile::create(&config.pidfile)?;
+    let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
+    let bound = listeners::bind(&config.hosts, config.group.as_deref())?;
+    let daemon = Daemon::start(&config).await?;
+    let server = Server::start(daemon.api(&config)?, api_listeners(bound, tls)).context("serve the API")?;
+    tell_ready();
+    tracing::info!(data_root = %config.data_root.display(), hosts = ?config.hosts, "weftd is ready");
+    let name = stop.wait().await;
+    tracing::info!(signal = name, live_restore = config.live_restore, "stopping");
+    server.stop(REQUEST_GRACE).await;
+    daemon.stop(config.live_restore).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The parts behind the API.
+struct Daemon {
+    controller: Arc<Controller>,
+    engine: Arc<Engine>,
+    cluster: Arc<Cluster>,
+    hostname: String,
+}
+
+impl Daemon {
+    async fn start(config: &Config) -> anyhow::Result<Self> {
+        let controller = Controller::open(controller_config(config)?).await.context("start the networks")?;
+        let engine = Engine::open(engine_config(config)?, Arc::clone(&controller) as _).await.context("start the engine")?;
+        let hostname = nix::unistd::gethostname().context("read the host name")?.to_string_lossy().into_owned();
+        let cluster = Cluster::new(ClusterConfig {
+            dir: config.data_root.join("swarm"),
+            hostname: hostname.clone(),
+            labels: config.labels.clone(),
+            controller: Arc::clone(&controller),
+        });
+        cluster.resume().await;
+        Ok(Self { controller, engine, cluster, hostname })
+    }
+
+    fn api(&self, config: &Config) -> anyhow::Result<ApiState> {
+        let settings = SystemSettings {
+            daemon_id: identity::daemon_id(&config.data_root)?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: self.hostname.clone(),
+            data_root: config.data_root.clone(),
+            debug: config.debug,
+            live_restore: config.live_restore,
+            labels: config.labels.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+            address_pools: config.address_pools.iter().map(|p| (p.base, p.size)).collect(),
+            warnings: Vec::new(),
+        };
+        let (engine, networks, cluster) =
+            (Arc::clone(&self.engine), Arc::clone(&self.controller), Arc::clone(&self.cluster));
+        Ok(ApiState::new(engine, networks as _, cluster as _, settings))
+    }
+
+    /// Containers first, while the swarm can still be told that their addresses are free.
+    async fn stop(&self, keep_running: bool) {
+        self.engine.shutdown().await;
+        self.cluster.stop().await;
+        self.controller.shutdown(keep_running).await;
+    }
+}
+
+fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
+    let mut network = ControllerConfig::new(config.data_root.join("network"), config.exec_root.join("network"));
+    network.default_address_pools =
+        config.address_pools.iter().map(|p| AddressPool { base: p.base, size: p.size }).collect();
+    network.bip = config.bip;
+    network.mtu = config.mtu.unwrap_or(network.mtu);
+    network.dns = config.dns.iter().map(ToString::to_string).collect();
+    network.dns_search = config.dns_search.clone();
+    network.dns_options = config.dns_opts.clone();
+    let exe = std::env::current_exe().context("find this program")?;
+    network.helper = Some(HelperLaunch { exe, args: vec!["helper".into()] });
+    Ok(network)
+}
+
+fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
+    let reexec = Reexec::current_exe().context("find this program")?;
+    let mut engine = EngineConfig::new(config.data_root.join("engine"), config.exec_root.join("engine"), reexec);
+    engine.live_restore = config.live_restore;
+    Ok(engine)
+}
+
+fn api_listeners(bound: Vec<Bound>, tls: Option<Arc<rustls::ServerConfig>>) -> Vec<Listener> {
+    let listener = |bound| match (bound, &tls) {
+        (Bound::Unix(listener), _) => Listener::Unix(listener),
+        (Bound::Tcp(listener), Some(tls)) => Listener::Tls(listener, Arc::clone(tls)),
+        (Bound::Tcp(listener), None) => {
+            tracing::warn!(address = ?listener.local_addr().ok(), "the API is served over TCP without TLS: whoever reaches it is root here");
+            Listener::Tcp(listener)
+        }
+    };
+    bound.into_iter().map(listener).collect()
+}
+
+/// Tells a service manager, if one started us, that the API answers.
+fn tell_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "the service manager could not be told that the daemon is ready");
+    }
+}
+
+/// The signals that end the daemon in order.
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn install() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("handle SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("handle SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

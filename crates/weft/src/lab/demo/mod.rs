@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const PINGS: u32 = 4;
 
 /// The container of each host: its name and where it runs.
-const PLACES: [(&str, &str); 2] = [("a", "h1"), ("b", "h2")];
+const PLACES: [(&str, &str); 2] = [("ann", "h1"), ("bob", "h2")];
 
 /// Shows the demo; `keep` leaves its lab running without asking.
 pub(super) fn run(keep: bool) -> Result<()> {
@@ -72,7 +72,7 @@ fn show(steps: &mut Steps, lab: &Lab) -> Result<()> {
             Ok(((), None))
         })?;
     }
-    for (from, to, remote) in [("a", "b", &h1), ("b", "a", &h2)] {
+    for (from, to, remote) in [("ann", "bob", &h1), ("bob", "ann", &h2)] {
         talk(steps, remote, from, to)?;
     }
     built::print(hosts, [&h1, &h2], wire.as_ref())
@@ -158,8 +158,8 @@ fn suggest(lab: &Lab) -> Result<()> {
     println!("    alias weft={}", exe.display());
     println!("    export H1={} H2={}", url("h1")?, url("h2")?);
     println!("    weft -H $H1 node ls");
-    println!("    weft -H $H1 exec a ping -c 3 b");
-    println!("    weft -H $H2 run --rm --network {NAME} busybox wget -qO - http://a/");
+    println!("    weft -H $H1 exec ann ping -c 3 bob");
+    println!("    weft -H $H2 run --rm --network {NAME} busybox wget -qO - http://ann/");
     println!("    weft lab cut --name {NAME} h1 h2        # and heal, mtu, kill, start, exec");
     println!("    weft lab down --name {NAME}             # removes everything");
     Ok(())

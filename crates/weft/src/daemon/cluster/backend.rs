@@ -1,0 +1,135 @@
+//! What the API asks of the swarm, answered by the membership that runs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use weft_api::{
+    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, SwarmBackend, SwarmError, SwarmResult, SwarmStatus,
+};
+use weft_manager::{Control, Rotation};
+use weft_wire::swarmkit;
+
+use super::{Cluster, Membership, refused};
+
+impl Cluster {
+    /// The control interface, or Docker's words for why there is none here.
+    fn control(&self) -> SwarmResult<(Arc<Membership>, Control)> {
+        let member = self.member().ok_or(SwarmError::NoSwarm)?;
+        let control = member.manager.as_ref().ok_or(SwarmError::NotManager)?.control();
+        Ok((member, control))
+    }
+}
+
+impl Membership {
+    fn status(&self) -> SwarmStatus {
+        let agent = self.agent.status().borrow().clone();
+        let control = self.manager.as_ref().map(|m| m.control());
+        let nodes = control.as_ref().map(Control::nodes).unwrap_or_default();
+        let managers = nodes.iter().filter(|n| n.manager_status.is_some()).count() as u64;
+        let warnings = control.iter().flat_map(|c| c.networks().into_iter().flat_map(|n| c.network_warnings(&n.id)).collect::<Vec<_>>());
+        SwarmStatus {
+            state: if agent.ready || agent.node.is_some() { LocalNodeState::Active } else { LocalNodeState::Pending },
+            node_id: self.identity.identity().node_id.to_string(),
+            node_addr: self.addresses.advertise.ip().to_string(),
+            control_available: control.is_some(),
+            error: agent.error.unwrap_or_default(),
+            remote_managers: agent
+                .managers
+                .iter()
+                .map(|(id, addr)| RemoteManager { node_id: id.clone(), addr: addr.to_string() })
+                .collect(),
+            nodes: control.as_ref().map(|_| nodes.len() as u64),
+            managers: control.as_ref().map(|_| managers),
+            warnings: warnings.collect(),
+            cluster: control.as_ref().map(|c| swarmkit::Cluster::clone(&c.cluster())),
+        }
+    }
+}
+
+#[async_trait]
+impl SwarmBackend for Cluster {
+    fn status(&self) -> SwarmStatus {
+        if let Some(member) = self.member() {
+            return member.status();
+        }
+        match self.broken.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone() {
+            Some(error) => SwarmStatus { state: LocalNodeState::Error, error, ..Default::default() },
+            None => SwarmStatus::default(),
+        }
+    }
+
+    async fn init(&self, request: InitRequest) -> SwarmResult<String> {
+        self.init_swarm(request).await
+    }
+
+    async fn join(&self, request: JoinRequest) -> SwarmResult<()> {
+        self.join_swarm(request).await
+    }
+
+    async fn leave(&self, force: bool) -> SwarmResult<()> {
+        self.leave_swarm(force).await
+    }
+
+    async fn cluster(&self) -> SwarmResult<swarmkit::Cluster> {
+        Ok(swarmkit::Cluster::clone(&self.control()?.1.cluster()))
+    }
+
+    async fn update_cluster(&self, version: u64, spec: swarmkit::ClusterSpec, rotate: Rotate) -> SwarmResult<()> {
+        if rotate.manager_unlock_key {
+            return Err(SwarmError::NotImplemented("rotating the unlock key"));
+        }
+        let rotation = Rotation { worker_join_token: rotate.worker_token, manager_join_token: rotate.manager_token };
+        self.control()?.1.update_cluster(version, spec, rotation).await.map_err(refused).map(drop)
+    }
+
+    async fn unlock_key(&self) -> SwarmResult<String> {
+        self.control().map(|_| String::new())
+    }
+
+    async fn unlock(&self, _key: String) -> SwarmResult<()> {
+        Err(SwarmError::NotImplemented("swarm unlock"))
+    }
+
+    async fn nodes(&self) -> SwarmResult<Vec<swarmkit::Node>> {
+        Ok(self.control()?.1.nodes().iter().map(|n| swarmkit::Node::clone(n)).collect())
+    }
+
+    async fn node(&self, term: &str) -> SwarmResult<swarmkit::Node> {
+        let (member, control) = self.control()?;
+        let own = member.identity.identity().node_id.to_string();
+        let node = control.node(if term == "self" { &own } else { term }).map_err(refused)?;
+        Ok(swarmkit::Node::clone(&node))
+    }
+
+    async fn update_node(&self, term: &str, version: u64, spec: swarmkit::NodeSpec) -> SwarmResult<()> {
+        let (_, control) = self.control()?;
+        let id = control.node(term).map_err(refused)?.id.clone();
+        control.update_node(&id, version, spec).await.map_err(refused).map(drop)
+    }
+
+    async fn remove_node(&self, term: &str, force: bool) -> SwarmResult<()> {
+        self.control()?.1.remove_node(term, force).await.map_err(refused)
+    }
+
+    async fn networks(&self) -> SwarmResult<Vec<swarmkit::Network>> {
+        Ok(self.control()?.1.networks().iter().map(|n| swarmkit::Network::clone(n)).collect())
+    }
+
+    async fn network(&self, term: &str) -> SwarmResult<swarmkit::Network> {
+        let network = self.control()?.1.network(term).map_err(refused)?;
+        Ok(swarmkit::Network::clone(&network))
+    }
+
+    async fn create_network(&self, spec: swarmkit::NetworkSpec) -> SwarmResult<String> {
+        let network = self.control()?.1.create_network(spec).await.map_err(refused)?;
+        Ok(network.id.clone())
+    }
+
+    async fn remove_network(&self, term: &str) -> SwarmResult<()> {
+        self.control()?.1.remove_network(term).await.map_err(refused)
+    }
+
+    async fn tasks(&self) -> SwarmResult<Vec<swarmkit::Task>> {
+        Ok(self.control()?.1.tasks().iter().map(|t| swarmkit::Task::clone(t)).collect())
+    }
+}
