@@ -47,20 +47,20 @@ fn b8_addresses_are_unique_in_the_cluster() {
 fn b8_without_attachable_it_is_refused() {
     let hosts = swarm_with_network(LabSpec::bridged("b8no", 2));
     hosts.docker("h1", "network create -d overlay closed").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
     for host in ["h1", "h2"] {
         let text = refusal(hosts.docker(host, "run --rm --network closed busybox true"));
         let wanted = "Could not attach to network closed: rpc error: code = PermissionDenied desc = network closed not \
                       manually attachable";
         assert!(text.contains(wanted), "{host}: {text}");
     }
-    let text = refusal(hosts.docker("h2", "network connect closed b"));
+    let text = refusal(hosts.docker("h2", "network connect closed bob"));
     assert!(text.contains("network closed not manually attachable"), "{text}");
     let text = refusal(hosts.docker("h2", "run --rm --network nosuch busybox true"));
     assert!(text.contains("network nosuch not found"), "{text}");
     assert_eq!(
         hosts.docker("h2", ["ps", "-a", "--format", "{{.Names}}"]).unwrap(),
-        "b",
+        "bob",
         "refused containers stay"
     );
 }
@@ -69,15 +69,15 @@ fn b8_without_attachable_it_is_refused() {
 fn b8_connect_and_disconnect_with_address_and_alias() {
     let hosts = swarm_with_network(LabSpec::bridged("b8con", 2));
     hosts.docker("h1", "network create -d overlay --attachable --subnet 10.50.0.0/24 fixed").unwrap();
-    hosts.run_idle("h1", "a", "--network fixed").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
-    hosts.docker("h2", "network connect --ip 10.50.0.77 --alias db fixed b").unwrap();
-    assert_eq!(hosts.address("h2", "b", "fixed").unwrap(), "10.50.0.77");
-    for name in ["db", "b", "10.50.0.77"] {
-        let pinged = answers(&hosts, "h1", "a", name);
+    hosts.run_idle("h1", "ann", "--network fixed").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    hosts.docker("h2", "network connect --ip 10.50.0.77 --alias db fixed bob").unwrap();
+    assert_eq!(hosts.address("h2", "bob", "fixed").unwrap(), "10.50.0.77");
+    for name in ["db", "bob", "10.50.0.77"] {
+        let pinged = answers(&hosts, "h1", "ann", name);
         assert!(pinged.is_lossless() && pinged.address == "10.50.0.77", "{name}: {pinged:?}");
     }
-    let again = refusal(hosts.docker("h2", "network connect fixed b"));
+    let again = refusal(hosts.docker("h2", "network connect fixed bob"));
     assert!(again.contains("already"), "{again}");
     let outside = refusal(hosts.docker("h2", "run --rm --network fixed --ip 10.51.0.3 busybox true"));
     assert!(
@@ -87,14 +87,14 @@ fn b8_connect_and_disconnect_with_address_and_alias() {
     let taken = refusal(hosts.docker("h1", "run --rm --network fixed --ip 10.50.0.77 busybox true"));
     assert!(taken.contains("Address already in use"), "{taken}");
 
-    hosts.docker("h2", "network disconnect fixed b").unwrap();
-    let not = refusal(hosts.docker("h2", "network disconnect fixed b"));
+    hosts.docker("h2", "network disconnect fixed bob").unwrap();
+    let not = refusal(hosts.docker("h2", "network disconnect fixed bob"));
     assert!(not.contains("is not connected to network fixed"), "{not}");
-    eventually("the alias is forgotten", SOON, || match hosts.exec("h1", "a", "nslookup db") {
+    eventually("the alias is forgotten", SOON, || match hosts.exec("h1", "ann", "nslookup db") {
         Err(_) => Ok(()),
         Ok(text) => Err(text),
     });
-    assert_eq!(ping(&hosts, "h1", "a", "10.50.0.77", 1).unwrap().received, 0);
+    assert_eq!(ping(&hosts, "h1", "ann", "10.50.0.77", 1).unwrap().received, 0);
     // The address is free again at once when it is asked for.
     hosts.docker("h1", "run --rm --network fixed --ip 10.50.0.77 busybox true").unwrap();
 }
@@ -102,23 +102,23 @@ fn b8_connect_and_disconnect_with_address_and_alias() {
 #[test]
 fn b9_interfaces_routes_and_resolver() {
     let hosts = swarm_with_pair(LabSpec::bridged("b9", 2));
-    let address = hosts.address("h2", "b", "web").unwrap();
-    let links = hosts.exec("h2", "b", "ip -o addr").unwrap();
+    let address = hosts.address("h2", "bob", "web").unwrap();
+    let links = hosts.exec("h2", "bob", "ip -o addr").unwrap();
     assert!(links.lines().any(|l| l.contains("eth0") && l.contains(&format!("{address}/24"))), "{links}");
     assert!(links.lines().any(|l| l.contains("eth1") && l.contains("172.18.")), "{links}");
-    let mtu = hosts.exec("h2", "b", "cat /sys/class/net/eth0/mtu").unwrap();
+    let mtu = hosts.exec("h2", "bob", "cat /sys/class/net/eth0/mtu").unwrap();
     assert_eq!(mtu, "1450");
-    let routes = hosts.exec("h2", "b", "ip route").unwrap();
+    let routes = hosts.exec("h2", "bob", "ip route").unwrap();
     assert!(routes.lines().any(|l| l.starts_with("default via 172.18.0.1 dev eth1")), "{routes}");
-    let resolver = hosts.exec("h2", "b", "cat /etc/resolv.conf").unwrap();
+    let resolver = hosts.exec("h2", "bob", "cat /etc/resolv.conf").unwrap();
     assert!(resolver.contains("nameserver 127.0.0.11"), "{resolver}");
 
     let octets: Vec<u8> = address.split('.').map(|o| o.parse().unwrap()).collect();
     let mac = format!("02:42:{:02x}:{:02x}:{:02x}:{:02x}", octets[0], octets[1], octets[2], octets[3]);
-    assert_eq!(hosts.exec("h2", "b", "cat /sys/class/net/eth0/address").unwrap(), mac);
+    assert_eq!(hosts.exec("h2", "bob", "cat /sys/class/net/eth0/address").unwrap(), mac);
     // The default route leads out of the overlay: the host itself answers.
     assert!(
-        ping(&hosts, "h2", "b", "10.99.0.1", 2).unwrap().is_lossless(),
+        ping(&hosts, "h2", "bob", "10.99.0.1", 2).unwrap().is_lossless(),
         "masqueraded through docker_gwbridge"
     );
 }
@@ -126,16 +126,16 @@ fn b9_interfaces_routes_and_resolver() {
 #[test]
 fn b9_names_short_ids_and_reverse_lookups() {
     let hosts = swarm_with_network(LabSpec::bridged("names", 2));
-    hosts.run_idle("h1", "a", "--network web").unwrap();
-    let id = hosts.run_idle("h2", "b", "--network web --network-alias store --hostname beta").unwrap();
-    let address = hosts.address("h2", "b", "web").unwrap();
-    for name in ["b", "store", &id[..12], "b.web"] {
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    let id = hosts.run_idle("h2", "bob", "--network web --network-alias store --hostname beta").unwrap();
+    let address = hosts.address("h2", "bob", "web").unwrap();
+    for name in ["bob", "store", &id[..12], "bob.web"] {
         eventually(&format!("{name} resolves"), SOON, || {
-            let answer = hosts.exec("h1", "a", &format!("nslookup {name}")).map_err(|e| e.to_string())?;
+            let answer = hosts.exec("h1", "ann", &format!("nslookup {name}")).map_err(|e| e.to_string())?;
             if answer.contains(&address) { Ok(()) } else { Err(answer) }
         });
     }
-    let reverse = hosts.exec("h1", "a", &format!("nslookup {address}")).unwrap();
-    assert!(reverse.contains("b.web"), "{reverse}");
-    assert!(hosts.exec("h1", "a", "nslookup nosuch").is_err());
+    let reverse = hosts.exec("h1", "ann", &format!("nslookup {address}")).unwrap();
+    assert!(reverse.contains("bob.web"), "{reverse}");
+    assert!(hosts.exec("h1", "ann", "nslookup nosuch").is_err());
 }

@@ -8,7 +8,7 @@ use crate::{SOON, answers, swarm_with_network, swarm_with_pair};
 #[test]
 fn b5_containers_of_two_subnets_are_neighbours() {
     let hosts = swarm_with_pair(LabSpec::routed("b5", 2));
-    for (host, from, to) in [("h1", "a", "b"), ("h2", "b", "a")] {
+    for (host, from, to) in [("h1", "ann", "bob"), ("h2", "bob", "ann")] {
         answers(&hosts, host, from, to);
         let pinged = ping(&hosts, host, from, to, 20).unwrap();
         assert!(pinged.is_lossless(), "{pinged:?}");
@@ -16,7 +16,7 @@ fn b5_containers_of_two_subnets_are_neighbours() {
         assert_eq!(pinged.ttl, Some(64));
     }
     // A full-size frame passes whole, one more byte does not.
-    let fits = hosts.exec("h1", "a", "ping -c 1 -W 2 -s 1422 b").unwrap();
+    let fits = hosts.exec("h1", "ann", "ping -c 1 -W 2 -s 1422 bob").unwrap();
     assert!(fits.contains(" 0% packet loss"), "{fits}");
 
     hosts
@@ -25,27 +25,29 @@ fn b5_containers_of_two_subnets_are_neighbours() {
             [
                 "exec",
                 "-d",
-                "b",
+                "bob",
                 "sh",
                 "-c",
                 "mkdir -p /www; echo hello > /www/index.html; httpd -p 80 -h /www",
             ],
         )
         .unwrap();
-    eventually("HTTP by name", SOON, || match hosts.exec("h1", "a", "wget -q -T 2 -O - http://b/") {
-        Ok(page) if page == "hello" => Ok(()),
-        other => Err(format!("{other:?}")),
+    eventually("HTTP by name", SOON, || {
+        match hosts.exec("h1", "ann", "timeout 3 wget -q -O - http://bob/") {
+            Ok(page) if page == "hello" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
     // Bulk, in both directions: checksums and segmentation.
     let sum = "head -c 20000000 /dev/zero | tr '\\0' 'w' > /www/bulk; md5sum < /www/bulk";
-    let sum = hosts.exec("h2", "b", sum).unwrap();
-    assert_eq!(hosts.exec("h1", "a", "wget -q -T 10 -O - http://b/bulk | md5sum").unwrap(), sum);
+    let sum = hosts.exec("h2", "bob", sum).unwrap();
+    assert_eq!(hosts.exec("h1", "ann", "timeout 20 wget -q -O - http://bob/bulk | md5sum").unwrap(), sum);
 }
 
 #[test]
 fn b6_requests_are_answered_locally_and_nothing_floods() {
     let hosts = swarm_with_pair(LabSpec::bridged("b6", 2));
-    answers(&hosts, "h1", "a", "b");
+    answers(&hosts, "h1", "ann", "bob");
     let watch = |filter: &str| Capture::start(hosts.host("h1"), "eth0", filter).unwrap();
     // Bytes of the inner frame: after 8 of UDP and 8 of VXLAN come the destination and, at 12, the EtherType.
     let arp = watch("udp port 4789 and udp[28:2] == 0x0806");
@@ -53,13 +55,13 @@ fn b6_requests_are_answered_locally_and_nothing_floods() {
     let unknown = watch("udp port 4789 and udp[16:2] == 0x0242 and udp[18:4] == 0x0a0001c8");
     let any = watch("udp port 4789");
 
-    hosts.exec("h1", "a", "ip neigh flush dev eth0").ok();
-    assert_eq!(ping(&hosts, "h1", "a", "10.0.1.200", 2).unwrap().received, 0);
-    hosts.exec("h1", "a", "ping -b -c 2 -W 1 10.0.1.255 || true").ok();
-    hosts.exec("h1", "a", "arping -c 2 -w 2 -I eth0 10.0.1.200 || true").unwrap();
-    assert!(ping(&hosts, "h1", "a", "b", 3).unwrap().is_lossless());
-    let b = hosts.address("h2", "b", "web").unwrap();
-    let local = hosts.exec("h1", "a", &format!("arping -c 1 -w 2 -I eth0 {b}")).unwrap();
+    hosts.exec("h1", "ann", "ip neigh flush dev eth0").ok();
+    assert_eq!(ping(&hosts, "h1", "ann", "10.0.1.200", 2).unwrap().received, 0);
+    hosts.exec("h1", "ann", "ping -b -c 2 -W 1 10.0.1.255 || true").ok();
+    hosts.exec("h1", "ann", "arping -c 2 -w 2 -I eth0 10.0.1.200 || true").unwrap();
+    assert!(ping(&hosts, "h1", "ann", "bob", 3).unwrap().is_lossless());
+    let b = hosts.address("h2", "bob", "web").unwrap();
+    let local = hosts.exec("h1", "ann", &format!("arping -c 1 -w 2 -I eth0 {b}")).unwrap();
     assert!(local.contains("Received 1 response"), "asked for b's address, its own bridge answers: {local}");
     eventually("the pings to b", SOON, || if any.count() >= 6 { Ok(()) } else { Err("too few") });
     for (what, capture) in [("ARP", &arp), ("broadcast", &broadcast), ("unknown unicast", &unknown)] {
@@ -73,14 +75,14 @@ fn ipv6_subnets_work_end_to_end() {
     hosts.swarm();
     let create = "network create -d overlay --attachable --ipv6 --subnet 10.60.0.0/24 --subnet fd60::/64 six";
     hosts.docker("h1", create).unwrap();
-    hosts.run_idle("h1", "a", "--network six").unwrap();
-    hosts.run_idle("h2", "b", "--network six").unwrap();
-    let b = hosts.inspect("h2", "b", "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}").unwrap();
+    hosts.run_idle("h1", "ann", "--network six").unwrap();
+    hosts.run_idle("h2", "bob", "--network six").unwrap();
+    let b = hosts.inspect("h2", "bob", "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}").unwrap();
     assert!(b.starts_with("fd60::"), "{b}");
-    assert!(answers(&hosts, "h1", "a", &b).is_lossless());
-    let by_name = hosts.exec("h1", "a", "ping -6 -c 3 -i 0.1 -W 2 b").unwrap();
+    assert!(answers(&hosts, "h1", "ann", &b).is_lossless());
+    let by_name = hosts.exec("h1", "ann", "ping -6 -c 3 -i 0.1 -W 2 bob").unwrap();
     assert!(by_name.contains(" 0% packet loss") && by_name.contains(&b), "{by_name}");
-    assert!(answers(&hosts, "h1", "a", "b").is_lossless());
+    assert!(answers(&hosts, "h1", "ann", "bob").is_lossless());
 }
 
 #[test]
@@ -90,13 +92,13 @@ fn vxlan_of_a_stranger_is_dropped_and_counted() {
     hosts.join("h2", "h1").unwrap();
     hosts.wait_ready(2);
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
-    hosts.run_idle("h1", "a", "--network web").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
-    answers(&hosts, "h2", "b", "a");
-    hosts.docker("h1", ["exec", "-d", "a", "sh", "-c", "nc -u -l -p 999 > /got"]).unwrap();
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    answers(&hosts, "h2", "bob", "ann");
+    hosts.docker("h1", ["exec", "-d", "ann", "sh", "-c", "nc -u -l -p 999 > /got"]).unwrap();
 
-    let address = hosts.address("h1", "a", "web").unwrap();
-    let mac = hosts.exec("h1", "a", "cat /sys/class/net/eth0/address").unwrap();
+    let address = hosts.address("h1", "ann", "web").unwrap();
+    let mac = hosts.exec("h1", "ann", "cat /sys/class/net/eth0/address").unwrap();
     let stranger = hosts.host("h3");
     let setup = format!(
         "ip link add vx type vxlan id 4097 remote 10.99.0.1 dstport 4789 && ip addr add 10.0.1.250/24 dev vx && \
@@ -113,11 +115,11 @@ fn vxlan_of_a_stranger_is_dropped_and_counted() {
         if now > before { Ok(()) } else { Err(format!("{before} before, {now} now")) }
     });
     assert!(wire.count() > 0, "the frames arrived at the host");
-    let got = hosts.exec("h1", "a", "cat /got").unwrap();
+    let got = hosts.exec("h1", "ann", "cat /got").unwrap();
     assert_eq!(got, "", "the stranger's frame reached the container");
     // A member's does.
-    hosts.exec("h2", "b", "echo good | nc -u -w 1 a 999 || true").unwrap();
-    eventually("a member's datagram", SOON, || match hosts.exec("h1", "a", "cat /got") {
+    hosts.exec("h2", "bob", "echo good | nc -u -w 1 ann 999 || true").unwrap();
+    eventually("a member's datagram", SOON, || match hosts.exec("h1", "ann", "cat /got") {
         Ok(text) if text == "good" => Ok(()),
         other => Err(format!("{other:?}")),
     });
@@ -137,9 +139,9 @@ fn the_least_mtu_of_all_hosts_holds_everywhere() {
     hosts.lab().set_mtu("h2", 1400).unwrap();
     hosts.swarm();
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
-    hosts.run_idle("h1", "a", "--network web").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
-    for (host, container) in [("h1", "a"), ("h2", "b")] {
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    for (host, container) in [("h1", "ann"), ("h2", "bob")] {
         eventually("an MTU that fits", SOON, || {
             match hosts.exec(host, container, "cat /sys/class/net/eth0/mtu") {
                 Ok(mtu) if mtu == "1350" => Ok(()),
@@ -147,15 +149,15 @@ fn the_least_mtu_of_all_hosts_holds_everywhere() {
             }
         });
     }
-    answers(&hosts, "h1", "a", "b");
-    let whole = hosts.exec("h1", "a", "ping -c 1 -W 2 -s 1322 b").unwrap();
+    answers(&hosts, "h1", "ann", "bob");
+    let whole = hosts.exec("h1", "ann", "ping -c 1 -W 2 -s 1322 bob").unwrap();
     assert!(whole.contains(" 0% packet loss"), "{whole}");
 }
 
 #[test]
 fn what_someone_deleted_is_repaired() {
     let hosts = swarm_with_pair(LabSpec::bridged("repair", 2));
-    answers(&hosts, "h1", "a", "b");
+    answers(&hosts, "h1", "ann", "bob");
     // Find the namespace with the VXLAN device wherever it is kept, and take away what forwards to h2.
     let wipe = "for ns in $(find /run /var/run -path '*netns*' -type f 2>/dev/null); do \
                 nsenter --net=$ns sh -c 'for d in $(ip -o link show type vxlan | cut -d: -f2 | cut -d@ -f1); do \
@@ -164,7 +166,7 @@ fn what_someone_deleted_is_repaired() {
                 echo wiped; done' 2>/dev/null; done";
     let output = hosts.host("h1").sh(wipe).unwrap();
     assert!(output.contains("wiped"), "the overlay's namespace was not found");
-    assert!(answers(&hosts, "h1", "a", "b").is_lossless());
+    assert!(answers(&hosts, "h1", "ann", "bob").is_lossless());
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn two_networks_have_nothing_in_common_on_the_wire() {
     let hosts = swarm_with_network(LabSpec::bridged("vnis", 2));
     hosts.docker("h1", "network create -d overlay --attachable other").unwrap();
     for (host, name, network) in
-        [("h1", "a", "web"), ("h2", "b", "web"), ("h1", "c", "other"), ("h2", "d", "other")]
+        [("h1", "ann", "web"), ("h2", "bob", "web"), ("h1", "cat", "other"), ("h2", "dan", "other")]
     {
         hosts.run_idle(host, name, &format!("--network {network}")).unwrap();
     }
@@ -182,9 +184,9 @@ fn two_networks_have_nothing_in_common_on_the_wire() {
         Capture::start(hosts.host("h1"), "eth0", &filter).unwrap()
     };
     let (web, other) = (watch(4097), watch(4098));
-    answers(&hosts, "h1", "a", "b");
+    answers(&hosts, "h1", "ann", "bob");
     eventually("packets of web", SOON, || if web.count() > 0 { Ok(()) } else { Err("none") });
     assert_eq!(other.count(), 0);
-    answers(&hosts, "h2", "d", "c");
+    answers(&hosts, "h2", "dan", "cat");
     eventually("packets of other", SOON, || if other.count() > 0 { Ok(()) } else { Err("none") });
 }

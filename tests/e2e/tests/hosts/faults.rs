@@ -15,13 +15,13 @@ const HEALED: Duration = Duration::from_millis(1500);
 #[test]
 fn a9_endpoints_of_a_dead_node_disappear_everywhere() {
     let hosts = swarm_with_pair(LabSpec::bridged("a9", 3));
-    hosts.run_idle("h3", "c", "--network web").unwrap();
-    answers(&hosts, "h1", "a", "c");
-    answers(&hosts, "h2", "b", "c");
+    hosts.run_idle("h3", "cat", "--network web").unwrap();
+    answers(&hosts, "h1", "ann", "cat");
+    answers(&hosts, "h2", "bob", "cat");
     hosts.lab().kill("h3").unwrap();
-    for (host, container) in [("h1", "a"), ("h2", "b")] {
+    for (host, container) in [("h1", "ann"), ("h2", "bob")] {
         eventually("the name of the dead node's container is gone", DEATH, || {
-            match hosts.exec(host, container, "nslookup c") {
+            match hosts.exec(host, container, "nslookup cat") {
                 Err(_) => Ok(()),
                 Ok(text) => Err(text),
             }
@@ -32,7 +32,7 @@ fn a9_endpoints_of_a_dead_node_disappear_everywhere() {
         Ok(state) if state == "down" => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    assert!(answers(&hosts, "h1", "a", "b").is_lossless());
+    assert!(answers(&hosts, "h1", "ann", "bob").is_lossless());
 }
 
 #[test]
@@ -41,11 +41,11 @@ fn killing_the_daemon_hurts_neither_traffic_nor_lookups() {
     let mut hosts = Hosts::up_with(LabSpec::bridged("kill9", 2), |_| weft.clone());
     hosts.swarm();
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
-    hosts.run_idle("h1", "a", "--network web").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
-    answers(&hosts, "h2", "b", "a");
-    answers(&hosts, "h1", "a", "b");
-    let pid = hosts.inspect("h2", "b", "{{.State.Pid}}").unwrap();
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    answers(&hosts, "h2", "bob", "ann");
+    answers(&hosts, "h1", "ann", "bob");
+    let pid = hosts.inspect("h2", "bob", "{{.State.Pid}}").unwrap();
     let inside = |line: &str| {
         let output = std::process::Command::new("nsenter")
             .args(["-t", &pid, "--mount", "--net", "--uts", "--", "/bin/sh", "-c", line])
@@ -55,11 +55,11 @@ fn killing_the_daemon_hurts_neither_traffic_nor_lookups() {
     };
     hosts.daemon("h2").kill().unwrap();
 
-    let (found, text) = inside("nslookup a 127.0.0.11");
+    let (found, text) = inside("nslookup ann 127.0.0.11");
     assert!(found, "the resolver is gone with the daemon: {text}");
-    let (_, text) = inside("ping -c 5 -i 0.1 -W 2 a");
+    let (_, text) = inside("ping -c 5 -i 0.1 -W 2 ann");
     assert!(text.contains(" 0% packet loss"), "{text}");
-    assert!(answers(&hosts, "h1", "a", "b").is_lossless());
+    assert!(answers(&hosts, "h1", "ann", "bob").is_lossless());
     // Gossip and lookups outlive it too: what starts elsewhere becomes known here.
     hosts.run_idle("h1", "late", "--network web").unwrap();
     eventually("a new name while the daemon is away", SOON, || match inside("nslookup late 127.0.0.11") {
@@ -70,14 +70,14 @@ fn killing_the_daemon_hurts_neither_traffic_nor_lookups() {
     hosts.start("h2");
     hosts.wait_ready(2);
     assert_eq!(
-        hosts.inspect("h2", "b", "{{.State.Pid}}").unwrap(),
+        hosts.inspect("h2", "bob", "{{.State.Pid}}").unwrap(),
         pid,
         "the container was adopted, not restarted"
     );
-    assert!(answers(&hosts, "h2", "b", "late").is_lossless());
-    hosts.docker("h2", "rm -f b").unwrap();
+    assert!(answers(&hosts, "h2", "bob", "late").is_lossless());
+    hosts.docker("h2", "rm -f bob").unwrap();
     eventually("the adopted container's name goes with it", SOON, || {
-        match hosts.exec("h1", "a", "nslookup b") {
+        match hosts.exec("h1", "ann", "nslookup bob") {
             Err(_) => Ok(()),
             Ok(text) => Err(text),
         }
@@ -87,21 +87,21 @@ fn killing_the_daemon_hurts_neither_traffic_nor_lookups() {
 #[test]
 fn the_manager_comes_back_from_a_kill_with_its_swarm() {
     let mut hosts = swarm_with_pair(LabSpec::bridged("mkill", 2));
-    answers(&hosts, "h1", "a", "b");
+    answers(&hosts, "h1", "ann", "bob");
     let list = ["network", "inspect", "web", "--format", "{{.Id}} {{(index .IPAM.Config 0).Subnet}}"];
     let before = hosts.docker("h1", list).unwrap();
     hosts.daemon("h1").kill().unwrap();
     hosts.start("h1");
     hosts.wait_ready(2);
     assert_eq!(hosts.docker("h1", list).unwrap(), before);
-    hosts.run_idle("h2", "c", "--network web").unwrap();
-    assert!(answers(&hosts, "h2", "c", "b").is_lossless());
+    hosts.run_idle("h2", "cat", "--network web").unwrap();
+    assert!(answers(&hosts, "h2", "cat", "bob").is_lossless());
 }
 
 #[test]
 fn a_killed_helper_is_replaced_within_a_second() {
     let hosts = swarm_with_pair(LabSpec::bridged("helper", 2));
-    answers(&hosts, "h2", "b", "a");
+    answers(&hosts, "h2", "bob", "ann");
     let helpers = hosts.processes("h2", "helper");
     let [old] = helpers[..] else { panic!("one helper a host, not {helpers:?}") };
     let killed = hosts.host("h2").run("kill", ["-9", &old.to_string()]);
@@ -111,22 +111,22 @@ fn a_killed_helper_is_replaced_within_a_second() {
         if new.is_empty() || new.contains(&old) {
             return Err(format!("helpers: {new:?}"));
         }
-        hosts.exec("h2", "b", "nslookup a").map_err(|e| e.to_string())
+        hosts.exec("h2", "bob", "nslookup ann").map_err(|e| e.to_string())
     });
-    assert!(answers(&hosts, "h2", "b", "a").is_lossless());
+    assert!(answers(&hosts, "h2", "bob", "ann").is_lossless());
     // What happens now still reaches the other host.
-    hosts.run_idle("h2", "c", "--network web").unwrap();
-    assert!(answers(&hosts, "h1", "a", "c").is_lossless());
+    hosts.run_idle("h2", "cat", "--network web").unwrap();
+    assert!(answers(&hosts, "h1", "ann", "cat").is_lossless());
 }
 
 #[test]
 fn a_cut_between_workers_heals() {
     let hosts = swarm_with_pair(LabSpec::bridged("cut", 2));
-    answers(&hosts, "h1", "a", "b");
+    answers(&hosts, "h1", "ann", "bob");
     hosts.lab().cut("h1", "h2").unwrap();
     hosts.run_idle("h1", "late", "--network web").unwrap();
     hosts.lab().heal().unwrap();
     hosts.wait_ready(2);
-    assert!(answers(&hosts, "h2", "b", "late").is_lossless());
-    assert!(answers(&hosts, "h1", "late", "b").is_lossless());
+    assert!(answers(&hosts, "h2", "bob", "late").is_lossless());
+    assert!(answers(&hosts, "h1", "late", "bob").is_lossless());
 }

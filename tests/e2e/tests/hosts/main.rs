@@ -27,8 +27,8 @@ fn swarm_with_network(spec: weft_lab::LabSpec) -> Hosts {
 /// The same with containers `a` on `h1` and `b` on `h2`.
 fn swarm_with_pair(spec: weft_lab::LabSpec) -> Hosts {
     let hosts = swarm_with_network(spec);
-    hosts.run_idle("h1", "a", "--network web").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
     hosts
 }
 

@@ -58,7 +58,7 @@ fn b2_options_are_honoured_and_shown() {
     assert_eq!(network["Options"]["com.docker.network.driver.mtu"], "1300");
 
     let mut addresses = Vec::new();
-    for name in ["a", "b", "c"] {
+    for name in ["ann", "bob", "cat"] {
         hosts.run_idle("h1", name, "--network full").unwrap();
         addresses.push(hosts.address("h1", name, "full").unwrap());
     }
@@ -66,19 +66,19 @@ fn b2_options_are_honoured_and_shown() {
         let last: u8 = address.strip_prefix("10.50.0.").unwrap().parse().unwrap();
         assert!(last >= 128 && last != 130, "{addresses:?}");
     }
-    let links = hosts.exec("h1", "a", "ip -o link").unwrap();
+    let links = hosts.exec("h1", "ann", "ip -o link").unwrap();
     assert!(links.lines().any(|l| l.contains("eth0") && l.contains("mtu 1250")), "{links}");
     // An internal network has no way out: no second interface, no default route.
     assert!(!links.contains("eth1"), "{links}");
-    let routes = hosts.exec("h1", "a", "ip route").unwrap();
+    let routes = hosts.exec("h1", "ann", "ip route").unwrap();
     assert!(!routes.contains("default"), "{routes}");
 
     // Document 0 writes the option this way.
     hosts
         .docker("h1", "network create -d overlay --attachable --opt com.docker.network.mtu=1400 short")
         .unwrap();
-    hosts.run_idle("h1", "s", "--network short").unwrap();
-    let links = hosts.exec("h1", "s", "ip -o link show eth0").unwrap();
+    hosts.run_idle("h1", "sid", "--network short").unwrap();
+    let links = hosts.exec("h1", "sid", "ip -o link show eth0").unwrap();
     assert!(links.contains("mtu 1350"), "{links}");
 }
 
@@ -157,10 +157,10 @@ fn b3_a_worker_sees_a_network_while_it_uses_it() {
     assert!(!sees("h2"));
     let text = refusal(hosts.docker("h2", "network inspect web"));
     assert!(text.contains("network web not found"), "{text}");
-    hosts.run_idle("h2", "b", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
     assert!(sees("h2"));
     assert_eq!(inspect(&hosts, "h2", "web")["Scope"], "swarm");
-    hosts.docker("h2", "rm -f b").unwrap();
+    hosts.docker("h2", "rm -f bob").unwrap();
     eventually("the worker forgets the network", SOON, || {
         if sees("h2") { Err("it still sees it") } else { Ok(()) }
     });
@@ -173,7 +173,7 @@ fn b3_a_worker_sees_a_network_while_it_uses_it() {
 fn b7_rm_prune_and_filters() {
     let hosts = swarm_with_network(LabSpec::bridged("b7", 2));
     hosts.docker("h1", "network create -d overlay --label tier=back idle").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
 
     let text = refusal(hosts.docker("h1", "network rm web"));
     assert!(
@@ -201,7 +201,7 @@ fn b7_rm_prune_and_filters() {
 
     let pruned = hosts.docker("h1", "network prune -f").unwrap();
     assert!(pruned.contains("idle") && !pruned.contains("web"), "{pruned}");
-    hosts.docker("h2", "rm -f b").unwrap();
+    hosts.docker("h2", "rm -f bob").unwrap();
     assert_eq!(hosts.docker("h1", "network rm web").unwrap(), "web");
     let text = refusal(hosts.docker("h1", "network inspect web"));
     assert!(text.contains("network web not found"), "{text}");
@@ -210,12 +210,12 @@ fn b7_rm_prune_and_filters() {
 #[test]
 fn b7_inspect_verbose_shows_the_endpoints_of_other_hosts() {
     let hosts = crate::swarm_with_pair(LabSpec::bridged("b7v", 2));
-    answers(&hosts, "h1", "a", "b");
-    let b = hosts.address("h2", "b", "web").unwrap();
+    answers(&hosts, "h1", "ann", "bob");
+    let b = hosts.address("h2", "bob", "web").unwrap();
     let plain = inspect(&hosts, "h1", "web");
     let names: Vec<&str> =
         plain["Containers"].as_object().unwrap().values().filter_map(|c| c["Name"].as_str()).collect();
-    assert!(names.contains(&"a") && !names.contains(&"b"), "{names:?}");
+    assert!(names.contains(&"ann") && !names.contains(&"bob"), "{names:?}");
     eventually("both endpoints in the verbose view", SOON, || {
         let text = hosts.docker("h1", "network inspect --verbose web").map_err(|e| e.to_string())?;
         if text.contains(&b) && text.contains("10.99.0.2") { Ok(()) } else { Err(text) }

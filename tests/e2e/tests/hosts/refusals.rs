@@ -92,10 +92,10 @@ fn unknown_images_names_and_conflicts() {
     hosts.swarm();
     let text = refusal(hosts.docker("h1", "run --rm --pull never nosuch true"));
     assert!(text.contains("No such image: nosuch:latest"), "{text}");
-    hosts.run_idle("h1", "a", "").unwrap();
-    let text = refusal(hosts.run_idle("h1", "a", ""));
-    assert!(text.contains("Conflict. The container name \"/a\" is already in use by container"), "{text}");
-    let text = refusal(hosts.docker("h1", "network connect nosuch a"));
+    hosts.run_idle("h1", "ann", "").unwrap();
+    let text = refusal(hosts.run_idle("h1", "ann", ""));
+    assert!(text.contains("Conflict. The container name \"/ann\" is already in use by container"), "{text}");
+    let text = refusal(hosts.docker("h1", "network connect nosuch ann"));
     assert!(text.contains("network nosuch not found"), "{text}");
     let text = refusal(hosts.docker("h1", "network connect ingress nosuch"));
     assert!(text.contains("No such container: nosuch"), "{text}");

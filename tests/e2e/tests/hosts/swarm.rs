@@ -79,11 +79,11 @@ fn a5_a6_hosts_talk_at_three_ports_and_gossip_is_sealed() {
 
     hosts.swarm();
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
-    hosts.run_idle("h1", "a", "--network web").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
-    answers(&hosts, "h1", "a", "b");
-    answers(&hosts, "h2", "b", "a");
-    hosts.docker("h2", "rm -f b").unwrap();
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    answers(&hosts, "h1", "ann", "bob");
+    answers(&hosts, "h2", "bob", "ann");
+    hosts.docker("h2", "rm -f bob").unwrap();
     for (name, capture) in [("management", &management), ("gossip", &gossip), ("data", &data)] {
         eventually(name, SOON, || if capture.count() > 0 { Ok(()) } else { Err("no packet") });
     }
@@ -103,9 +103,9 @@ fn a7_control_and_data_take_different_interfaces() {
     hosts.docker("h2", format!("swarm join --token {token} --data-path-addr data0 10.99.0.1:2377")).unwrap();
     hosts.wait_ready(2);
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
-    hosts.run_idle("h1", "a", "--network web").unwrap();
-    hosts.run_idle("h2", "b", "--network web").unwrap();
-    assert!(answers(&hosts, "h1", "a", "b").is_lossless());
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    assert!(answers(&hosts, "h1", "ann", "bob").is_lossless());
     eventually("VXLAN on the data interface", SOON, || if right.count() > 0 { Ok(()) } else { Err("none") });
     assert_eq!(data.lines(), Vec::<String>::new(), "VXLAN on the control interface");
     assert_eq!(control.lines(), Vec::<String>::new(), "control packets on the data interface");
@@ -130,7 +130,7 @@ fn a_node_that_left_is_down_and_can_be_removed_and_join_again() {
     let hosts = swarm_with_pair(LabSpec::bridged("leave", 2));
     let text = refusal(hosts.docker("h1", "node rm h2"));
     assert!(text.contains("is not down and can't be removed"), "{text}");
-    hosts.docker("h2", "rm -f b").unwrap();
+    hosts.docker("h2", "rm -f bob").unwrap();
     assert_eq!(hosts.docker("h2", "swarm leave").unwrap(), "Node left the swarm.");
     assert_eq!(hosts.docker("h2", ["info", "--format", "{{.Swarm.LocalNodeState}}"]).unwrap(), "inactive");
     let state = ["node", "inspect", "h2", "--format", "{{.Status.State}}"];
@@ -141,15 +141,15 @@ fn a_node_that_left_is_down_and_can_be_removed_and_join_again() {
     hosts.docker("h1", "node rm h2").unwrap();
     hosts.join("h2", "h1").unwrap();
     hosts.wait_ready(2);
-    hosts.run_idle("h2", "b", "--network web").unwrap();
-    assert!(answers(&hosts, "h2", "b", "a").is_lossless());
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    assert!(answers(&hosts, "h2", "bob", "ann").is_lossless());
 
     let text = refusal(hosts.docker("h1", "swarm leave"));
     assert!(
         text.contains("You are attempting to leave the swarm on a node that is participating as a manager."),
         "{text}"
     );
-    hosts.docker("h1", "rm -f a").unwrap();
+    hosts.docker("h1", "rm -f ann").unwrap();
     assert_eq!(hosts.docker("h1", "swarm leave --force").unwrap(), "Node left the swarm.");
     hosts.docker("h1", "swarm init --advertise-addr 10.99.0.1").unwrap();
 }

@@ -94,7 +94,7 @@ fn talk(steps: &mut Steps, remote: &Remote, from: &str, to: &str) -> Result<()> 
         Ok(((), Some(format!("{loss}\n{times}"))))
     })?;
     steps.step(&format!("{from} fetches http://{to}/"), || {
-        let page = remote.exec(from, &format!("wget -q -T 5 -O - http://{to}/"))?;
+        let page = remote.exec(from, &format!("timeout 5 wget -q -O - http://{to}/"))?;
         Ok(((), Some(page)))
     })
 }
