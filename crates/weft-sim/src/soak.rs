@@ -70,7 +70,7 @@ impl SoakReport {
              | what | value |\n|---|---|\n\
              | commit | `{commit}` |\n\
              | seeds | {}..{}, {} run |\n\
-             | nodes in each run | {} |\n\
+             | nodes in each run | {} (50 in every 64th, whose messages all go through the codec as bytes) |\n\
              | bound on settling, virtual | {:.1} s |\n\
              | slowest run settled after, virtual | {:.1} s |\n\
              | inputs to nodes | {} |\n\

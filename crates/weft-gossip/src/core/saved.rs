@@ -141,12 +141,12 @@ impl Core {
 
     fn restore_entry(&mut self, now: Tick, network: &str, entry: &SavedEntry) {
         let Some(owner) = self.members.find(&entry.owner) else { return };
-        // Entries of this node are said anew, later than whatever was said of them before.
-        let time = if owner == ME { self.table_clock.increment() } else { entry.time };
+        // Own entries keep their time, too: a peer that has them hears nothing new, and one that remembers a later
+        // change tells of it in the first exchange and is contradicted.
         let deleted = entry.deleted_for.is_some();
         let event = Arc::new(TableEvent {
             change: if deleted { TableChange::Delete } else { TableChange::Create },
-            time,
+            time: entry.time,
             owner: entry.owner.as_str().into(),
             network: network.into(),
             table: entry.table.as_str().into(),
