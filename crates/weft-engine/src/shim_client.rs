@@ -126,8 +126,9 @@ impl ShimConnection {
         }
     }
 
-    /// Carries streams in tasks of their own until the process has ended; answers its exit.
-    pub(crate) fn pump(self, pump: Pump) -> tokio::task::JoinHandle<Option<ExitStatus>> {
+    /// Carries streams in tasks of their own until the process has ended. `ended` learns its exit before the client
+    /// sees the end of the output: clients ask for the exit code right after it.
+    pub(crate) fn pump(self, pump: Pump, ended: impl FnOnce(Option<ExitStatus>) + Send + 'static) {
         let (mut reader, mut writer) = self.stream.into_split();
         let (output, stdin) = (pump.output, pump.stdin);
         let input = tokio::spawn(async move {
@@ -141,16 +142,17 @@ impl ShimConnection {
             drop(writer);
         });
         tokio::spawn(async move {
-            let exit = pump_output(&mut reader, output).await;
+            let exit = pump_output(&mut reader, &output).await;
             input.abort();
-            exit
-        })
+            ended(exit);
+            drop(output);
+        });
     }
 }
 
 async fn pump_output(
     reader: &mut OwnedReadHalf,
-    output: mpsc::Sender<std::io::Result<(StreamKind, Bytes)>>,
+    output: &mpsc::Sender<std::io::Result<(StreamKind, Bytes)>>,
 ) -> Option<ExitStatus> {
     loop {
         match read_frame(reader).await {

@@ -35,6 +35,8 @@ pub(crate) struct Container {
     record: Mutex<Record>,
     /// Held by start, stop, restart, remove: one at a time. Never by the handling of an exit, which a stop waits for.
     pub(crate) operation: tokio::sync::Mutex<()>,
+    /// Held while it is removed: by the user and by `--rm`, whoever comes first.
+    pub(crate) removal: tokio::sync::Mutex<()>,
     pub(crate) life: watch::Sender<Life>,
     /// Attached before the start.
     pub(crate) pending: Mutex<Vec<Pump>>,
@@ -55,6 +57,7 @@ impl Container {
             bundle,
             record: Mutex::new(record),
             operation: tokio::sync::Mutex::new(()),
+            removal: tokio::sync::Mutex::new(()),
             life: watch::channel(life).0,
             pending: Mutex::new(Vec::new()),
             restart_cancel: Notify::new(),
@@ -90,7 +93,7 @@ impl Container {
         let mut record = self.lock();
         let mut changed = record.clone();
         change(&mut changed);
-        changed.save(&self.dir)?;
+        changed.save(&self.dir, Some(&record))?;
         *record = changed;
         Ok(())
     }

@@ -9,10 +9,12 @@ use weft_types::ContainerId;
 
 use crate::error::EngineError;
 use crate::image::Digest;
-use crate::shim::bundle::write_atomically;
+use crate::shim::bundle::{replace, write_atomically};
 
 /// The zero time that Docker shows for what has not happened.
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
+const WISH_FILE: &str = "container.json";
+const STATE_FILE: &str = "state.json";
 
 /// A container: what was asked for and how it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,14 +36,22 @@ pub(crate) struct Record {
     pub(crate) mounts: Vec<MountRecord>,
     pub(crate) path: String,
     pub(crate) args: Vec<String>,
-    #[serde(default)]
+    #[serde(skip)]
     pub(crate) state: RunState,
     /// While it runs.
-    #[serde(default)]
+    #[serde(skip)]
     pub(crate) sandbox: Option<crate::network::SandboxView>,
     /// Endpoints as they are, while it runs; keys as in `endpoints`.
-    #[serde(default)]
+    #[serde(skip)]
     pub(crate) connected: BTreeMap<String, EndpointSettings>,
+}
+
+/// The part of a record that changes with each start.
+#[derive(Serialize, Deserialize)]
+struct Now {
+    state: RunState,
+    sandbox: Option<crate::network::SandboxView>,
+    connected: BTreeMap<String, EndpointSettings>,
 }
 
 /// Something mounted into a container.
@@ -138,20 +148,51 @@ impl RunState {
 }
 
 impl Record {
-    /// Writes it to its directory.
-    pub(crate) fn save(&self, dir: &Path) -> Result<(), EngineError> {
-        let path = dir.join("container.json");
-        let bytes = serde_json::to_vec_pretty(self)
-            .map_err(|error| EngineError::Malformed { what: "container", detail: error.to_string() })?;
-        write_atomically(&path, &bytes, 0o600).map_err(EngineError::file("write", path))
+    /// Writes it to its directory, or what of it differs from `before`.
+    ///
+    /// What the user asked for is made durable. How the container is right now only has to survive the daemon, not
+    /// the machine: no waiting for the disk on the way to a running process.
+    pub(crate) fn save(&self, dir: &Path, before: Option<&Self>) -> Result<(), EngineError> {
+        let (wish, now) = self.encode()?;
+        let old = before.map(Self::encode).transpose()?;
+        if old.as_ref().is_none_or(|(old, _)| *old != wish) {
+            let path = dir.join(WISH_FILE);
+            write_atomically(&path, &wish, 0o600).map_err(EngineError::file("write", path))?;
+        }
+        if old.as_ref().is_none_or(|(_, old)| *old != now) {
+            let path = dir.join(STATE_FILE);
+            replace(&path, &now, 0o600).map_err(EngineError::file("write", path))?;
+        }
+        Ok(())
     }
 
-    /// Reads it back.
+    fn encode(&self) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
+        let failed = |error: serde_json::Error| EngineError::Malformed {
+            what: "container",
+            detail: error.to_string(),
+        };
+        let now = Now {
+            state: self.state.clone(),
+            sandbox: self.sandbox.clone(),
+            connected: self.connected.clone(),
+        };
+        let wish = serde_json::to_vec_pretty(self).map_err(failed)?;
+        Ok((wish, serde_json::to_vec(&now).map_err(failed)?))
+    }
+
+    /// Reads it back. A lost or damaged state is that of a container that never ran.
     pub(crate) fn load(dir: &Path) -> Result<Self, EngineError> {
-        let path = dir.join("container.json");
+        let path = dir.join(WISH_FILE);
         let bytes = std::fs::read(&path).map_err(EngineError::file("read", &path))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| EngineError::Malformed { what: "container.json", detail: error.to_string() })
+        let mut record: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| EngineError::Malformed { what: "container.json", detail: error.to_string() })?;
+        let state = std::fs::read(dir.join(STATE_FILE)).ok();
+        if let Some(now) = state.and_then(|bytes| serde_json::from_slice::<Now>(&bytes).ok()) {
+            record.state = now.state;
+            record.sandbox = now.sandbox;
+            record.connected = now.connected;
+        }
+        Ok(record)
     }
 
     pub(crate) fn tty(&self) -> bool {

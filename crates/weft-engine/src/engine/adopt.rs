@@ -39,8 +39,15 @@ impl Engine {
             .adopt(&running)
             .await
             .map_err(|source| EngineError::Network { prefix: "adopt sandboxes: ", source })?;
-        for survivor in survivors {
-            self.adopt(survivor).await;
+        let adoptions: Vec<_> = survivors
+            .into_iter()
+            .map(|survivor| {
+                let engine = self.clone();
+                tokio::spawn(async move { engine.adopt(survivor).await })
+            })
+            .collect();
+        for adoption in adoptions {
+            let _ = adoption.await;
         }
         for container in ended {
             self.settle(&container).await;

@@ -74,7 +74,7 @@ impl Engine {
         super::make_private(dir.clone())?;
         let bundle = Bundle::new(self.bundle_dir(&record.id));
         let lower = self.images.lower_directories(&record.layers);
-        record.save(&dir)?;
+        record.save(&dir, None)?;
         let container = Container::new(record, dir, bundle);
         container.rootfs().create(&lower)?;
         Ok(Arc::new(container))

@@ -187,10 +187,8 @@ impl Engine {
             }
         }
         let (pump, client) = Pump::new(stdin, stdout, stderr);
-        let ended = connection.pump(pump);
         let engine = self.clone();
-        tokio::spawn(async move {
-            let exit = ended.await.ok().flatten();
+        connection.pump(pump, move |exit| {
             let exit_code = exit.map_or(137, |exit| exit.code);
             {
                 let mut state = exec.state();

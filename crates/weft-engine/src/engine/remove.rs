@@ -30,10 +30,6 @@ impl Engine {
             }
         }
         let _operation = container.operation.lock().await;
-        // `--rm` may have been faster.
-        if container.life.borrow().removed {
-            return Ok(());
-        }
         if container.state().is_running() {
             return Err(EngineError::Conflict(format!(
                 "cannot remove container \"{term}\": container is running: stop the container before removing or force remove"
@@ -54,6 +50,10 @@ impl Engine {
         container: &Arc<Container>,
         volumes: bool,
     ) -> Result<()> {
+        let _removal = container.removal.lock().await;
+        if container.life.borrow().removed {
+            return Ok(());
+        }
         // From here on a crash is finished at the next start.
         container.update(|record| record.state.phase = Phase::Removing)?;
         self.release(container).await;

@@ -274,7 +274,7 @@ impl Engine {
         let mut connection = container.shim().open(&request).await?;
         match connection.reply().await? {
             Reply::Done => {
-                connection.pump(pump);
+                connection.pump(pump, |_| {});
                 Ok(())
             }
             other => Err(shim_error(container, &other)),

@@ -101,6 +101,7 @@ fn run(bundle: &Bundle) -> io::Result<()> {
         unclaimed: BTreeMap::new(),
         log,
         state: State::Empty,
+        starter: None,
         buffer: vec![0; CHUNK],
     };
     shim.poll_until_done()
@@ -136,6 +137,8 @@ struct Shim {
     unclaimed: BTreeMap<i32, i64>,
     log: Option<LogFile>,
     state: State,
+    /// Who asked for the start: answered once the runtime has noted it, so that an exec finds the container running.
+    starter: Option<u32>,
     buffer: Vec<u8>,
 }
 
@@ -442,10 +445,14 @@ impl Shim {
             child.go()?;
         }
         self.state = State::Running;
-        if let Some(connection) = self.connections.get_mut(&key) {
-            connection.finish(&Reply::Done);
-        }
+        self.starter = Some(key);
         Ok(())
+    }
+
+    fn answer_starter(&mut self, reply: &Reply) {
+        if let Some(connection) = self.starter.take().and_then(|key| self.connections.get_mut(&key)) {
+            connection.finish(reply);
+        }
     }
 
     fn exec(&mut self, key: u32, request: ExecRequest) -> io::Result<()> {
@@ -509,7 +516,7 @@ impl Shim {
                     self.on_exit(pid, code);
                 }
             }
-            Report::Running => {}
+            Report::Running => self.answer_starter(&Reply::Done),
             Report::Failed { reason, exit_code } => self.on_start_failure(key, reason, exit_code),
         }
     }
@@ -529,7 +536,11 @@ impl Shim {
     }
 
     fn on_start_failure(&mut self, key: ProcessKey, reason: String, exit_code: i64) {
-        self.tell(key, &Reply::Failed { reason, exit_code });
+        let failed = Reply::Failed { reason, exit_code };
+        if key == CONTAINER {
+            self.answer_starter(&failed);
+        }
+        self.tell(key, &failed);
         self.processes.remove(&key);
         for connection in self.connections.values_mut() {
             if matches!(connection.role, Role::Stream { process, .. } if process == key) {
@@ -645,6 +656,8 @@ impl Shim {
 
     /// The container has ended: leave nothing behind, then tell.
     fn end(&mut self, exit: ExitStatus) {
+        // It ran, however short.
+        self.answer_starter(&Reply::Done);
         if let Some(log) = &mut self.log
             && let Err(error) = log.finish()
         {
