@@ -17,9 +17,8 @@ usage: cargo xtask <command>
 
   build [--release]   target/debug/weft, and weftd as its second name
   demo [--keep]       two hosts behind a router, one overlay network between containers on them
-  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, peers, vm
+  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, peers
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
-  bench [NAME]        measurements beside Docker, printed as ratios
   fix                 cargo fmt and clippy --fix
 ";
 
@@ -31,7 +30,6 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"soak", rest)) => soak::soak(rest),
-        Some((&"bench", rest)) => soak::bench(rest),
         Some((&"fix", [])) => test::fix(),
         _ => {
             eprint!("{USAGE}");

@@ -1,7 +1,8 @@
 //! Running programs and saying so.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -40,6 +41,38 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("{shown}: {status}");
     }
     Ok(())
+}
+
+/// How many tests passed and failed.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+/// Runs `cargo test`, passes on what it prints, and adds up its result lines.
+pub(crate) fn run_tests(command: &mut Command, counts: &mut Counts) -> Result<()> {
+    let shown = show(command);
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {shown}"))?;
+    let output = child.stdout.take().context("the output of cargo test")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("read the output of cargo test")?;
+        println!("{line}");
+        if let Some(result) = line.strip_prefix("test result: ") {
+            counts.passed += number_before(result, " passed");
+            counts.failed += number_before(result, " failed");
+        }
+    }
+    let status = child.wait().with_context(|| format!("wait for {shown}"))?;
+    if !status.success() {
+        bail!("{shown}: {status}");
+    }
+    Ok(())
+}
+
+/// The number that stands before a word.
+fn number_before(text: &str, word: &str) -> usize {
+    text.find(word).and_then(|end| text[..end].rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 fn show(command: &Command) -> String {

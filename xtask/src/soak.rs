@@ -1,8 +1,8 @@
-//! The long proofs and the measurements.
+//! The long proofs.
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, need_root, run};
+use crate::run::{cargo, run};
 
 /// Soaks by name: what cargo runs for each.
 const SOAKS: &[(&str, &[&str])] = &[(
@@ -31,10 +31,4 @@ pub(crate) fn soak(names: &[&str]) -> Result<()> {
         .iter()
         .filter(|(name, _)| names.is_empty() || names.contains(name))
         .try_for_each(|(_, args)| run(&mut cargo(args)))
-}
-
-/// Measures beside Docker in the same run.
-pub(crate) fn bench(_names: &[&str]) -> Result<()> {
-    need_root()?;
-    bail!("no measurement is built yet")
 }

@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 
 use crate::packages;
-use crate::run::{Steps, cargo, need_root, run};
+use crate::run::{Counts, Steps, cargo, need_root, run, run_tests};
 
-type Step = (&'static str, fn() -> Result<()>);
+type Step = (&'static str, fn(&mut Counts) -> Result<()>);
 
 const STEPS: &[Step] =
     &[("fmt", fmt), ("clippy", clippy), ("unit", unit), ("sim", sim), ("e2e", e2e), ("peers", peers)];
@@ -17,44 +17,61 @@ pub(crate) fn test(names: &[&str]) -> Result<()> {
         bail!("no step '{unknown}'; there are {}", known.join(", "));
     }
     need_root()?;
-    let mut steps = Steps::default();
+    let (mut steps, mut counts) = (Steps::default(), Counts::default());
     let outcome = steps.step("packages", packages::for_tests).and_then(|()| {
         STEPS
             .iter()
             .filter(|(name, _)| names.is_empty() || names.contains(name))
-            .try_for_each(|(name, work)| steps.step(name, work))
+            .try_for_each(|(name, work)| steps.step(name, || work(&mut counts)))
     });
     steps.print();
+    println!("\n{} passed, {} failed", counts.passed, counts.failed);
     outcome
 }
 
-fn fmt() -> Result<()> {
+fn fmt(_: &mut Counts) -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))
 }
 
-fn clippy() -> Result<()> {
+fn clippy(_: &mut Counts) -> Result<()> {
     run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Unit and property tests of every crate; those that need the kernel run as root in namespaces of their own.
-fn unit() -> Result<()> {
-    run(&mut cargo(&["test", "--quiet", "--workspace", "--exclude", "weft-e2e", "--exclude", "weft-sim"]))
+fn unit(counts: &mut Counts) -> Result<()> {
+    let args = [
+        "test",
+        "--quiet",
+        "--no-fail-fast",
+        "--workspace",
+        "--exclude",
+        "weft-e2e",
+        "--exclude",
+        "weft-sim",
+    ];
+    run_tests(&mut cargo(&args), counts)
 }
 
 /// Simulations, optimised: in a debug build they would take ten times as long.
-fn sim() -> Result<()> {
-    run(&mut cargo(&["test", "--quiet", "--release", "--package", "weft-sim"]))
+fn sim(counts: &mut Counts) -> Result<()> {
+    run_tests(&mut cargo(&["test", "--quiet", "--release", "--package", "weft-sim"]), counts)
 }
 
-fn e2e() -> Result<()> {
+/// Whole hosts with daemons, driven with the docker CLI; two at a time, because each test has several of them.
+fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    run(&mut cargo(&["test", "--package", "weft-e2e", "--test", "hosts"]))
+    let tests = ["--test", "hosts", "--test", "local_engine", "--test", "api_refusals"];
+    let mut command = cargo(&["test", "--no-fail-fast", "--package", "weft-e2e"]);
+    run_tests(command.args(tests).args(["--", "--test-threads=2"]), counts)
 }
 
 /// The wire check against a real Docker engine.
-fn peers() -> Result<()> {
+fn peers(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    run(&mut cargo(&["test", "--package", "weft-e2e", "--test", "wire_check"]))
+    run_tests(
+        &mut cargo(&["test", "--package", "weft-e2e", "--test", "wire_check", "--", "--test-threads=1"]),
+        counts,
+    )
 }
 
 /// Mends what can be mended mechanically.
