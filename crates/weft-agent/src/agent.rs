@@ -16,12 +16,12 @@ use crate::backoff::Backoff;
 use crate::convert;
 use crate::core::Core;
 use crate::description::HostDescription;
-use crate::error::{AgentError, SessionError};
+use crate::error::{AgentError, SessionError, StoreError};
 use crate::network::ControllerNetwork;
 use crate::renewal;
 use crate::session::{self, Ended};
 use crate::status::AgentStatus;
-use crate::store::Store;
+use crate::store::{Memory, Store};
 
 /// What managers read as the engine's version. Its text says that this node is Weft's, which they go by until its
 /// first report.
@@ -52,6 +52,7 @@ pub struct Agent {
     core: Arc<Core>,
     network: Arc<ControllerNetwork>,
     controller: Arc<Controller>,
+    store: Arc<Store>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -64,8 +65,8 @@ impl std::fmt::Debug for Agent {
 impl Agent {
     /// Starts the agent. It is useful at once: until a session opens, the last word of the managers holds.
     pub async fn start(config: AgentConfig) -> Result<Arc<Self>, AgentError> {
-        let store = Store::open(&config.state_dir)?;
-        let memory = store.load()?;
+        let store = Arc::new(Store::open(&config.state_dir)?);
+        let memory = recall(&store)?;
         if memory.managers.is_empty() && config.managers.is_empty() {
             return Err(AgentError::NoManager);
         }
@@ -73,18 +74,19 @@ impl Agent {
         let (network, feed) = ControllerNetwork::new(controller, config.advertise, config.data_path).await;
         let network = Arc::new(network);
         let core = Arc::new(Core::new(config.identity, network.clone(), &config.managers, memory));
-        let host = HostDescription::of_this_machine(config.hostname, config.labels, ENGINE_VERSION.to_owned());
+        let host =
+            HostDescription::of_this_machine(config.hostname, config.labels, ENGINE_VERSION.to_owned());
         let mut tasks = JoinSet::new();
         tasks.spawn(feed);
         tasks.spawn(network.clone().watch_mtu());
         tasks.spawn({
-            let core = core.clone();
+            let (core, store) = (core.clone(), store.clone());
             async move { core.keep_memory(store).await }
         });
         tasks.spawn(renewal::run(core.clone()));
         tasks.spawn(sessions(core.clone(), host));
         config.controller.set_swarm(Some(Arc::new(Attacher { core: core.clone() })));
-        Ok(Arc::new(Self { core, network, controller: config.controller, tasks: Mutex::new(tasks) }))
+        Ok(Arc::new(Self { core, network, controller: config.controller, store, tasks: Mutex::new(tasks) }))
     }
 
     /// The node's standing, whenever it changes.
@@ -99,6 +101,20 @@ impl Agent {
         self.network.detach();
         tasks.shutdown().await;
         self.core.session_closed(None, None, false);
+        if let Err(error) = self.store.save(&self.core.memory()) {
+            tracing::error!(%error, "the agent's state could not be saved");
+        }
+    }
+}
+
+/// What is on disk. A damaged file holds nothing that the managers do not say again: it must not keep the node away.
+fn recall(store: &Store) -> Result<Memory, StoreError> {
+    match store.load() {
+        Err(error @ StoreError::Malformed { .. }) => {
+            tracing::warn!(%error, "starting without what was known before");
+            Ok(Memory::default())
+        }
+        other => other,
     }
 }
 
@@ -144,7 +160,8 @@ impl SwarmNetworks for Attacher {
         addresses: Vec<IpAddr>,
     ) -> Result<SwarmAttachment, AttachRefused> {
         let wanted = addresses.iter().map(ToString::to_string).collect();
-        let task = attachments::attach(&self.core, term, container.as_str(), wanted).await.map_err(refused)?;
+        let task =
+            attachments::attach(&self.core, term, container.as_str(), wanted).await.map_err(refused)?;
         match convert::attachment(&task) {
             Ok(attachment) => Ok(attachment),
             Err(error) => {
@@ -164,3 +181,7 @@ impl SwarmNetworks for Attacher {
 fn refused(error: AttachError) -> AttachRefused {
     AttachRefused(error.reason())
 }
+
+#[cfg(test)]
+#[path = "agent_test.rs"]
+mod tests;

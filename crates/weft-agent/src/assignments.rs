@@ -141,11 +141,13 @@ mod tests {
     #[test]
     fn complete_then_incremental() {
         let mut assignments = Assignments::default();
-        let changes =
-            assignments.apply(message(Type::Complete, "", "1", vec![update("a", 512), update("b", 512)])).unwrap();
+        let changes = assignments
+            .apply(message(Type::Complete, "", "1", vec![update("a", 512), update("b", 512)]))
+            .unwrap();
         assert_eq!(changes.updated.len(), 2);
-        let changes =
-            assignments.apply(message(Type::Incremental, "1", "2", vec![update("a", 800), remove("b")])).unwrap();
+        let changes = assignments
+            .apply(message(Type::Incremental, "1", "2", vec![update("a", 800), remove("b")]))
+            .unwrap();
         assert_eq!(changes, TaskChanges { updated: vec![task("a", 800)], removed: vec!["b".into()] });
         assert_eq!(assignments.tasks().keys().collect::<Vec<_>>(), ["a"]);
     }
@@ -153,7 +155,10 @@ mod tests {
     #[test]
     fn a_gap_is_refused_and_changes_nothing() {
         let mut assignments = Assignments::default();
-        assert!(assignments.apply(message(Type::Incremental, "1", "2", vec![])).is_err(), "must begin complete");
+        assert!(
+            assignments.apply(message(Type::Incremental, "1", "2", vec![])).is_err(),
+            "must begin complete"
+        );
         assignments.apply(message(Type::Complete, "", "1", vec![update("a", 512)])).unwrap();
         let error = assignments.apply(message(Type::Incremental, "2", "3", vec![remove("a")])).unwrap_err();
         assert_eq!(error.expected.as_deref(), Some("1"));
@@ -165,7 +170,8 @@ mod tests {
 
     #[test]
     fn complete_forgets_what_it_does_not_list_and_names_only_differences() {
-        let mut assignments = Assignments::restored([task("old", 512), task("same", 512), task("changed", 512)]);
+        let mut assignments =
+            Assignments::restored([task("old", 512), task("same", 512), task("changed", 512)]);
         let listed = vec![update("same", 512), update("changed", 640), update("new", 512)];
         let changes = assignments.apply(message(Type::Complete, "", "7", listed)).unwrap();
         assert_eq!(changes.removed, ["old"]);

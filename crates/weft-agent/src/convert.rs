@@ -28,7 +28,8 @@ pub(crate) struct Unusable(&'static str);
 pub(crate) fn attachment(task: &Task) -> Result<SwarmAttachment, Unusable> {
     let granted = task.networks.first().ok_or(Unusable("task without networks"))?;
     let network = granted.network.as_ref().ok_or(Unusable("attachment without its network"))?;
-    let addresses: Vec<EndpointAddress> = granted.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    let addresses: Vec<EndpointAddress> =
+        granted.addresses.iter().filter_map(|text| text.parse().ok()).collect();
     if addresses.is_empty() || addresses.len() != granted.addresses.len() {
         return Err(Unusable("malformed address"));
     }
@@ -51,7 +52,10 @@ pub(crate) fn overlay(network: &Network) -> Result<OverlaySpec, Unusable> {
         id: NetworkId::try_from(network.id.clone()).map_err(|_| Unusable("malformed network id"))?,
         name: annotations.name,
         subnets: subnets(network, options.get(VNI_OPTION).map_or("", String::as_str))?,
-        mtu: options.get(MTU_OPTION).and_then(|text| text.parse().ok()).and_then(|n: u32| Mtu::try_from(n).ok()),
+        mtu: options
+            .get(MTU_OPTION)
+            .and_then(|text| text.parse().ok())
+            .and_then(|n: u32| Mtu::try_from(n).ok()),
         attachable: spec.attachable,
         internal: spec.internal,
         encrypted: options.contains_key(ENCRYPTED_OPTION),
@@ -146,7 +150,8 @@ mod tests {
     }
 
     fn network_object() -> Network {
-        let options = [(VNI_OPTION.to_owned(), "4097,4098".to_owned()), (MTU_OPTION.to_owned(), "1400".to_owned())];
+        let options =
+            [(VNI_OPTION.to_owned(), "4097,4098".to_owned()), (MTU_OPTION.to_owned(), "1400".to_owned())];
         Network {
             id: "a".repeat(25),
             spec: Some(NetworkSpec {

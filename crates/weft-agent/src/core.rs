@@ -81,7 +81,11 @@ impl Core {
             connected,
             ..Model::default()
         };
-        let status = AgentStatus { node: model.node.clone(), managers: model.managers.peers(), ..AgentStatus::default() };
+        let status = AgentStatus {
+            node: model.node.clone(),
+            managers: model.managers.peers(),
+            ..AgentStatus::default()
+        };
         let core = Self {
             identity,
             network,
@@ -128,7 +132,12 @@ impl Core {
     }
 
     /// The first message of a session has arrived over `channel` from `address`.
-    pub(crate) fn session_opened(&self, address: SocketAddr, channel: Channel, message: SessionMessage) -> OpenSession {
+    pub(crate) fn session_opened(
+        &self,
+        address: SocketAddr,
+        channel: Channel,
+        message: SessionMessage,
+    ) -> OpenSession {
         let open = OpenSession { id: message.session_id.clone(), channel };
         let mut model = self.lock();
         model.managers.observe(address, true);
@@ -231,7 +240,8 @@ impl Core {
     /// Statuses to send now; [`Self::sent`] is to be called once they arrived.
     pub(crate) fn unsent_statuses(&self) -> Vec<TaskStatusUpdate> {
         let model = self.lock();
-        let update = |id: &String| TaskStatusUpdate { task_id: id.clone(), status: model.statuses.get(id).cloned() };
+        let update =
+            |id: &String| TaskStatusUpdate { task_id: id.clone(), status: model.statuses.get(id).cloned() };
         model.unsent.iter().map(update).collect()
     }
 
@@ -336,8 +346,7 @@ impl Core {
     }
 
     /// Keeps the disk in step with the model until the agent stops.
-    pub(crate) async fn keep_memory(&self, store: Store) {
-        let store = Arc::new(store);
+    pub(crate) async fn keep_memory(&self, store: Arc<Store>) {
         let mut saved = None;
         loop {
             self.dirty.notified().await;

@@ -37,10 +37,20 @@ pub struct HostDescription {
 
 impl HostDescription {
     /// Describes this machine.
-    pub fn of_this_machine(hostname: String, labels: BTreeMap<String, String>, engine_version: String) -> Self {
+    pub fn of_this_machine(
+        hostname: String,
+        labels: BTreeMap<String, String>,
+        engine_version: String,
+    ) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        Self { hostname, labels, engine_version, cpus, memory_bytes: total_memory_bytes(&meminfo).unwrap_or(0) }
+        Self {
+            hostname,
+            labels,
+            engine_version,
+            cpus,
+            memory_bytes: total_memory_bytes(&meminfo).unwrap_or(0),
+        }
     }
 
     /// The description of this machine as the node `identity`.
@@ -48,9 +58,13 @@ impl HostDescription {
         let issuer = identity.issuer_info()?;
         Ok(NodeDescription {
             hostname: self.hostname.clone(),
-            platform: Some(Platform { architecture: std::env::consts::ARCH.to_owned(), os: "linux".to_owned() }),
+            platform: Some(Platform {
+                architecture: std::env::consts::ARCH.to_owned(),
+                os: "linux".to_owned(),
+            }),
             resources: Some(Resources {
-                nano_cpus: i64::try_from(self.cpus).unwrap_or(i64::MAX / NANO_CPUS_PER_CPU) * NANO_CPUS_PER_CPU,
+                nano_cpus: i64::try_from(self.cpus).unwrap_or(i64::MAX / NANO_CPUS_PER_CPU)
+                    * NANO_CPUS_PER_CPU,
                 memory_bytes: i64::try_from(self.memory_bytes).unwrap_or(i64::MAX),
                 ..Default::default()
             }),

@@ -38,12 +38,23 @@ pub(crate) struct LocalView {
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
+/// How far the kernel follows the managers' word.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Programmed {
+    /// The word's index.
+    pub(crate) index: u64,
+    /// Why it is not in the kernel; empty if it is.
+    pub(crate) error: String,
+}
+
 /// The networks of a node. Implementations must not block.
 pub(crate) trait NodeNetwork: Send + Sync {
     /// Takes the managers' word over; nothing when this node is in no swarm.
     fn set_swarm(&self, inputs: Option<SwarmInputs<'_>>);
     /// What this node has, whenever it changes.
     fn local(&self) -> watch::Receiver<LocalView>;
+    /// What of the managers' word has been carried out, or has failed.
+    fn programmed(&self) -> watch::Receiver<Programmed>;
 }
 
 /// The network controller of this node.
@@ -52,6 +63,7 @@ pub(crate) struct ControllerNetwork {
     data_path: IpAddr,
     wanted: watch::Sender<Option<SwarmState>>,
     local: watch::Sender<LocalView>,
+    programmed: watch::Sender<Programmed>,
     /// For the interface of the data path; none where it could not be opened.
     kernel: Option<Kernel>,
 }
@@ -75,9 +87,11 @@ impl ControllerNetwork {
             endpoints: endpoints.borrow().iter().map(endpoint).collect(),
         };
         let local = watch::channel(view).0;
-        let network = Self { advertise, data_path, wanted, local: local.clone(), kernel };
+        let programmed = watch::Sender::default();
+        let outcome = programmed.clone();
+        let network = Self { advertise, data_path, wanted, local: local.clone(), programmed, kernel };
         network.read_mtu().await;
-        (network, feed(controller, state, endpoints, local))
+        (network, feed(controller, state, endpoints, local, outcome))
     }
 
     /// Follows the MTU of the data path's interface.
@@ -117,15 +131,21 @@ impl ControllerNetwork {
         for (id, address) in balancers {
             networks.entry(id).or_insert_with(Default::default).load_balancer = Some(address);
         }
-        let port = inputs.node.and_then(|node| u16::try_from(node.vxlanudp_port).ok()).filter(|port| *port != 0);
-        let members = inputs.outlook.map(|outlook| outlook.members.iter().filter_map(convert::member).collect());
+        let port =
+            inputs.node.and_then(|node| u16::try_from(node.vxlanudp_port).ok()).filter(|port| *port != 0);
+        let members =
+            inputs.outlook.map(|outlook| outlook.members.iter().filter_map(convert::member).collect());
         SwarmState {
             node_id: inputs.node_id.clone(),
             advertise: self.advertise,
             data_path: self.data_path,
             data_path_port: port.unwrap_or(VXLAN_PORT),
             gossip_keys: convert::gossip_keys(inputs.keys),
-            gossip_join: inputs.managers.iter().map(|manager| SocketAddr::new(manager.ip(), GOSSIP_PORT)).collect(),
+            gossip_join: inputs
+                .managers
+                .iter()
+                .map(|manager| SocketAddr::new(manager.ip(), GOSSIP_PORT))
+                .collect(),
             members: members.unwrap_or_default(),
             managed: inputs.outlook.is_some(),
             networks,
@@ -148,6 +168,10 @@ impl NodeNetwork for ControllerNetwork {
     fn local(&self) -> watch::Receiver<LocalView> {
         self.local.subscribe()
     }
+
+    fn programmed(&self) -> watch::Receiver<Programmed> {
+        self.programmed.subscribe()
+    }
 }
 
 /// Brings states to the controller, the newest only, and endpoints from it.
@@ -156,6 +180,7 @@ async fn feed(
     mut state: watch::Receiver<Option<SwarmState>>,
     mut endpoints: watch::Receiver<Vec<LocalSwarmEndpoint>>,
     local: watch::Sender<LocalView>,
+    programmed: watch::Sender<Programmed>,
 ) {
     let listen = async {
         while endpoints.changed().await.is_ok() {
@@ -167,16 +192,21 @@ async fn feed(
         while state.changed().await.is_ok() {
             let now = state.borrow_and_update().clone();
             let Some(now) = now else { continue };
-            if let Err(error) = controller.set_swarm_state(Some(now)).await {
-                tracing::error!(%error, "the managers' word could not be carried out");
+            let index = now.networks.values().map(|network| network.index).max().unwrap_or_default();
+            let outcome = controller.set_swarm_state(Some(now)).await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, index, "the managers' word could not be carried out");
             }
+            let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+            programmed.send_replace(Programmed { index, error });
         }
     };
     tokio::join!(listen, tell);
 }
 
 fn endpoint(local: &LocalSwarmEndpoint) -> Endpoint {
-    let text = |address: Option<weft_types::EndpointAddress>| address.map(|a| a.to_string()).unwrap_or_default();
+    let text =
+        |address: Option<weft_types::EndpointAddress>| address.map(|a| a.to_string()).unwrap_or_default();
     Endpoint {
         id: local.id.to_string(),
         network_id: local.network.to_string(),

@@ -1,5 +1,6 @@
 //! The managers' word on endpoints: what this node reports, and what it is told (`weft.v1.NetworkState`).
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -10,13 +11,15 @@ use weft_wire::weft_v1::{AckRequest, ReportRequest, WatchRequest};
 
 use crate::core::{Core, OpenSession};
 use crate::error::SessionError;
+use crate::network::Programmed;
 
 /// What the managers know this engine by.
 const ENGINE: &str = "weft";
 
 /// Reports and watches until the session ends. Docker's managers have no such service: then gossip alone rules.
 pub(crate) async fn run(core: Arc<Core>, session: OpenSession) -> Result<(), SessionError> {
-    let client = NetworkStateClient::new(session.channel.clone()).max_decoding_message_size(i32::MAX as usize);
+    let client =
+        NetworkStateClient::new(session.channel.clone()).max_decoding_message_size(i32::MAX as usize);
     let outcome = tokio::try_join!(report(&core, client.clone(), &session), watch(&core, client, &session));
     match outcome {
         Err(SessionError::Refused { status, .. }) if status.code() == Code::Unimplemented => {
@@ -58,18 +61,52 @@ async fn report(
     }
 }
 
-/// Follows the managers' word on all networks of this node.
-async fn watch(core: &Core, mut client: NetworkStateClient<Channel>, session: &OpenSession) -> Result<(), SessionError> {
+/// Follows the managers' word on all networks of this node, and tells when the kernel does.
+async fn watch(
+    core: &Core,
+    mut client: NetworkStateClient<Channel>,
+    session: &OpenSession,
+) -> Result<(), SessionError> {
     let request = WatchRequest { session_id: session.id.clone(), network_ids: Vec::new() };
     let mut stream = client.watch(request).await.map_err(SessionError::refused("Watch"))?.into_inner();
+    let mut programmed = core.network().programmed();
+    // Networks of which news came that the kernel does not follow yet, with the index of the news.
+    let mut open: BTreeMap<String, u64> = BTreeMap::new();
     loop {
-        let message = stream.message().await.map_err(SessionError::refused("Watch"))?;
-        let Some(message) = message else { return Err(SessionError::Closed { stream: "the network state" }) };
-        let networks: Vec<String> = message.networks.iter().map(|view| view.network_id.clone()).collect();
-        let index = core.on_outlook(message);
-        for network_id in networks {
-            let ack = AckRequest { session_id: session.id.clone(), index, network_id, error: String::new() };
-            client.ack(ack).await.map_err(SessionError::refused("Ack"))?;
+        tokio::select! {
+            message = stream.message() => {
+                let message = message.map_err(SessionError::refused("Watch"))?;
+                let Some(message) = message else { return Err(SessionError::Closed { stream: "the network state" }) };
+                let networks: Vec<String> = message.networks.iter().map(|view| view.network_id.clone()).collect();
+                let index = core.on_outlook(message);
+                open.extend(networks.into_iter().map(|id| (id, index)));
+            }
+            Ok(()) = programmed.changed() => {}
+        }
+        let done = programmed.borrow_and_update().clone();
+        let (now, later) = open.into_iter().partition(|(_, index)| *index <= done.index);
+        open = later;
+        acknowledge(&mut client, session, now, &done).await?;
+    }
+}
+
+/// Says of each network that its news are in the kernel, or why not.
+async fn acknowledge(
+    client: &mut NetworkStateClient<Channel>,
+    session: &OpenSession,
+    networks: BTreeMap<String, u64>,
+    done: &Programmed,
+) -> Result<(), SessionError> {
+    for (network_id, index) in networks {
+        let ack = AckRequest { session_id: session.id.clone(), index, network_id, error: done.error.clone() };
+        match client.ack(ack).await {
+            Ok(_) => {}
+            // The network was left meanwhile.
+            Err(status) if matches!(status.code(), Code::PermissionDenied | Code::NotFound) => {
+                tracing::debug!(%status, "an acknowledgement was refused");
+            }
+            Err(status) => return Err(SessionError::Refused { call: "Ack", status }),
         }
     }
+    Ok(())
 }

@@ -93,9 +93,19 @@ mod tests {
     fn full_replaces_and_delta_adds_moves_and_removes() {
         let mut outlook = Outlook::default();
         let both = vec![remote("a", "10.0.0.1"), remote("b", "10.0.0.1")];
-        outlook.apply(WatchMessage { index: 4, full: true, networks: vec![view(both, &[])], members: vec![] });
+        outlook.apply(WatchMessage {
+            index: 4,
+            full: true,
+            networks: vec![view(both, &[])],
+            members: vec![],
+        });
         let change = vec![remote("a", "10.0.0.2"), remote("c", "10.0.0.3")];
-        outlook.apply(WatchMessage { index: 6, full: false, networks: vec![view(change, &["b"])], members: vec![] });
+        outlook.apply(WatchMessage {
+            index: 6,
+            full: false,
+            networks: vec![view(change, &["b"])],
+            members: vec![],
+        });
         let network = &outlook.networks["net"];
         assert_eq!(outlook.index, 6);
         assert_eq!(network.endpoints.keys().collect::<Vec<_>>(), ["a", "c"]);

@@ -119,12 +119,15 @@ async fn assignments(core: Arc<Core>, session: OpenSession) -> Result<(), Sessio
     let mut client = dispatcher(session.channel.clone());
     loop {
         let request = AssignmentsRequest { session_id: session.id.clone() };
-        let mut stream = client.assignments(request).await.map_err(SessionError::refused("Assignments"))?.into_inner();
+        let mut stream =
+            client.assignments(request).await.map_err(SessionError::refused("Assignments"))?.into_inner();
         core.begin_assignments();
         let mut first = true;
         loop {
             let message = stream.message().await.map_err(SessionError::refused("Assignments"))?;
-            let Some(message) = message else { return Err(SessionError::Closed { stream: "the assignments" }) };
+            let Some(message) = message else {
+                return Err(SessionError::Closed { stream: "the assignments" });
+            };
             if let Err(gap) = core.on_assignments(message) {
                 tracing::warn!(%gap, "assignments are out of step; asking for all of them");
                 break;
@@ -146,7 +149,9 @@ async fn statuses(core: Arc<Core>, session: OpenSession) -> Result<(), SessionEr
             continue;
         }
         let request = UpdateTaskStatusRequest { session_id: session.id.clone(), updates: updates.clone() };
-        let call = async { client.update_task_status(request).await.map_err(SessionError::refused("UpdateTaskStatus")) };
+        let call = async {
+            client.update_task_status(request).await.map_err(SessionError::refused("UpdateTaskStatus"))
+        };
         timed("UpdateTaskStatus", call).await?;
         core.sent(&updates);
     }
@@ -162,7 +167,9 @@ async fn log_subscriptions(session: OpenSession) -> Result<(), SessionError> {
     };
     loop {
         match stream.message().await {
-            Ok(Some(subscription)) => tracing::debug!(id = %subscription.id, "log subscription without tasks here"),
+            Ok(Some(subscription)) => {
+                tracing::debug!(id = %subscription.id, "log subscription without tasks here")
+            }
             Ok(None) => return Err(SessionError::Closed { stream: "the log subscriptions" }),
             Err(status) if status.code() == Code::Unimplemented => return pending().await,
             Err(status) => return Err(refused_logs(status)),

@@ -83,8 +83,11 @@ pub(crate) struct Store {
 impl Store {
     /// Makes `dir` if it is missing.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| StoreError::Io { action: "create", path: dir.to_owned(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
+            action: "create",
+            path: dir.to_owned(),
+            source,
+        })?;
         Ok(Self { dir: dir.to_owned() })
     }
 
@@ -105,7 +108,11 @@ impl Store {
         let path = self.dir.join(FILE_NAME);
         let temporary = self.dir.join(format!("{FILE_NAME}.new"));
         let bytes = serde_json::to_vec(&memory.to_stored()).unwrap_or_default();
-        self.write(&temporary, &path, &bytes).map_err(|source| StoreError::Io { action: "write", path, source })
+        self.write(&temporary, &path, &bytes).map_err(|source| StoreError::Io {
+            action: "write",
+            path,
+            source,
+        })
     }
 
     fn write(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
