@@ -9,7 +9,8 @@ use futures_util::{Stream, StreamExt as _};
 use tokio_stream::wrappers::BroadcastStream;
 use weft_engine::NetworkFailure;
 use weft_network::{
-    Controller, EndpointView, Network, NetworkError, NetworkEventSubject, NetworkSpec, Pool, SwarmState,
+    Controller, EndpointView, Network, NetworkError, NetworkEventSubject, NetworkSpec, OverlaySpec,
+    OverlaySubnet, Pool, SwarmState,
 };
 use weft_types::Classified as _;
 
@@ -83,7 +84,7 @@ fn view(controller: &Controller, network: &Network, swarm: Option<&SwarmState>) 
         internal: network.internal,
         attachable: network.attachable,
         ingress: overlay.is_some_and(|o| o.ingress),
-        subnets: network.pools.iter().map(subnet).collect(),
+        subnets: overlay.map_or_else(|| network.pools.iter().map(subnet).collect(), overlay_subnets),
         options,
         labels: network.labels.clone(),
         ipam_options: network.ipam_options.clone(),
@@ -104,6 +105,16 @@ fn subnet(pool: &Pool) -> Subnet {
         gateway: pool.show_gateway.then_some(pool.gateway),
         auxiliary: pool.auxiliary.clone(),
     }
+}
+
+fn overlay_subnets(overlay: &OverlaySpec) -> Vec<Subnet> {
+    let subnet = |s: &OverlaySubnet| Subnet {
+        subnet: Some(s.subnet),
+        range: None,
+        gateway: s.gateway,
+        auxiliary: BTreeMap::new(),
+    };
+    overlay.subnets.iter().map(subnet).collect()
 }
 
 fn endpoint(endpoint: &EndpointView) -> LocalEndpoint {

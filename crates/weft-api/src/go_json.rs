@@ -14,6 +14,7 @@ pub(crate) fn syntax_complaint(text: &[u8]) -> String {
 }
 
 /// Where the first value ends, if it is well formed.
+#[cfg(test)]
 pub(crate) fn end_of_value(text: &[u8]) -> Option<usize> {
     let mut scanner = Scanner { text, at: 0 };
     scanner.value(Place::Value, 0).ok()?;

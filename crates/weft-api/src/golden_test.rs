@@ -216,11 +216,11 @@ fn local_network(driver: &str) -> LocalNetwork {
 
 #[test]
 fn networks_of_this_host() {
-    assert_shape("network-local", &networks::local(&local_network("bridge"), true));
+    assert_shape("network-local", &networks::shape::local(&local_network("bridge"), true));
     let builtin = LocalNetwork { ipam_options: None, ..local_network("bridge") };
-    assert_shape("network-bridge", &networks::local(&builtin, true));
+    assert_shape("network-bridge", &networks::shape::local(&builtin, true));
     let host = LocalNetwork { ipam_options: None, subnets: Vec::new(), ..local_network("host") };
-    assert_shape("network-host", &networks::local(&host, false));
+    assert_shape("network-host", &networks::shape::local(&host, false));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_swarm_network_with_endpoints_here() {
         }],
         ..local_network("overlay")
     };
-    assert_shape("network-instantiated", &networks::local(&network, true));
+    assert_shape("network-instantiated", &networks::shape::local(&network, true));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The API over its socket: what Docker Engine 28.5.2 answered to the same requests, word for word.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use hyper::Method;

@@ -57,6 +57,7 @@ fn images_are_imported_saved_loaded_tagged_and_removed() {
     assert_eq!(docker(&hosts, ["history", "-q", "--no-trunc", "busybox"]), id);
 
     hosts.run_idle("h1", "user", "").unwrap();
+    docker(&hosts, ["rmi", "registry.example:5000/a/b:v1"]);
     let text = refusal(hosts.docker("h1", "rmi busybox"));
     assert!(
         text.contains("conflict: unable to remove repository reference \"busybox:latest\" (must force)"),
@@ -110,9 +111,9 @@ fn a_container_has_the_settings_it_was_given() {
     );
     let entry = docker(&hosts, ["run", "--rm", "--entrypoint", "echo", "busybox", "a", "b"]);
     assert_eq!(entry, "a b");
-    docker(&hosts, ["run", "-d", "--name", "c", "--label", "x=y", "busybox", "sleep", "1000"]);
+    docker(&hosts, ["run", "-d", "--name", "c1", "--label", "x=y", "busybox", "sleep", "1000"]);
     let template = "{{.Name}} {{.State.Status}} {{.Config.Labels.x}} {{.Path}} {{.HostConfig.NetworkMode}}";
-    assert_eq!(hosts.inspect("h1", "c", template).unwrap(), "/c running y sleep bridge");
+    assert_eq!(hosts.inspect("h1", "c1", template).unwrap(), "/c1 running y sleep bridge");
     // Volumes outlive their containers.
     docker(&hosts, ["run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", "echo kept > /data/f"]);
     assert_eq!(docker(&hosts, ["run", "--rm", "-v", "data:/data", "busybox", "cat", "/data/f"]), "kept");
@@ -184,14 +185,14 @@ fn streams_and_exit_codes_pass_through() {
     let sums: Vec<&str> = sums.lines().collect();
     assert_eq!(sums[0], sums[1]);
 
-    hosts.run_idle("h1", "c", "").unwrap();
-    let (out, code) = shell(&hosts, "echo hello | docker exec -i c sh -c 'cat; exit 4'");
+    hosts.run_idle("h1", "c1", "").unwrap();
+    let (out, code) = shell(&hosts, "echo hello | docker exec -i c1 sh -c 'cat; exit 4'");
     assert_eq!((out.as_str(), code), ("hello\n", Some(4)));
-    let text = exit_code(hosts.docker("h1", "exec c nosuchcmd"));
+    let text = exit_code(hosts.docker("h1", "exec c1 nosuchcmd"));
     assert_eq!(text, Some(127));
-    docker(&hosts, ["exec", "-d", "c", "touch", "/made"]);
-    eventually("the detached exec", SOON, || hosts.docker("h1", "exec c ls /made").map(drop));
-    let top = docker(&hosts, ["top", "c"]);
+    docker(&hosts, ["exec", "-d", "c1", "touch", "/made"]);
+    eventually("the detached exec", SOON, || hosts.docker("h1", "exec c1 ls /made").map(drop));
+    let top = docker(&hosts, ["top", "c1"]);
     assert!(top.contains("sleep 100000"), "{top}");
 }
 
@@ -210,9 +211,9 @@ fn terminals_have_a_size_and_hear_of_its_change() {
 #[test]
 fn attached_clients_see_output_and_may_leave() {
     let hosts = up("attach");
-    docker(&hosts, ["run", "-d", "-i", "--name", "c", "busybox", "cat"]);
+    docker(&hosts, ["run", "-d", "-i", "--name", "c1", "busybox", "cat"]);
     let mut client = Command::new("docker")
-        .args(["attach", "c"])
+        .args(["attach", "c1"])
         .env("DOCKER_HOST", hosts.daemon("h1").url())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -226,9 +227,9 @@ fn attached_clients_see_output_and_may_leave() {
     assert_eq!(line, "one\n");
     client.kill().unwrap();
     client.wait().unwrap();
-    assert_eq!(hosts.inspect("h1", "c", "{{.State.Running}}").unwrap(), "true");
-    assert_eq!(docker(&hosts, ["logs", "c"]), "one");
-    let (followed, _) = shell(&hosts, "(sleep 1; echo two | docker attach c >/dev/null)& docker logs -f c");
+    assert_eq!(hosts.inspect("h1", "c1", "{{.State.Running}}").unwrap(), "true");
+    assert_eq!(docker(&hosts, ["logs", "c1"]), "one");
+    let (followed, _) = shell(&hosts, "(sleep 1; echo two | docker attach c1 >/dev/null)& docker logs -f c1");
     assert_eq!(followed, "one\ntwo\n");
 }
 
@@ -237,10 +238,10 @@ fn twenty_execs_run_while_a_stream_flows() {
     let hosts = up("execs");
     docker(
         &hosts,
-        ["run", "-d", "--name", "c", "busybox", "sh", "-c", "while true; do echo tick; usleep 2000; done"],
+        ["run", "-d", "--name", "c1", "busybox", "sh", "-c", "while true; do echo tick; usleep 2000; done"],
     );
     let mut client = Command::new("docker")
-        .args(["attach", "--no-stdin", "c"])
+        .args(["attach", "--no-stdin", "c1"])
         .env("DOCKER_HOST", hosts.daemon("h1").url())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -251,7 +252,7 @@ fn twenty_execs_run_while_a_stream_flows() {
         let execs: Vec<_> = (0..20)
             .map(|n| {
                 let hosts = &hosts;
-                scope.spawn(move || hosts.docker("h1", ["exec", "c", "echo", &n.to_string()]).unwrap())
+                scope.spawn(move || hosts.docker("h1", ["exec", "c1", "echo", &n.to_string()]).unwrap())
             })
             .collect();
         // The stream goes on meanwhile.
@@ -275,34 +276,34 @@ fn a_container_lives_its_life() {
         [
             "create",
             "--name",
-            "c",
+            "c1",
             "busybox",
             "sh",
             "-c",
             "trap 'exit 9' TERM; while true; do usleep 10000; done",
         ],
     );
-    assert_eq!(state("c"), "created 0");
-    docker(&hosts, ["start", "c"]);
-    assert_eq!(state("c"), "running 0");
-    docker(&hosts, ["pause", "c"]);
-    assert_eq!(state("c"), "paused 0");
-    docker(&hosts, ["unpause", "c"]);
-    docker(&hosts, ["rename", "c", "d"]);
-    docker(&hosts, ["stop", "d"]);
-    assert_eq!(state("d"), "exited 9");
-    docker(&hosts, ["restart", "d"]);
-    docker(&hosts, ["kill", "d"]);
-    assert_eq!(docker(&hosts, ["wait", "d"]), "137");
+    assert_eq!(state("c1"), "created 0");
+    docker(&hosts, ["start", "c1"]);
+    assert_eq!(state("c1"), "running 0");
+    docker(&hosts, ["pause", "c1"]);
+    assert_eq!(state("c1"), "paused 0");
+    docker(&hosts, ["unpause", "c1"]);
+    docker(&hosts, ["rename", "c1", "d1"]);
+    docker(&hosts, ["stop", "d1"]);
+    assert_eq!(state("d1"), "exited 9");
+    docker(&hosts, ["restart", "d1"]);
+    docker(&hosts, ["kill", "d1"]);
+    assert_eq!(docker(&hosts, ["wait", "d1"]), "137");
     assert_eq!(docker(&hosts, ["ps", "-q"]), "");
-    assert_eq!(docker(&hosts, ["ps", "-a", "--filter", "status=exited", "--format", "{{.Names}}"]), "d");
+    assert_eq!(docker(&hosts, ["ps", "-a", "--filter", "status=exited", "--format", "{{.Names}}"]), "d1");
     assert_eq!(docker(&hosts, ["ps", "-a", "--filter", "name=x", "-q"]), "");
-    docker(&hosts, ["rm", "d"]);
+    docker(&hosts, ["rm", "d1"]);
     assert_eq!(docker(&hosts, ["ps", "-aq"]), "");
     // What ends by itself with --rm leaves nothing, and says how it ended.
     assert_eq!(exit_code(hosts.docker("h1", "run --rm --name gone busybox false")), Some(1));
     assert_eq!(docker(&hosts, ["ps", "-aq"]), "");
-    docker(&hosts, ["create", "busybox"]);
+    docker(&hosts, ["create", "busybox", "true"]);
     let pruned = docker(&hosts, ["container", "prune", "-f"]);
     assert!(pruned.contains("Deleted Containers:"), "{pruned}");
 }
@@ -312,7 +313,7 @@ fn local_networks_give_names_and_publish_ports() {
     let hosts = up("localnet");
     docker(&hosts, ["network", "create", "--label", "l=1", "front"]);
     docker(&hosts, ["network", "create", "--subnet", "10.88.1.0/24", "back"]);
-    hosts.run_idle("h1", "a", "--network front").unwrap();
+    hosts.run_idle("h1", "a1", "--network front").unwrap();
     let serve = "mkdir /www; echo page > /www/index.html; httpd -f -p 80 -h /www";
     docker(
         &hosts,
@@ -320,7 +321,7 @@ fn local_networks_give_names_and_publish_ports() {
             "run",
             "-d",
             "--name",
-            "b",
+            "b1",
             "--network",
             "front",
             "--network-alias",
@@ -334,24 +335,26 @@ fn local_networks_give_names_and_publish_ports() {
         ],
     );
     eventually("HTTP by alias", SOON, || {
-        hosts.exec("h1", "a", "timeout 3 wget -q -O - http://web/").map(drop)
+        hosts.exec("h1", "a1", "timeout 3 wget -q -O - http://web/").map(drop)
     });
     let page =
         hosts.host("h1").sh("timeout 5 busybox wget -q -O - http://127.0.0.1:8080/ 2>&1 || true").unwrap();
     assert_eq!(page.trim(), "page");
-    assert!(docker(&hosts, ["port", "b"]).contains("80/tcp -> 0.0.0.0:8080"));
+    assert!(docker(&hosts, ["port", "b1"]).contains("80/tcp -> 0.0.0.0:8080"));
     let text = refusal(hosts.run_idle("h1", "taken", "-p 8080:80"));
     assert!(text.contains("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{text}");
 
-    docker(&hosts, ["network", "connect", "--ip", "10.88.1.50", "back", "a"]);
-    assert_eq!(hosts.address("h1", "a", "back").unwrap(), "10.88.1.50");
+    docker(&hosts, ["network", "connect", "--ip", "10.88.1.50", "back", "a1"]);
+    assert_eq!(hosts.address("h1", "a1", "back").unwrap(), "10.88.1.50");
     let names =
         docker(&hosts, ["network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{end}}", "front"]);
-    assert_eq!(names.trim(), "a b");
-    docker(&hosts, ["network", "disconnect", "front", "a"]);
-    assert!(hosts.exec("h1", "a", "nslookup b").is_err());
+    let mut names: Vec<&str> = names.split_whitespace().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a1", "b1"]);
+    docker(&hosts, ["network", "disconnect", "front", "a1"]);
+    assert!(hosts.exec("h1", "a1", "nslookup b1").is_err());
     assert_eq!(docker(&hosts, ["network", "ls", "--filter", "label=l=1", "--format", "{{.Name}}"]), "front");
-    docker(&hosts, ["rm", "-f", "a", "b", "taken"]);
+    docker(&hosts, ["rm", "-f", "a1", "b1", "taken"]);
     let pruned = docker(&hosts, ["network", "prune", "-f"]);
     assert!(pruned.contains("front") && pruned.contains("back"), "{pruned}");
 }
@@ -360,32 +363,35 @@ fn local_networks_give_names_and_publish_ports() {
 fn events_tell_what_happens() {
     let hosts = up("events");
     docker(&hosts, ["network", "create", "n"]);
-    docker(&hosts, ["run", "--rm", "--name", "c", "--network", "n", "busybox", "true"]);
+    docker(&hosts, ["run", "--rm", "--name", "c1", "--network", "n", "busybox", "true"]);
     let format = "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}";
-    let events = docker(&hosts, ["events", "--since", "1", "--until", "0s", "--format", format]);
+    // The client cuts times to whole seconds.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let until = (now.as_secs() + 1).to_string();
+    let events = docker(&hosts, ["events", "--since", "1", "--until", &until, "--format", format]);
     let wanted = [
         "network create n",
-        "container create c",
+        "container create c1",
         "network connect n",
-        "container start c",
-        "container die c",
-        "container destroy c",
+        "container start c1",
+        "container die c1",
+        "container destroy c1",
     ];
     let mut rest = events.lines();
     for event in wanted {
         assert!(rest.any(|line| line == event), "{event} is missing or late in:\n{events}");
     }
-    let only = ["events", "--since", "1", "--until", "0s", "--filter", "event=die", "--format", format];
-    assert_eq!(docker(&hosts, only), "container die c");
+    let only = ["events", "--since", "1", "--until", &until, "--filter", "event=die", "--format", format];
+    assert_eq!(docker(&hosts, only), "container die c1");
 }
 
 /// Old clients take the connection over without asking for an upgrade.
 #[test]
 fn exec_without_upgrade_streams_until_the_end() {
     let hosts = up("noupgr");
-    hosts.run_idle("h1", "c", "").unwrap();
+    hosts.run_idle("h1", "c1", "").unwrap();
     let body = r#"{"Cmd":["sh","-c","echo out; echo err >&2"],"AttachStdout":true,"AttachStderr":true}"#;
-    let created = exchange(&hosts, "POST /v1.41/containers/c/exec", body);
+    let created = exchange(&hosts, "POST /v1.41/containers/c1/exec", body);
     let id = created.split("\"Id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let answer = exchange(&hosts, &format!("POST /v1.41/exec/{id}/start"), r#"{"Detach":false,"Tty":false}"#);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -417,9 +423,9 @@ fn with_live_restore_containers_survive_stop_and_crash() {
         DaemonSpec::weft(&weft_exe()).arg("--live-restore")
     });
     docker(&hosts, ["network", "create", "n"]);
-    hosts.run_idle("h1", "c", "--network n").unwrap();
-    let pid = hosts.inspect("h1", "c", "{{.State.Pid}}").unwrap();
-    let address = hosts.address("h1", "c", "n").unwrap();
+    hosts.run_idle("h1", "c1", "--network n").unwrap();
+    let pid = hosts.inspect("h1", "c1", "{{.State.Pid}}").unwrap();
+    let address = hosts.address("h1", "c1", "n").unwrap();
     for crash in [false, true] {
         let daemon = hosts.daemon("h1").clone();
         if crash {
@@ -430,24 +436,24 @@ fn with_live_restore_containers_survive_stop_and_crash() {
         assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "crash {crash}: the container ended");
         hosts.start("h1");
         assert_eq!(
-            hosts.inspect("h1", "c", "{{.State.Status}} {{.State.Pid}}").unwrap(),
+            hosts.inspect("h1", "c1", "{{.State.Status}} {{.State.Pid}}").unwrap(),
             format!("running {pid}")
         );
-        assert_eq!(hosts.address("h1", "c", "n").unwrap(), address);
-        assert_eq!(hosts.exec("h1", "c", "echo alive").unwrap(), "alive");
+        assert_eq!(hosts.address("h1", "c1", "n").unwrap(), address);
+        assert_eq!(hosts.exec("h1", "c1", "echo alive").unwrap(), "alive");
     }
-    docker(&hosts, ["rm", "-f", "c"]);
+    docker(&hosts, ["rm", "-f", "c1"]);
 }
 
 #[test]
 fn without_live_restore_a_stop_ends_containers() {
     let mut hosts = up("ends");
     let line = "trap 'echo bye; exit 0' TERM; while true; do usleep 10000; done";
-    docker(&hosts, ["run", "-d", "--name", "c", "busybox", "sh", "-c", line]);
+    docker(&hosts, ["run", "-d", "--name", "c1", "busybox", "sh", "-c", line]);
     hosts.daemon("h1").clone().stop().unwrap();
     hosts.start("h1");
-    assert_eq!(hosts.inspect("h1", "c", "{{.State.Status}} {{.State.ExitCode}}").unwrap(), "exited 0");
-    assert_eq!(docker(&hosts, ["logs", "c"]), "bye");
+    assert_eq!(hosts.inspect("h1", "c1", "{{.State.Status}} {{.State.ExitCode}}").unwrap(), "exited 0");
+    assert_eq!(docker(&hosts, ["logs", "c1"]), "bye");
 }
 
 #[test]

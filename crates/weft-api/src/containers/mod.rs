@@ -157,7 +157,7 @@ pub(crate) async fn update(call: Call, id: String) -> ApiResult {
 }
 
 pub(crate) async fn stats(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "container statistics").await
+    not_built(call, id, "reading container statistics").await
 }
 
 pub(crate) async fn changes(call: Call, id: String) -> ApiResult {

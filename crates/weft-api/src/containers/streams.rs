@@ -80,10 +80,8 @@ pub(crate) async fn wait(call: Call, id: String) -> ApiResult {
     let ended = call.state.engine.wait(&id, condition)?;
     let body = futures_util::stream::once(async move {
         let result = ended.await;
-        let mut answer = json!({ "StatusCode": result.status_code });
-        if let Some(error) = result.error {
-            answer["Error"] = json!({ "Message": error });
-        }
+        // Why a start failed is told by the answer to the start; Docker repeats it here no more.
+        let answer = json!({ "StatusCode": result.status_code });
         response::line(&answer).map_err(std::io::Error::other)
     });
     Ok(response::stream(Some("application/json"), body))

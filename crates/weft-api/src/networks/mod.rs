@@ -5,11 +5,9 @@
 
 mod create;
 mod find;
-mod shape;
+pub(crate) mod shape;
 
 pub(crate) use create::create;
-#[cfg(test)]
-pub(crate) use shape::local;
 
 use bollard_stubs::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use serde_json::{Value, json};

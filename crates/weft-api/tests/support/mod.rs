@@ -27,38 +27,37 @@ use weft_types::{ContainerId, ErrorKind};
 use weft_wire::swarmkit::{self, Cluster, ClusterSpec, Network, Node, NodeSpec, Task};
 
 /// A served API in a folder of its own.
-pub struct Api {
+pub(crate) struct Api {
     dir: TempDir,
     _server: Server,
-    pub swarm: Arc<FakeSwarm>,
 }
 
 /// An answer, whole.
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
     /// `{"message": …}`, and nothing else.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let body = self.json();
         assert_eq!(body.as_object().unwrap().len(), 1, "{}", self.text);
         body["message"].as_str().unwrap().to_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 }
 
 impl Api {
-    pub async fn start(state: LocalNodeState, manager: bool) -> Self {
+    pub(crate) async fn start(state: LocalNodeState, manager: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let reexec = Reexec::current_exe().unwrap();
         let config = EngineConfig::new(dir.path().join("data"), dir.path().join("exec"), reexec);
@@ -66,13 +65,13 @@ impl Api {
         let swarm = Arc::new(FakeSwarm { state, manager, networks: Mutex::default() });
         let settings =
             SystemSettings { version: "0.0".to_owned(), hostname: "host".to_owned(), ..Default::default() };
-        let state = ApiState::new(engine, Arc::new(FakeNetworks), Arc::clone(&swarm) as _, settings);
+        let state = ApiState::new(engine, Arc::new(FakeNetworks), swarm, settings);
         let listener = std::os::unix::net::UnixListener::bind(dir.path().join("api.sock")).unwrap();
         let server = Server::start(state, vec![Listener::Unix(listener)]).unwrap();
-        Self { dir, _server: server, swarm }
+        Self { dir, _server: server }
     }
 
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -95,17 +94,17 @@ impl Api {
         Answer { status: head.status.as_u16(), headers: head.headers, text }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, &[], "").await
     }
 
-    pub async fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
         let headers: &[(&str, &str)] =
             if body.is_empty() { &[] } else { &[("content-type", "application/json")] };
         self.call(Method::POST, path, headers, body.to_owned()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.call(Method::DELETE, path, &[], "").await
     }
 }
@@ -192,10 +191,10 @@ impl NetworkBackend for FakeNetworks {
 }
 
 /// A swarm that knows its networks.
-pub struct FakeSwarm {
+struct FakeSwarm {
     state: LocalNodeState,
     manager: bool,
-    pub networks: Mutex<Vec<Network>>,
+    networks: Mutex<Vec<Network>>,
 }
 
 impl FakeSwarm {
