@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, TaskId};
+use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, NetworkId, TaskId};
 
 use crate::config::ControllerConfig;
 use crate::controller::networks::gateway_bridge;
@@ -167,6 +167,7 @@ impl Controller {
                 let at = sandbox.endpoints.iter().position(|e| e.network == network.id).ok_or_else(absent)?;
                 let gone = sandbox.endpoints.remove(at);
                 keep_way_out(state, &self.config, container, &reserved)?;
+                forget_unused(state, [&network.id]);
                 Ok(((gone.attachment, network.subject()), touched(container, [&network])))
             })
             .await?;
@@ -281,6 +282,15 @@ fn note_overlay<'a>(state: &'a mut State, attached: &SwarmAttachment) -> &'a Net
     network.driver = Driver::Overlay(Box::new(spec.clone()));
     network.enable_ipv6 = spec.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6());
     network
+}
+
+/// A node knows a network of the swarm only while it has endpoints on it.
+pub(super) fn forget_unused<'a>(state: &mut State, networks: impl IntoIterator<Item = &'a NetworkId>) {
+    for id in networks {
+        if state.network(id).is_some_and(|n| n.overlay().is_some()) && state.endpoints_on(id).next().is_none() {
+            state.networks_mut().remove(id);
+        }
+    }
 }
 
 /// On overlays the address gives the MAC, as every node derives it.

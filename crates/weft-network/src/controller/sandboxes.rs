@@ -181,6 +181,7 @@ impl Controller {
             for container in containers {
                 state.sandboxes_mut().remove(container);
             }
+            super::endpoints::forget_unused(state, &networks);
             let touched = Touched { host: true, overlays: networks.clone(), sandboxes: containers.clone() };
             Ok(((), touched))
         })
