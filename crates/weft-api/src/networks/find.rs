@@ -45,9 +45,6 @@ pub(super) async fn find(state: &ApiState, term: &str, scope: &str) -> Result<Fo
 }
 
 async fn in_swarm(state: &ApiState, term: &str) -> Result<Option<Network>, ApiError> {
-    if !state.swarm.status().control_available {
-        return Ok(None);
-    }
     match state.swarm.network(term).await {
         Ok(network) => Ok(Some(network)),
         Err(SwarmError::NoSwarm | SwarmError::NotManager | SwarmError::Locked) => Ok(None),

@@ -6,10 +6,12 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use weft_wire::swarmkit::{Node, Peer, SessionMessage, WeightedPeer};
+use weft_orchestration::NodeEngine;
+use weft_wire::swarmkit::{Network, NetworkAttachment, Node, Peer, SessionMessage, WeightedPeer};
 
 use super::sessions::Session;
 use crate::core::Core;
+use crate::network::engine_of;
 use crate::store::{Commit, Object, View};
 
 /// Managers are all alike (SwarmKit's value).
@@ -73,7 +75,8 @@ fn concerns(commit: &Commit, node_id: &str) -> bool {
         match object {
             Object::Cluster(_) => true,
             Object::Node(node) => node.id == node_id || node.manager_status.is_some(),
-            Object::Network(_) | Object::Task(_) | Object::Resource(_) => false,
+            Object::Network(network) => is_ingress(network),
+            Object::Task(_) | Object::Resource(_) => false,
         }
     })
 }
@@ -86,9 +89,28 @@ fn message(view: &View, session: &Session) -> Option<SessionMessage> {
     };
     Some(SessionMessage {
         session_id: session.id.clone(),
-        node: Some(Node::clone(view.node(&session.node_id)?)),
+        node: Some(with_ingress(view, view.node(&session.node_id)?)),
         managers: view.nodes().filter_map(|node| peer(node)).collect(),
         network_bootstrap_keys: cluster.network_bootstrap_keys.clone(),
         root_ca: cluster.root_ca.as_ref().map(|root| root.ca_cert.clone()).unwrap_or_default(),
     })
+}
+
+/// The node as it is told to itself. Ours learn of the ingress network from it, though they spend no address on it;
+/// Docker nodes take an attachment without an address for a fault.
+fn with_ingress(view: &View, node: &Node) -> Node {
+    let mut node = node.clone();
+    let is_ours = engine_of(&node, None) == Some(NodeEngine::Weft);
+    let knows = node.attachments.iter().any(|a| a.network.as_ref().is_some_and(is_ingress));
+    if is_ours && !knows
+        && let Some(ingress) = view.networks().find(|network| is_ingress(network))
+    {
+        let network = Some(Network::clone(ingress));
+        node.attachments.push(NetworkAttachment { network, ..NetworkAttachment::default() });
+    }
+    node
+}
+
+fn is_ingress(network: &Network) -> bool {
+    network.spec.as_ref().is_some_and(|spec| spec.ingress)
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use weft_api::{
-    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, SwarmBackend, SwarmError, SwarmResult, SwarmStatus,
+    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, SwarmBackend, SwarmError, SwarmResult,
+    SwarmStatus,
 };
 use weft_manager::{Control, Rotation};
 use weft_wire::swarmkit;
@@ -26,9 +27,15 @@ impl Membership {
         let control = self.manager.as_ref().map(|m| m.control());
         let nodes = control.as_ref().map(Control::nodes).unwrap_or_default();
         let managers = nodes.iter().filter(|n| n.manager_status.is_some()).count() as u64;
-        let warnings = control.iter().flat_map(|c| c.networks().into_iter().flat_map(|n| c.network_warnings(&n.id)).collect::<Vec<_>>());
+        let warnings = control.iter().flat_map(|c| {
+            c.networks().into_iter().flat_map(|n| c.network_warnings(&n.id)).collect::<Vec<_>>()
+        });
         SwarmStatus {
-            state: if agent.ready || agent.node.is_some() { LocalNodeState::Active } else { LocalNodeState::Pending },
+            state: if agent.ready || agent.node.is_some() {
+                LocalNodeState::Active
+            } else {
+                LocalNodeState::Pending
+            },
             node_id: self.identity.identity().node_id.to_string(),
             node_addr: self.addresses.advertise.ip().to_string(),
             control_available: control.is_some(),
@@ -43,6 +50,15 @@ impl Membership {
             warnings: warnings.collect(),
             cluster: control.as_ref().map(|c| swarmkit::Cluster::clone(&c.cluster())),
         }
+    }
+}
+
+impl Membership {
+    /// Networks that the managers told this node of by itself: the ingress network.
+    fn networks_of_node(&self) -> Vec<swarmkit::Network> {
+        let status = self.agent.status().borrow().clone();
+        let attachments = status.node.into_iter().flat_map(|node| node.attachments);
+        attachments.filter_map(|attachment| attachment.network).collect()
     }
 }
 
@@ -74,11 +90,17 @@ impl SwarmBackend for Cluster {
         Ok(swarmkit::Cluster::clone(&self.control()?.1.cluster()))
     }
 
-    async fn update_cluster(&self, version: u64, spec: swarmkit::ClusterSpec, rotate: Rotate) -> SwarmResult<()> {
+    async fn update_cluster(
+        &self,
+        version: u64,
+        spec: swarmkit::ClusterSpec,
+        rotate: Rotate,
+    ) -> SwarmResult<()> {
         if rotate.manager_unlock_key {
             return Err(SwarmError::NotImplemented("rotating the unlock key"));
         }
-        let rotation = Rotation { worker_join_token: rotate.worker_token, manager_join_token: rotate.manager_token };
+        let rotation =
+            Rotation { worker_join_token: rotate.worker_token, manager_join_token: rotate.manager_token };
         self.control()?.1.update_cluster(version, spec, rotation).await.map_err(refused).map(drop)
     }
 
@@ -112,12 +134,26 @@ impl SwarmBackend for Cluster {
     }
 
     async fn networks(&self) -> SwarmResult<Vec<swarmkit::Network>> {
-        Ok(self.control()?.1.networks().iter().map(|n| swarmkit::Network::clone(n)).collect())
+        let member = self.member().ok_or(SwarmError::NoSwarm)?;
+        match &member.manager {
+            Some(manager) => {
+                Ok(manager.control().networks().iter().map(|n| swarmkit::Network::clone(n)).collect())
+            }
+            None => Ok(member.networks_of_node()),
+        }
     }
 
     async fn network(&self, term: &str) -> SwarmResult<swarmkit::Network> {
-        let network = self.control()?.1.network(term).map_err(refused)?;
-        Ok(swarmkit::Network::clone(&network))
+        let member = self.member().ok_or(SwarmError::NoSwarm)?;
+        if let Some(manager) = &member.manager {
+            let network = manager.control().network(term).map_err(refused)?;
+            return Ok(swarmkit::Network::clone(&network));
+        }
+        let is_meant = |network: &swarmkit::Network| {
+            let name = network.spec.as_ref().and_then(|s| s.annotations.as_ref()).map(|a| a.name.as_str());
+            network.id == term || name == Some(term)
+        };
+        member.networks_of_node().into_iter().find(is_meant).ok_or(SwarmError::NotManager)
     }
 
     async fn create_network(&self, spec: swarmkit::NetworkSpec) -> SwarmResult<String> {
