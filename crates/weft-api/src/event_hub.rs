@@ -10,6 +10,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::network_backend::NetworkEvent;
 
@@ -59,12 +60,13 @@ pub(crate) struct EventHub(Arc<Inner>);
 struct Inner {
     history: Mutex<VecDeque<ApiEvent>>,
     live: broadcast::Sender<ApiEvent>,
+    ending: CancellationToken,
 }
 
 impl EventHub {
     pub(crate) fn new() -> Self {
         let live = broadcast::channel(BACKLOG).0;
-        Self(Arc::new(Inner { history: Mutex::default(), live }))
+        Self(Arc::new(Inner { history: Mutex::default(), live, ending: CancellationToken::new() }))
     }
 
     fn history(&self) -> MutexGuard<'_, VecDeque<ApiEvent>> {
@@ -86,6 +88,16 @@ impl EventHub {
     pub(crate) fn subscribe(&self) -> (Vec<ApiEvent>, broadcast::Receiver<ApiEvent>) {
         let history = self.history();
         (history.iter().cloned().collect(), self.0.live.subscribe())
+    }
+
+    /// Ends the streams of all who listen; the daemon stops.
+    pub(crate) fn end(&self) {
+        self.0.ending.cancel();
+    }
+
+    /// Resolves when the streams end.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.0.ending.clone().cancelled_owned()
     }
 
     pub(crate) fn listeners(&self) -> usize {

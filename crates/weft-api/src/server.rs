@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::event_hub::EventHub;
 use crate::router;
 use crate::state::ApiState;
 
@@ -36,8 +37,8 @@ pub enum Listener {
 }
 
 /// The API being served.
-#[derive(Debug)]
 pub struct Server {
+    events: EventHub,
     stop: CancellationToken,
     connections: TaskTracker,
 }
@@ -45,7 +46,11 @@ pub struct Server {
 impl Server {
     /// Serves all listeners until [`Server::stop`].
     pub fn start(state: ApiState, listeners: Vec<Listener>) -> io::Result<Self> {
-        let server = Self { stop: CancellationToken::new(), connections: TaskTracker::new() };
+        let server = Self {
+            events: state.events.clone(),
+            stop: CancellationToken::new(),
+            connections: TaskTracker::new(),
+        };
         for listener in listeners {
             server.listen(&state, listener)?;
         }
@@ -79,6 +84,7 @@ impl Server {
     /// Accepts nothing more, lets requests under way finish for at most `limit`, then drops them.
     pub async fn stop(self, limit: Duration) {
         self.stop.cancel();
+        self.events.end();
         self.connections.close();
         if tokio::time::timeout(limit, self.connections.wait()).await.is_err() {
             tracing::debug!(left = self.connections.len(), "API connections dropped at stop");

@@ -4,10 +4,14 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use hyper::Method;
 use serde_json::{Value, json};
 use support::Api;
-use weft_api::LocalNodeState;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use weft_api::{Listener, LocalNodeState};
 
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
 const NOT_MANAGER: &str = "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.";
@@ -471,4 +475,120 @@ async fn what_is_not_built_says_so() {
         api.post("/build/prune", "").await.json(),
         json!({ "CachesDeleted": null, "SpaceReclaimed": 0 })
     );
+}
+
+#[tokio::test]
+async fn autolock_is_refused_until_it_is_built() {
+    let api = manager().await;
+    let locked = r#"{"Name":"default","EncryptionConfig":{"AutoLockManagers":true}}"#;
+    refused(
+        &api,
+        &[(
+            "POST",
+            "/swarm/update?version=1",
+            locked,
+            501,
+            "locking managers with a key (autolock) is not implemented by this version of Weft",
+        )],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_event_streams_at_once() {
+    let api = alone().await;
+    let mut stream = api.connect().await;
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut head = [0; 17];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head[..], b"HTTP/1.1 200 OK\r\n", "the head comes before any event");
+    let begun = Instant::now();
+    api.stop(Duration::from_secs(60)).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "it waited for the stream");
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn over_tls_clients_without_certificate_are_refused() {
+    let files = Certificates::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let listeners = vec![Listener::Tls(listener, Arc::new(files.server()))];
+    let _api = Api::serve(LocalNodeState::Inactive, false, dir, listeners).await;
+    let ask = async |client: rustls::ClientConfig| -> std::io::Result<String> {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
+        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    let answer = ask(files.client(true)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("OK"), "{answer}");
+    assert!(ask(files.client(false)).await.is_err());
+}
+
+/// A certificate authority with one certificate for both sides.
+struct Certificates {
+    authority: rustls::pki_types::CertificateDer<'static>,
+    leaf: rustls::pki_types::CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority_certificate = authority.self_signed(&authority_key).unwrap();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        Self {
+            authority: authority_certificate.der().clone(),
+            leaf: leaf.der().clone(),
+            key: key.serialize_der(),
+        }
+    }
+
+    fn roots(&self) -> Arc<rustls::RootCertStore> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.authority.clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    fn key(&self) -> rustls::pki_types::PrivateKeyDer<'static> {
+        self.key.clone().try_into().unwrap()
+    }
+
+    fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+        Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    }
+
+    fn server(&self) -> rustls::ServerConfig {
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(self.roots(), Self::provider())
+                .build();
+        rustls::ServerConfig::builder_with_provider(Self::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.unwrap())
+            .with_single_cert(vec![self.leaf.clone()], self.key())
+            .unwrap()
+    }
+
+    fn client(&self, with_certificate: bool) -> rustls::ClientConfig {
+        let builder = rustls::ClientConfig::builder_with_provider(Self::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots());
+        if with_certificate {
+            builder.with_client_auth_cert(vec![self.leaf.clone()], self.key()).unwrap()
+        } else {
+            builder.with_no_client_auth()
+        }
+    }
 }

@@ -51,7 +51,9 @@ pub(crate) async fn events(call: Call) -> ApiResult {
         .filter(move |event| since.is_some_and(|s| event.time >= s) && until.is_none_or(|u| event.time <= u));
     let now = since_epoch(SystemTime::now());
     let end = until.map(|until| Instant::now() + until.saturating_sub(now));
-    let shown = stream::iter(past.collect::<Vec<_>>()).chain(live_events(live, end));
+    let shown = stream::iter(past.collect::<Vec<_>>())
+        .chain(live_events(live, end))
+        .take_until(call.state.events.ended());
     let lines = shown.filter_map(move |event| {
         let wanted = matches(&event, &filters);
         async move { wanted.then(|| encode(&event)) }

@@ -29,7 +29,7 @@ use weft_wire::swarmkit::{self, Cluster, ClusterSpec, Network, Node, NodeSpec, T
 /// A served API in a folder of its own.
 pub(crate) struct Api {
     dir: TempDir,
-    _server: Server,
+    server: Server,
 }
 
 /// An answer, whole.
@@ -59,6 +59,16 @@ impl Answer {
 impl Api {
     pub(crate) async fn start(state: LocalNodeState, manager: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join("api.sock")).unwrap();
+        Self::serve(state, manager, dir, vec![Listener::Unix(listener)]).await
+    }
+
+    pub(crate) async fn serve(
+        state: LocalNodeState,
+        manager: bool,
+        dir: TempDir,
+        listeners: Vec<Listener>,
+    ) -> Self {
         let reexec = Reexec::current_exe().unwrap();
         let config = EngineConfig::new(dir.path().join("data"), dir.path().join("exec"), reexec);
         let engine = Engine::open(config, Arc::new(NoNetwork)).await.unwrap();
@@ -66,9 +76,18 @@ impl Api {
         let settings =
             SystemSettings { version: "0.0".to_owned(), hostname: "host".to_owned(), ..Default::default() };
         let state = ApiState::new(engine, Arc::new(FakeNetworks), swarm, settings);
-        let listener = std::os::unix::net::UnixListener::bind(dir.path().join("api.sock")).unwrap();
-        let server = Server::start(state, vec![Listener::Unix(listener)]).unwrap();
-        Self { dir, _server: server }
+        let server = Server::start(state, listeners).unwrap();
+        Self { dir, server }
+    }
+
+    /// Stops serving.
+    pub(crate) async fn stop(self, limit: Duration) {
+        self.server.stop(limit).await;
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> tokio::net::UnixStream {
+        tokio::net::UnixStream::connect(self.dir.path().join("api.sock")).await.unwrap()
     }
 
     pub(crate) async fn call(
@@ -78,7 +97,7 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let stream = tokio::net::UnixStream::connect(self.dir.path().join("api.sock")).await.unwrap();
+        let stream = self.connect().await;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header("host", "docker");

@@ -102,7 +102,8 @@ fn with_ingress(view: &View, node: &Node) -> Node {
     let mut node = node.clone();
     let is_ours = engine_of(&node, None) == Some(NodeEngine::Weft);
     let knows = node.attachments.iter().any(|a| a.network.as_ref().is_some_and(is_ingress));
-    if is_ours && !knows
+    if is_ours
+        && !knows
         && let Some(ingress) = view.networks().find(|network| is_ingress(network))
     {
         let network = Some(Network::clone(ingress));

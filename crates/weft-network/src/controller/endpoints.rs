@@ -287,7 +287,8 @@ fn note_overlay<'a>(state: &'a mut State, attached: &SwarmAttachment) -> &'a Net
 /// A node knows a network of the swarm only while it has endpoints on it.
 pub(super) fn forget_unused<'a>(state: &mut State, networks: impl IntoIterator<Item = &'a NetworkId>) {
     for id in networks {
-        if state.network(id).is_some_and(|n| n.overlay().is_some()) && state.endpoints_on(id).next().is_none() {
+        if state.network(id).is_some_and(|n| n.overlay().is_some()) && state.endpoints_on(id).next().is_none()
+        {
             state.networks_mut().remove(id);
         }
     }
@@ -307,7 +308,7 @@ fn swarm_endpoint(sandbox: &Sandbox, spec: EndpointSpec, attached: &SwarmAttachm
 
 fn endpoint(
     sandbox: &Sandbox,
-    network: weft_types::NetworkId,
+    network: NetworkId,
     prefix: &str,
     spec: EndpointSpec,
     mac: MacAddr,

@@ -43,8 +43,10 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     logging::start(if config.debug { tracing::Level::DEBUG } else { config.log_level }, config.log_json);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
-    let outcome = runtime.context("start the runtime").and_then(|runtime| runtime.block_on(Box::pin(serve(config))));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    let outcome =
+        runtime.context("start the runtime").and_then(|runtime| runtime.block_on(Box::pin(serve(config))));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -88,8 +90,11 @@ struct Daemon {
 impl Daemon {
     async fn start(config: &Config) -> anyhow::Result<Self> {
         let controller = Controller::open(controller_config(config)?).await.context("start the networks")?;
-        let engine = Engine::open(engine_config(config)?, Arc::clone(&controller) as _).await.context("start the engine")?;
-        let hostname = nix::unistd::gethostname().context("read the host name")?.to_string_lossy().into_owned();
+        let engine = Engine::open(engine_config(config)?, Arc::clone(&controller) as _)
+            .await
+            .context("start the engine")?;
+        let hostname =
+            nix::unistd::gethostname().context("read the host name")?.to_string_lossy().into_owned();
         let cluster = Cluster::new(ClusterConfig {
             dir: config.data_root.join("swarm"),
             hostname: hostname.clone(),
@@ -126,7 +131,8 @@ impl Daemon {
 }
 
 fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
-    let mut network = ControllerConfig::new(config.data_root.join("network"), config.exec_root.join("network"));
+    let mut network =
+        ControllerConfig::new(config.data_root.join("network"), config.exec_root.join("network"));
     network.default_address_pools =
         config.address_pools.iter().map(|p| AddressPool { base: p.base, size: p.size }).collect();
     network.bip = config.bip;
@@ -141,7 +147,8 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
 
 fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
     let reexec = Reexec::current_exe().context("find this program")?;
-    let mut engine = EngineConfig::new(config.data_root.join("engine"), config.exec_root.join("engine"), reexec);
+    let mut engine =
+        EngineConfig::new(config.data_root.join("engine"), config.exec_root.join("engine"), reexec);
     engine.live_restore = config.live_restore;
     Ok(engine)
 }

@@ -27,11 +27,16 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match (&files.ca, files.verify_client) {
         (Some(ca), true) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider).build();
-            let refused = |reason: &dyn std::fmt::Display| TlsError::Authority { path: ca.clone(), reason: reason.to_string() };
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider).build();
+            let refused = |reason: &dyn std::fmt::Display| TlsError::Authority {
+                path: ca.clone(),
+                reason: reason.to_string(),
+            };
             builder.with_client_cert_verifier(verifier.map_err(|e| refused(&e))?)
         }
         _ => builder.with_no_client_auth(),

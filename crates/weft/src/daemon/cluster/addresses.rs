@@ -58,11 +58,13 @@ impl NodeAddresses {
 /// `address`, `address:port`, `interface` or `interface:port`.
 fn listen_address(given: &str, interfaces: &[Interface]) -> SwarmResult<SocketAddr> {
     let given = if given.is_empty() { "0.0.0.0:2377" } else { given };
-    let refused = |reason: &str| SwarmError::ListenAddress { given: given.to_owned(), reason: reason.to_owned() };
+    let refused =
+        |reason: &str| SwarmError::ListenAddress { given: given.to_owned(), reason: reason.to_owned() };
     let (host, port) = split_port(given, MANAGER_PORT).ok_or_else(|| refused("the port is not a number"))?;
     let ip = match host.parse::<IpAddr>() {
         Ok(ip) => ip,
-        Err(_) => interface_address(host, interfaces).ok_or_else(|| refused("want an IP address or an interface of this host, with optional port"))?,
+        Err(_) => interface_address(host, interfaces)
+            .ok_or_else(|| refused("want an IP address or an interface of this host, with optional port"))?,
     };
     Ok(SocketAddr::new(ip, port))
 }
@@ -115,9 +117,9 @@ fn own_address(towards: Option<SocketAddr>, interfaces: &[Interface]) -> SwarmRe
     match found.as_slice() {
         [(address, _)] => Ok(*address),
         [] => Err(SwarmError::AdvertiseAddress),
-        [(first, on), .., (last, other)] if on != other => {
-            Err(SwarmError::AmbiguousAddress(format!("on different interfaces ({first} on {on} and {last} on {other})")))
-        }
+        [(first, on), .., (last, other)] if on != other => Err(SwarmError::AmbiguousAddress(format!(
+            "on different interfaces ({first} on {on} and {last} on {other})"
+        ))),
         [(first, on), .., (last, _)] => {
             Err(SwarmError::AmbiguousAddress(format!("on interface {on} ({first} and {last})")))
         }
@@ -126,7 +128,10 @@ fn own_address(towards: Option<SocketAddr>, interfaces: &[Interface]) -> SwarmRe
 
 /// Bridges that the daemon itself made cannot be reached by other hosts.
 fn is_ours(interface: &str) -> bool {
-    interface == "lo" || interface.starts_with("docker") || interface.starts_with("br-") || interface.starts_with("veth")
+    interface == "lo"
+        || interface.starts_with("docker")
+        || interface.starts_with("br-")
+        || interface.starts_with("veth")
 }
 
 /// The source address that the kernel would choose; nothing is sent.
@@ -164,7 +169,8 @@ pub(super) async fn manager_address(given: &str) -> SwarmResult<SocketAddr> {
         kind: weft_types::ErrorKind::InvalidParameter,
         message: format!("invalid remote address {given:?}: {why}"),
     };
-    let (host, port) = split_port(given, MANAGER_PORT).ok_or_else(|| refused("the port is not a number".to_owned()))?;
+    let (host, port) =
+        split_port(given, MANAGER_PORT).ok_or_else(|| refused("the port is not a number".to_owned()))?;
     let mut found = tokio::net::lookup_host((host, port)).await.map_err(|e| refused(e.to_string()))?;
     found.next().ok_or_else(|| refused("the name has no address".to_owned()))
 }
@@ -174,11 +180,17 @@ mod tests {
     use super::*;
 
     fn two() -> Vec<Interface> {
-        let interface = |name: &str, ip: &str| Interface { name: name.to_owned(), addresses: vec![ip.parse().unwrap()] };
+        let interface =
+            |name: &str, ip: &str| Interface { name: name.to_owned(), addresses: vec![ip.parse().unwrap()] };
         vec![interface("eth0", "10.0.0.1"), interface("eth1", "10.1.0.1"), interface("docker0", "172.17.0.1")]
     }
 
-    fn resolve(listen: &str, advertise: &str, data_path: &str, interfaces: &[Interface]) -> SwarmResult<NodeAddresses> {
+    fn resolve(
+        listen: &str,
+        advertise: &str,
+        data_path: &str,
+        interfaces: &[Interface],
+    ) -> SwarmResult<NodeAddresses> {
         NodeAddresses::resolve(Wanted { listen, advertise, data_path }, None, interfaces)
     }
 
@@ -189,12 +201,18 @@ mod tests {
         assert_eq!(found.data_path, "10.1.0.1".parse::<IpAddr>().unwrap());
         let found = resolve("eth1:99", "", "", &two()).unwrap();
         assert_eq!(found.advertise, "10.1.0.1:99".parse().unwrap());
-        assert_eq!(resolve("[::1]:5", "fd00::1", "", &two()).unwrap().advertise, "[fd00::1]:5".parse().unwrap());
+        assert_eq!(
+            resolve("[::1]:5", "fd00::1", "", &two()).unwrap().advertise,
+            "[fd00::1]:5".parse().unwrap()
+        );
     }
 
     #[test]
     fn one_address_needs_no_advertise_address_and_several_do() {
-        assert_eq!(resolve("0.0.0.0:2377", "", "", &two()[..1]).unwrap().advertise, "10.0.0.1:2377".parse().unwrap());
+        assert_eq!(
+            resolve("0.0.0.0:2377", "", "", &two()[..1]).unwrap().advertise,
+            "10.0.0.1:2377".parse().unwrap()
+        );
         let error = resolve("0.0.0.0:2377", "", "", &two()).unwrap_err().to_string();
         assert!(error.contains("10.0.0.1 on eth0 and 10.1.0.1 on eth1"), "{error}");
     }

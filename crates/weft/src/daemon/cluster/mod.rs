@@ -99,7 +99,12 @@ impl Cluster {
     }
 
     /// Starts manager (if any) and agent, and makes the membership visible.
-    async fn start(&self, identity: IdentityHandle, record: NodeRecord, manager: Option<Arc<Manager>>) -> SwarmResult<()> {
+    async fn start(
+        &self,
+        identity: IdentityHandle,
+        record: NodeRecord,
+        manager: Option<Arc<Manager>>,
+    ) -> SwarmResult<()> {
         if let Some(manager) = &manager {
             manager.serve(identity.clone());
         }
@@ -161,7 +166,8 @@ impl Cluster {
     }
 
     fn init_options(&self, request: InitRequest) -> SwarmResult<InitOptions> {
-        let data_path_port = u16::try_from(request.data_path_port).map_err(|_| invalid("data path port must be in range 1024 to 49151"))?;
+        let data_path_port = u16::try_from(request.data_path_port)
+            .map_err(|_| invalid("data path port must be in range 1024 to 49151"))?;
         let mut options = InitOptions::new(&self.config.hostname);
         options.spec = request.spec;
         options.default_addr_pool = request.default_addr_pool;
@@ -176,7 +182,9 @@ impl Cluster {
         let config = self.manager_config(&addresses);
         let (manager, identity) = Manager::init(config, options).await.map_err(refused)?;
         let node_id = identity.node_id.to_string();
-        let outcome = self.enter(addresses.clone(), vec![addresses.advertise], identity, Some(Arc::clone(&manager))).await;
+        let outcome = self
+            .enter(addresses.clone(), vec![addresses.advertise], identity, Some(Arc::clone(&manager)))
+            .await;
         if outcome.is_err() {
             manager.stop().await;
         }
@@ -191,8 +199,7 @@ impl Cluster {
         identity: NodeIdentity,
         manager: Option<Arc<Manager>>,
     ) -> SwarmResult<()> {
-        let identity =
-            IdentityHandle::create(&self.dir.identity(), identity).map_err(refused)?;
+        let identity = IdentityHandle::create(&self.dir.identity(), identity).map_err(refused)?;
         let record = NodeRecord::new(addresses, managers);
         self.dir.save(&record).map_err(failed)?;
         self.start(identity, record, manager).await
@@ -223,7 +230,11 @@ impl Cluster {
     }
 
     /// The first of the given managers that issues a certificate; the last error if none does.
-    async fn ask_managers(&self, request: &JoinRequest, token: &JoinToken) -> SwarmResult<(SocketAddr, NodeIdentity)> {
+    async fn ask_managers(
+        &self,
+        request: &JoinRequest,
+        token: &JoinToken,
+    ) -> SwarmResult<(SocketAddr, NodeIdentity)> {
         let mut last = invalid("at least 1 RemoteAddr is required to join");
         for given in &request.remote_addrs {
             let address = addresses::manager_address(given).await?;

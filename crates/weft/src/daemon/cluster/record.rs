@@ -74,8 +74,8 @@ impl SwarmDir {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(RecordError::File { path, source }),
         };
-        let record: NodeRecord =
-            serde_json::from_slice(&text).map_err(|source| RecordError::Damaged { path: path.clone(), source })?;
+        let record: NodeRecord = serde_json::from_slice(&text)
+            .map_err(|source| RecordError::Damaged { path: path.clone(), source })?;
         if record.version != VERSION {
             return Err(RecordError::Version { path, found: record.version });
         }
@@ -85,7 +85,8 @@ impl SwarmDir {
     /// Makes this node a member.
     pub(super) fn save(&self, record: &NodeRecord) -> Result<(), RecordError> {
         let path = self.0.join(RECORD);
-        let json = serde_json::to_vec_pretty(record).map_err(|source| RecordError::Damaged { path: path.clone(), source })?;
+        let json = serde_json::to_vec_pretty(record)
+            .map_err(|source| RecordError::Damaged { path: path.clone(), source })?;
         replace(&path, &json).map_err(|source| RecordError::File { path, source })
     }
 
