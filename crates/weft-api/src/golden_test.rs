@@ -12,7 +12,7 @@ use weft_wire::swarmkit::{
 };
 
 use crate::network_backend::{Attachment, LocalEndpoint, LocalNetwork, Peer, Subnet};
-use crate::{containers, convert, networks};
+use crate::{containers, convert, images, networks};
 
 /// Maps whose keys are data.
 const FREE_MAPS: &[&str] =
@@ -293,6 +293,31 @@ fn containers_keep_their_nulls() {
     let mut ours = serde_json::to_value(model).unwrap();
     containers::shape::summary(&mut ours);
     assert_shape("container-summary", &ours);
+}
+
+#[test]
+fn images_keep_their_nulls() {
+    let model: models::ImageInspect = serde_json::from_value(recorded("image-inspect")).unwrap();
+    let mut ours = serde_json::to_value(model).unwrap();
+    images::inspected(&mut ours);
+    assert_shape("image-inspect", &ours);
+
+    let model: models::ImageSummary = serde_json::from_value(recorded("image-summary")).unwrap();
+    let mut ours = serde_json::to_value(model).unwrap();
+    images::summary(&mut ours);
+    assert_shape("image-summary", &ours);
+}
+
+#[test]
+fn volumes() {
+    let volume = weft_engine::Volume {
+        name: "v".to_owned(),
+        mountpoint: "/v".into(),
+        created: String::new(),
+        labels: BTreeMap::new(),
+        anonymous: false,
+    };
+    assert_shape("volume", &crate::volumes::shape(&volume));
 }
 
 #[test]

@@ -27,8 +27,30 @@ pub(crate) async fn list(call: Call) -> ApiResult {
     ok(&images)
 }
 
-/// Keys that Docker always sends.
-fn summary(image: &mut Value) {
+/// Keys that Docker always sends: `null` or empty where it has nothing.
+pub(crate) fn inspected(image: &mut Value) {
+    let Some(map) = image.as_object_mut() else { return };
+    for key in ["Parent", "Comment", "DockerVersion", "Author"] {
+        map.entry(key).or_insert_with(|| "".into());
+    }
+    map.entry("RepoDigests").or_insert_with(|| json!([]));
+    map.entry("RepoTags").or_insert_with(|| json!([]));
+    let config = map.entry("Config").or_insert_with(|| json!({}));
+    if let Some(config) = config.as_object_mut() {
+        for key in ["Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes"] {
+            config.entry(key).or_insert(Value::Null);
+        }
+        for key in ["User", "WorkingDir"] {
+            config.entry(key).or_insert_with(|| "".into());
+        }
+        if config["Volumes"].as_object().is_some_and(serde_json::Map::is_empty) {
+            config.insert("Volumes".to_owned(), Value::Null);
+        }
+    }
+}
+
+/// The same of a list's entry.
+pub(crate) fn summary(image: &mut Value) {
     if let Some(map) = image.as_object_mut() {
         if map.get("Labels").and_then(Value::as_object).is_none_or(serde_json::Map::is_empty) {
             map.insert("Labels".to_owned(), Value::Null);
@@ -40,7 +62,9 @@ fn summary(image: &mut Value) {
 }
 
 pub(crate) async fn inspect(call: Call, name: String) -> ApiResult {
-    ok(&call.state.engine.images().inspect(&name)?)
+    let mut image = serde_json::to_value(call.state.engine.images().inspect(&name)?).unwrap_or_default();
+    inspected(&mut image);
+    ok(&image)
 }
 
 pub(crate) async fn history(call: Call, name: String) -> ApiResult {
