@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How long leftover processes get to vanish after SIGKILL.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Age from which an empty cgroup is taken for a leftover.
+const SWEEP_AGE: Duration = Duration::from_secs(60);
+
 /// The mounted hierarchies.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hierarchies {
@@ -123,6 +126,20 @@ impl Hierarchies {
             }
         }
         first
+    }
+
+    /// Removes empty directories below `parent` that are left from shims that were killed. Several daemons may share
+    /// the parent: what is younger than a minute may be about to be used, and what is in use cannot be removed.
+    pub(crate) fn sweep(&self, parent: &Path) {
+        for dir in self.directories(parent) {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let made = entry.metadata().and_then(|metadata| metadata.modified());
+                let old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > SWEEP_AGE));
+                if old && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+        }
     }
 
     /// Removes the directory that holds the containers' cgroups if nothing is left in it.

@@ -58,6 +58,7 @@ impl Engine {
             }
         }
         self.remove_orphan_bundles();
+        self.hierarchies.sweep(std::path::Path::new(&self.config.cgroup_parent));
         self.start_by_policy();
         Ok(())
     }

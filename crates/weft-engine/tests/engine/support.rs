@@ -34,22 +34,27 @@ pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Lab) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let lab = Lab::new().await;
-        let dir = lab.dir.path().to_owned();
-        let guard = lab.dir.clone();
-        let engines = lab.engines.clone();
+        let (guard, network, engines) = (lab.dir.clone(), lab.network.clone(), lab.engines.clone());
         test(lab).await;
         let engines = std::mem::take(&mut *engines.lock().unwrap());
         for engine in engines {
             for summary in engine.list(&weft_engine::ListOptions { all: true, ..Default::default() }).unwrap()
             {
-                let options = RemoveOptions { force: true, volumes: true };
-                engine.remove(&summary.id.unwrap(), options).await.unwrap();
+                let id = summary.id.unwrap();
+                engine.remove(&id, RemoveOptions { force: true, volumes: true }).await.unwrap();
+                assert_eq!(cgroups_of(&id), Vec::<PathBuf>::new());
             }
             engine.shutdown().await;
         }
-        assert_nothing_left(&dir);
-        drop(guard);
+        assert_eq!(network.count(), 0, "sandboxes left");
+        assert_nothing_left(guard.path());
     });
+}
+
+/// Directories of a container in all cgroup hierarchies.
+fn cgroups_of(id: &str) -> Vec<PathBuf> {
+    let roots = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    roots.map(|root| root.join("weft").join(id)).filter(|path| path.exists()).collect()
 }
 
 /// No mount and no process that belongs to the test is left.
@@ -183,8 +188,7 @@ impl Lab {
 
     /// Directories of a container in all cgroup hierarchies.
     pub(crate) fn cgroups(&self, id: &str) -> Vec<PathBuf> {
-        let roots = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
-        roots.map(|root| root.join("weft").join(id)).filter(|path| path.exists()).collect()
+        cgroups_of(id)
     }
 }
 
