@@ -75,7 +75,7 @@ fn a5_a6_hosts_talk_at_three_ports_and_gossip_is_sealed() {
     let hosts = Hosts::up(LabSpec::routed("a5", 2));
     let known = "(tcp port 2377 or port 7946 or udp port 4789)";
     let watch = |filter: &str| Capture::start(hosts.host("h1"), "eth0", filter).unwrap();
-    let other = watch(&format!("(ip or ip6) and not {known} and not icmp and not icmp6"));
+    let other = watch(&format!("((ip and not icmp) or (ip6 and (tcp or udp))) and not {known}"));
     let management = watch("tcp port 2377");
     let gossip = watch("udp port 7946");
     let data = watch("udp port 4789");
