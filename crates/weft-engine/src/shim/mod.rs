@@ -237,7 +237,6 @@ impl Shim {
             Err(error) => return Err(error.into()),
         }
         let ready = polled.iter().zip(sources).filter(|(fd, _)| !fd.revents().is_empty());
-        // Connections that only have hung up are dropped here, others are served.
         Ok(ready.map(|(_, source)| source).collect())
     }
 

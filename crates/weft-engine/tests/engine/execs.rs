@@ -145,7 +145,7 @@ async fn detached_exec_goes_on(lab: Lab) {
 async fn twenty_execs_beside_attached_streams(lab: Lab) {
     let id = lab.create("yes attached", |_| {}).await;
     let options = AttachOptions { stdin: false, stdout: true, stderr: true, logs: false, stream: true };
-    // One client reads slowly not at all, one reads everything.
+    // A client that takes everything as fast as it comes.
     let mut reading = lab.engine.attach(&id, options).await.unwrap();
     lab.engine.start(&id).await.unwrap();
     let reader = tokio::spawn(async move {
