@@ -182,6 +182,18 @@ impl Hosts {
             .collect()
     }
 
+    /// By force: a daemon's own stop would give each of them ten seconds.
+    fn remove_containers(&self) {
+        for (host, _) in self.daemons.iter().filter(|(_, daemon)| daemon.is_alive()) {
+            let Ok(ids) = self.docker(host, "ps -a -q") else { continue };
+            let ids: Vec<&str> = ids.lines().collect();
+            if !ids.is_empty() {
+                // What stays behind goes with the host.
+                let _ = self.docker(host, [&["rm", "-f"][..], &ids].concat().as_slice());
+            }
+        }
+    }
+
     fn client(&self, program: &str, host: &str, args: &[String]) -> Result<String, Failed> {
         run(program, args, |command| {
             // Nothing of the user's own contexts or credentials takes part.
@@ -196,6 +208,9 @@ impl Hosts {
 #[allow(clippy::print_stderr, reason = "a failed test shows what the daemons said")]
 impl Drop for Hosts {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.remove_containers();
+        }
         let Some(mut lab) = self.lab.take() else { return };
         if std::thread::panicking() {
             for (host, daemon) in &self.daemons {

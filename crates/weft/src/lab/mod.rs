@@ -128,7 +128,7 @@ fn execute(verb: Verb) -> Result<ExitCode> {
             println!("{host} is dead; start its daemon with: weft lab start{} {host}", option(&lab.name));
         }
         Verb::Start { lab, host } => start(&lab.name, &host)?,
-        Verb::Down { lab } => open(&lab.name)?.down()?,
+        Verb::Down { lab } => up::down(open(&lab.name)?)?,
         Verb::Demo { keep } => demo::run(keep)?,
     }
     Ok(ExitCode::SUCCESS)

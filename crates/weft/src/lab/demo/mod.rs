@@ -36,7 +36,7 @@ pub(super) fn run(keep: bool) -> Result<()> {
         lab.keep();
         suggest(&lab)?;
     } else {
-        lab.down()?;
+        up::down(lab)?;
         println!("The lab is gone; 'weft lab demo --keep' leaves it running to play with.");
     }
     Ok(())
