@@ -19,6 +19,7 @@ usage: cargo xtask <command>
   demo [--keep]       two hosts behind a router, one overlay network between containers on them
   test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, peers
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
+  bench               measurements beside Docker, printed as ratios
   fix                 cargo fmt and clippy --fix
 ";
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"soak", rest)) => soak::soak(rest),
+        Some((&"bench", [])) => soak::bench(),
         Some((&"fix", [])) => test::fix(),
         _ => {
             eprint!("{USAGE}");

@@ -32,3 +32,12 @@ pub(crate) fn soak(names: &[&str]) -> Result<()> {
         .filter(|(name, _)| names.is_empty() || names.contains(name))
         .try_for_each(|(_, args)| run(&mut cargo(args)))
 }
+
+/// Measures beside Docker in the same run, both as they are shipped.
+pub(crate) fn bench() -> Result<()> {
+    crate::run::need_root()?;
+    crate::packages::for_tests()?;
+    run(&mut cargo(&["build", "--release", "--package", "weft", "--package", "weft-e2e"]))?;
+    let built = crate::run::target().join("release");
+    run(std::process::Command::new(built.join("bench")).env("WEFT_BIN", built.join("weft")))
+}

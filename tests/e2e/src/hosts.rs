@@ -118,9 +118,10 @@ impl Hosts {
         self.docker(host, ["exec", container, "sh", "-c", line])
     }
 
-    /// Starts a container that does nothing; `options` stand before the image. Returns its id.
+    /// Starts a container that does nothing; `options` stand before the image. Returns its id. It is killed rather
+    /// than stopped: as the first process of its namespace `sleep` does not hear SIGTERM.
     pub fn run_idle(&self, host: &str, name: &str, options: &str) -> Result<String, Failed> {
-        self.docker(host, format!("run -d --name {name} {options} busybox sleep 100000"))
+        self.docker(host, format!("run -d --stop-timeout 0 --name {name} {options} busybox sleep 100000"))
     }
 
     /// A value of `docker inspect` by a Go template.

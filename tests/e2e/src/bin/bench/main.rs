@@ -1,0 +1,147 @@
+//! Weft beside Docker on the same machine in the same run, as ratios: `cargo xtask bench`.
+//!
+//! Two hosts of each engine, containers on an attachable overlay of theirs. Rounds alternate between the engines, so
+//! that what else the machine does hits both; the median counts.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement that cannot be taken ends the run"
+)]
+
+mod memory;
+mod traffic;
+
+use std::time::{Duration, Instant};
+
+use weft_e2e::{Hosts, ping, weft_exe};
+use weft_lab::{DaemonSpec, LabSpec, eventually};
+
+/// Rounds of each measurement.
+const ROUNDS: usize = 5;
+/// For what has to become visible elsewhere.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// One engine under measurement.
+struct Side {
+    name: &'static str,
+    hosts: Hosts,
+    /// Process of the container on each host.
+    pids: [String; 2],
+    address: String,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((mode, rest)) = args.split_first() {
+        return traffic::run(mode, rest);
+    }
+    println!("{:<52} {:>10} {:>10} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
+    ready();
+    let docker = Side::up("docker", DaemonSpec::docker());
+    let weft = Side::up("weft", DaemonSpec::weft(&weft_exe()));
+    for (what, mode) in [
+        ("overlay TCP, Gb/s (goal >= 1.05)", "stream"),
+        ("overlay request-response, us (goal <= 0.85)", "echo"),
+        ("overlay connections per second (goal >= 1.2)", "connect"),
+    ] {
+        compare(what, ROUNDS, [&docker, &weft], |side, _| side.traffic(mode));
+    }
+    compare(
+        "run until first ping by name elsewhere, s (goal <= 0.5)",
+        ROUNDS,
+        [&docker, &weft],
+        Side::first_ping,
+    );
+    compare("a new name visible elsewhere, s (goal <= 0.1 s)", ROUNDS, [&docker, &weft], Side::new_name);
+    let idle = |side: &Side, _| memory::of_host(&side.hosts, "h3", side.name);
+    compare("idle worker, PSS of all its processes, MiB (goal <= 30)", 1, [&docker, &weft], idle);
+}
+
+/// From the start of a daemon until it answers.
+fn ready() {
+    let mut took = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (n, spec) in [DaemonSpec::docker(), DaemonSpec::weft(&weft_exe())].into_iter().enumerate() {
+            let lab = weft_lab::Lab::up(LabSpec::bridged("benchr", 1)).unwrap();
+            let start = Instant::now();
+            let daemon = lab.host("h1").unwrap().start_daemon(&spec).unwrap();
+            let url = daemon.url();
+            eventually("the daemon answers", DEADLINE, || {
+                let answer = std::process::Command::new("docker").args(["-H", &url, "version"]).output();
+                if answer.is_ok_and(|o| o.status.success()) { Ok(()) } else { Err("no answer") }
+            });
+            took[n].push(start.elapsed().as_secs_f64());
+            daemon.stop().unwrap();
+        }
+    }
+    report("daemon ready, s (goal <= 0.3 s)", took);
+}
+
+fn compare(what: &str, rounds: usize, sides: [&Side; 2], measure: impl Fn(&Side, usize) -> f64) {
+    let mut values = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        for (side, values) in sides.iter().zip(&mut values) {
+            values.push(measure(side, round));
+        }
+    }
+    report(what, values);
+}
+
+fn report(what: &str, values: [Vec<f64>; 2]) {
+    let [docker, weft] = values.map(|mut values| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    });
+    println!("{what:<56} {docker:>8.3} {weft:>8.3} {:>7.2}", weft / docker);
+}
+
+impl Side {
+    fn up(name: &'static str, spec: DaemonSpec) -> Self {
+        let hosts = Hosts::up_with(LabSpec::bridged(&format!("b{name}"), 3), |_| spec.clone());
+        hosts.swarm();
+        hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
+        let mut pids = Vec::new();
+        for (host, container) in [("h1", "ann"), ("h2", "bob")] {
+            hosts.run_idle(host, container, "--network web").unwrap();
+            let pid = hosts.inspect(host, container, "{{.State.Pid}}").unwrap();
+            pids.push(pid);
+        }
+        let address = hosts.address("h2", "bob", "web").unwrap();
+        eventually("the overlay works", DEADLINE, || {
+            let pinged = ping(&hosts, "h1", "ann", &address, 1).map_err(|e| e.to_string())?;
+            if pinged.is_lossless() { Ok(()) } else { Err("no answer".to_owned()) }
+        });
+        traffic::serve_in(&pids[1]);
+        Self { name, hosts, pids: [pids[0].clone(), pids[1].clone()], address }
+    }
+
+    fn traffic(&self, mode: &str) -> f64 {
+        traffic::measure_in(&self.pids[0], mode, &self.address)
+    }
+
+    /// From `docker run` on one host until the name answers a ping from the other.
+    fn first_ping(&self, round: usize) -> f64 {
+        let name = format!("first{round}");
+        let start = Instant::now();
+        self.hosts.run_idle("h2", &name, "--network web").unwrap();
+        eventually("the first ping", DEADLINE, || {
+            self.hosts.exec("h1", "ann", &format!("ping -c 1 -W 1 {name}")).map_err(|e| e.to_string())
+        });
+        let took = start.elapsed().as_secs_f64();
+        self.hosts.docker("h2", format!("rm -f {name}")).unwrap();
+        took
+    }
+
+    /// From the end of `docker start` until the name is known elsewhere.
+    fn new_name(&self, round: usize) -> f64 {
+        let name = format!("name{round}");
+        self.hosts.docker("h2", format!("create --name {name} --network web busybox sleep 1000")).unwrap();
+        let lookup = format!("until nslookup {name} >/dev/null 2>&1; do :; done");
+        self.hosts.docker("h2", format!("start {name}")).unwrap();
+        let start = Instant::now();
+        self.hosts.exec("h1", "ann", &lookup).unwrap();
+        let took = start.elapsed().as_secs_f64();
+        self.hosts.docker("h2", format!("rm -f {name}")).unwrap();
+        took
+    }
+}
