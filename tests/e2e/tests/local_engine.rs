@@ -31,6 +31,14 @@ fn shell(hosts: &Hosts, line: &str) -> (String, Option<i32>) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
 }
 
+/// Waits until the container `c1` has written a line, for example that its signal handlers stand.
+fn wait_for_log(hosts: &Hosts, line: &str) {
+    eventually("the container's word", SOON, || match hosts.docker("h1", "logs c1") {
+        Ok(log) if log.lines().any(|l| l == line) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
 fn exit_code(outcome: Result<String, Failed>) -> Option<i32> {
     outcome.map_or_else(|failed| failed.code, |_| Some(0))
 }
@@ -111,7 +119,10 @@ fn a_container_has_the_settings_it_was_given() {
     );
     let entry = docker(&hosts, ["run", "--rm", "--entrypoint", "echo", "busybox", "a", "b"]);
     assert_eq!(entry, "a b");
-    docker(&hosts, ["run", "-d", "--name", "c1", "--label", "x=y", "busybox", "sleep", "1000"]);
+    docker(
+        &hosts,
+        ["run", "-d", "--stop-timeout", "0", "--name", "c1", "--label", "x=y", "busybox", "sleep", "1000"],
+    );
     let template = "{{.Name}} {{.State.Status}} {{.Config.Labels.x}} {{.Path}} {{.HostConfig.NetworkMode}}";
     assert_eq!(hosts.inspect("h1", "c1", template).unwrap(), "/c1 running y sleep bridge");
     // Volumes outlive their containers.
@@ -211,7 +222,7 @@ fn terminals_have_a_size_and_hear_of_its_change() {
 #[test]
 fn attached_clients_see_output_and_may_leave() {
     let hosts = up("attach");
-    docker(&hosts, ["run", "-d", "-i", "--name", "c1", "busybox", "cat"]);
+    docker(&hosts, ["run", "-d", "--stop-timeout", "0", "-i", "--name", "c1", "busybox", "cat"]);
     let mut client = Command::new("docker")
         .args(["attach", "c1"])
         .env("DOCKER_HOST", hosts.daemon("h1").url())
@@ -229,7 +240,10 @@ fn attached_clients_see_output_and_may_leave() {
     client.wait().unwrap();
     assert_eq!(hosts.inspect("h1", "c1", "{{.State.Running}}").unwrap(), "true");
     assert_eq!(docker(&hosts, ["logs", "c1"]), "one");
-    let (followed, _) = shell(&hosts, "(sleep 1; echo two | docker attach c1 >/dev/null)& docker logs -f c1");
+    let (followed, _) = shell(
+        &hosts,
+        "(sleep 1; echo two | timeout -s KILL 2 docker attach c1 >/dev/null 2>&1; docker kill c1 >/dev/null)& docker logs -f c1",
+    );
     assert_eq!(followed, "one\ntwo\n");
 }
 
@@ -238,7 +252,18 @@ fn twenty_execs_run_while_a_stream_flows() {
     let hosts = up("execs");
     docker(
         &hosts,
-        ["run", "-d", "--name", "c1", "busybox", "sh", "-c", "while true; do echo tick; usleep 2000; done"],
+        [
+            "run",
+            "-d",
+            "--stop-timeout",
+            "0",
+            "--name",
+            "c1",
+            "busybox",
+            "sh",
+            "-c",
+            "while true; do echo tick; usleep 2000; done",
+        ],
     );
     let mut client = Command::new("docker")
         .args(["attach", "--no-stdin", "c1"])
@@ -280,11 +305,12 @@ fn a_container_lives_its_life() {
             "busybox",
             "sh",
             "-c",
-            "trap 'exit 9' TERM; while true; do usleep 10000; done",
+            "trap 'exit 9' TERM; echo ready; while true; do usleep 10000; done",
         ],
     );
     assert_eq!(state("c1"), "created 0");
     docker(&hosts, ["start", "c1"]);
+    wait_for_log(&hosts, "ready");
     assert_eq!(state("c1"), "running 0");
     docker(&hosts, ["pause", "c1"]);
     assert_eq!(state("c1"), "paused 0");
@@ -448,12 +474,13 @@ fn with_live_restore_containers_survive_stop_and_crash() {
 #[test]
 fn without_live_restore_a_stop_ends_containers() {
     let mut hosts = up("ends");
-    let line = "trap 'echo bye; exit 0' TERM; while true; do usleep 10000; done";
+    let line = "trap 'echo bye; exit 0' TERM; echo ready; while true; do usleep 10000; done";
     docker(&hosts, ["run", "-d", "--name", "c1", "busybox", "sh", "-c", line]);
+    wait_for_log(&hosts, "ready");
     hosts.daemon("h1").clone().stop().unwrap();
     hosts.start("h1");
     assert_eq!(hosts.inspect("h1", "c1", "{{.State.Status}} {{.State.ExitCode}}").unwrap(), "exited 0");
-    assert_eq!(docker(&hosts, ["logs", "c1"]), "bye");
+    assert_eq!(docker(&hosts, ["logs", "c1"]), "ready\nbye");
 }
 
 #[test]
