@@ -35,7 +35,7 @@ impl Lab {
         spec.check()?;
         let dir = dir_of(&spec.name);
         if dir.exists() {
-            return Err(LabError::Exists(spec.name));
+            Self::clear_ruin(&spec.name)?;
         }
         std::fs::create_dir_all(&dir).map_err(|source| LabError::File { path: dir, source })?;
         let mut lab = Self { record: Record { spec, hosts: Vec::new() }, kept: false };
@@ -43,6 +43,17 @@ impl Lab {
         lab.build()?;
         lab.save()?;
         Ok(lab)
+    }
+
+    /// Removes what is left of a lab whose processes all died without taking it down, as after a reboot.
+    fn clear_ruin(name: &str) -> Result<(), LabError> {
+        let ruin = Self::open(name)?;
+        let lives = ruin.hosts().iter().any(|h| processes::alive(h.keeper));
+        if lives || ruin.hosts().is_empty() {
+            return Err(LabError::Exists(name.to_owned()));
+        }
+        tracing::info!(lab = name, "removing a lab that died");
+        ruin.down()
     }
 
     /// Takes hold of a lab that another process made; it is kept when this value is dropped.

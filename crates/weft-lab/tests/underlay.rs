@@ -69,3 +69,14 @@ fn another_process_can_take_a_lab_down() {
     lab.down().unwrap();
     assert!(matches!(Lab::open("lt-open"), Err(LabError::NoLab(_))));
 }
+
+#[test]
+fn a_lab_that_died_makes_room() {
+    let mut lab = Lab::up(LabSpec::bridged("lt-ruin", 1)).unwrap();
+    let keeper = lab.hosts()[0].keeper;
+    lab.keep();
+    drop(lab);
+    std::process::Command::new("kill").args(["-9", &keeper.to_string()]).status().unwrap();
+    let lab = eventually("a new lab", SOON, || Lab::up(LabSpec::bridged("lt-ruin", 1)));
+    assert_ne!(lab.hosts()[0].keeper, keeper);
+}
