@@ -1,9 +1,10 @@
 //! The id of this daemon, the same over restarts.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+
+use super::durable::replace;
 
 const FILE: &str = "engine-id";
 
@@ -14,7 +15,7 @@ pub(super) fn daemon_id(data_root: &Path) -> anyhow::Result<String> {
         return Ok(id.trim().to_owned());
     }
     let id = random_uuid();
-    write(&path, &id).with_context(|| format!("write {}", path.display()))?;
+    replace(&path, id.as_bytes()).with_context(|| format!("write {}", path.display()))?;
     Ok(id)
 }
 
@@ -25,17 +26,6 @@ fn random_uuid() -> String {
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-fn write(path: &Path, id: &str) -> std::io::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    let partial = path.with_extension("tmp");
-    let mut file = std::fs::File::create(&partial)?;
-    file.write_all(id.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod config;
+mod durable;
 mod flags;
 mod identity;
 mod listeners;

@@ -3,13 +3,13 @@
 //! The record is the commit point of `init` and `join`: written last, removed first. A folder without it is the
 //! rest of an attempt that did not finish, and is cleared.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use weft_manager::Manager;
 
+use super::super::durable::{replace, sync_dir};
 use super::addresses::NodeAddresses;
 
 const RECORD: &str = "node.json";
@@ -101,22 +101,6 @@ impl SwarmDir {
         Manager::erase(&self.store()).map_err(|e| file(&self.store(), e))?;
         absent(std::fs::remove_dir_all(&self.0)).map_err(|e| file(&self.0, e))
     }
-}
-
-/// Replaces a file whole: after a crash there is the old or the new.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir)?;
-    let partial = path.with_extension("tmp");
-    let mut file = std::fs::File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)?;
-    sync_dir(dir)
-}
-
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    std::fs::File::open(dir)?.sync_all()
 }
 
 fn absent(outcome: std::io::Result<()>) -> std::io::Result<()> {
