@@ -66,6 +66,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let report = soak(&arguments.soak, &show)?;
     show(&report.summary());
     if let Some(record) = &arguments.record {
+        if let Some(folder) = record.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        }
         std::fs::write(record, report.markdown(&arguments.soak, &arguments.commit))
             .with_context(|| format!("write {}", record.display()))?;
     }
