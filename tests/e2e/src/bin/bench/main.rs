@@ -13,11 +13,14 @@ mod traffic;
 
 use std::time::{Duration, Instant};
 
+use traffic::{Kind, Path, Sample};
 use weft_e2e::{Hosts, ping, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Rounds of each measurement.
 const ROUNDS: usize = 5;
+/// Rounds of short bursts of traffic.
+const BURSTS: usize = 24;
 /// For what has to become visible elsewhere.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -25,27 +28,18 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Side {
     name: &'static str,
     hosts: Hosts,
-    /// Process of the container on each host.
-    pids: [String; 2],
-    address: String,
+    /// Between containers on two hosts.
+    overlay: Path,
+    /// Between the two hosts themselves.
+    underlay: Path,
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((mode, rest)) = args.split_first() {
-        return traffic::run(mode, rest);
-    }
-    println!("{:<52} {:>10} {:>10} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
+    println!("{:<56} {:>8} {:>8} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
     ready();
     let docker = Side::up("docker", DaemonSpec::docker());
     let weft = Side::up("weft", DaemonSpec::weft(&weft_exe()));
-    for (what, mode) in [
-        ("overlay TCP, Gb/s (goal >= 1.05)", "stream"),
-        ("overlay request-response, us (goal <= 0.85)", "echo"),
-        ("overlay connections per second (goal >= 1.2)", "connect"),
-    ] {
-        compare(what, ROUNDS, [&docker, &weft], |side, _| side.traffic(mode));
-    }
+    traffic(&docker, &weft);
     compare(
         "run until first ping by name elsewhere, s (goal <= 0.5)",
         ROUNDS,
@@ -77,6 +71,33 @@ fn ready() {
     report("daemon ready, s (goal <= 0.3 s)", took);
 }
 
+/// Bursts over both overlays and the bare hosts in turn.
+fn traffic(docker: &Side, weft: &Side) {
+    for (what, cpu, kind) in [
+        ("TCP, Gb/s (goal >= 1.05)", "CPU of both ends, s/GB", Kind::Stream),
+        ("request-response, us (goal <= 0.85)", "CPU of both ends, us", Kind::Echo),
+        ("connections per second (goal >= 1.2)", "CPU of both ends, us each", Kind::Connect),
+    ] {
+        let mut samples = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..BURSTS {
+            for (path, samples) in
+                [&docker.overlay, &weft.overlay, &weft.underlay].into_iter().zip(&mut samples)
+            {
+                samples.push(path.measure(kind));
+            }
+        }
+        let [on_docker, on_weft, bare] = samples;
+        let of = |samples: &[Sample], part: fn(&Sample) -> f64| samples.iter().map(part).collect::<Vec<_>>();
+        for (line, part) in [
+            (format!("overlay {what}"), (|s| s.value) as fn(&Sample) -> f64),
+            (format!("  {cpu}"), |s| s.cpu),
+        ] {
+            report(&line, [of(&on_docker, part), of(&on_weft, part)]);
+        }
+        println!("  {:<54} {:>8} {:>8.3}", "bare hosts", "", median(of(&bare, |s| s.value)));
+    }
+}
+
 fn compare(what: &str, rounds: usize, sides: [&Side; 2], measure: impl Fn(&Side, usize) -> f64) {
     let mut values = [Vec::new(), Vec::new()];
     for round in 0..rounds {
@@ -88,11 +109,13 @@ fn compare(what: &str, rounds: usize, sides: [&Side; 2], measure: impl Fn(&Side,
 }
 
 fn report(what: &str, values: [Vec<f64>; 2]) {
-    let [docker, weft] = values.map(|mut values| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    });
+    let [docker, weft] = values.map(median);
     println!("{what:<56} {docker:>8.3} {weft:>8.3} {:>7.2}", weft / docker);
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 impl Side {
@@ -111,12 +134,10 @@ impl Side {
             let pinged = ping(&hosts, "h1", "ann", &address, 1).map_err(|e| e.to_string())?;
             if pinged.is_lossless() { Ok(()) } else { Err("no answer".to_owned()) }
         });
-        traffic::serve_in(&pids[1]);
-        Self { name, hosts, pids: [pids[0].clone(), pids[1].clone()], address }
-    }
-
-    fn traffic(&self, mode: &str) -> f64 {
-        traffic::measure_in(&self.pids[0], mode, &self.address)
+        let overlay = Path::between(&pids[0], &pids[1], &address);
+        let keeper = |host: &str| hosts.host(host).keeper.to_string();
+        let underlay = Path::between(&keeper("h1"), &keeper("h2"), &hosts.host("h2").ipv4.to_string());
+        Self { name, hosts, overlay, underlay }
     }
 
     /// From `docker run` on one host until the name answers a ping from the other.
