@@ -16,8 +16,11 @@ mod mtu;
 mod network;
 mod pools;
 mod rotation;
+mod service;
+mod snapshot;
 mod subnet;
 mod taken;
+pub mod testing;
 mod ula;
 
 pub use address::AddressAllocation;
@@ -29,6 +32,8 @@ pub use mtu::{
 };
 pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis};
 pub use pools::{AddressPools, PoolError};
+pub use service::Orchestrator;
+pub use snapshot::{Change, Dirty, Objects, Snapshot};
 pub use taken::{InUse, Taken};
 pub use ula::UlaPrefix;
 
