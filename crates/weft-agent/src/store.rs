@@ -2,10 +2,8 @@
 //!
 //! One file, replaced as a whole. The keys in it decrypt gossip, so only root may read it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -106,26 +104,12 @@ impl Store {
     /// Replaces what was kept; returns when it is safe on disk.
     pub(crate) fn save(&self, memory: &Memory) -> Result<(), StoreError> {
         let path = self.dir.join(FILE_NAME);
-        let temporary = self.dir.join(format!("{FILE_NAME}.new"));
         let bytes = serde_json::to_vec(&memory.to_stored()).unwrap_or_default();
-        self.write(&temporary, &path, &bytes).map_err(|source| StoreError::Io {
+        weft_durable::replace(&path, &bytes, 0o600).map_err(|source| StoreError::Io {
             action: "write",
             path,
             source,
         })
-    }
-
-    fn write(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        // A file left by a crash may have any mode: make it anew.
-        match std::fs::remove_file(temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(temporary, path)?;
-        File::open(&self.dir)?.sync_all()
     }
 }
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::create::VolumeMaker;
 use crate::error::EngineError;
-use crate::shim::bundle::write_atomically;
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -73,7 +72,7 @@ impl Volumes {
         let volume = Volume { name, mountpoint, created, labels, anonymous: wanted.is_none() };
         let path = dir.join("volume.json");
         let bytes = serde_json::to_vec(&volume).unwrap_or_default();
-        write_atomically(&path, &bytes, 0o600).map_err(EngineError::file("write", path))?;
+        weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))?;
         Ok(volume)
     }
 

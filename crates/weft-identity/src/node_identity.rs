@@ -3,9 +3,7 @@
 //! One file and one rename: after a crash the identity is the old one or the new one, never half of each.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind as IoErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::ErrorKind as IoErrorKind;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -138,7 +136,6 @@ impl NodeIdentity {
         };
         std::fs::create_dir_all(dir).map_err(io("create", dir))?;
         let path = dir.join(FILE_NAME);
-        let temporary = dir.join(format!("{FILE_NAME}.new"));
         let stored = Stored {
             format: FORMAT,
             certificate: self.certificate_pem.clone(),
@@ -147,22 +144,7 @@ impl NodeIdentity {
         };
         let bytes = serde_json::to_vec_pretty(&stored)
             .map_err(|source| StoreError::Malformed { path: path.clone(), source })?;
-        // A file left by a crash may have any mode: make it anew.
-        match std::fs::remove_file(&temporary) {
-            Err(error) if error.kind() != IoErrorKind::NotFound => {
-                return Err(io("replace", &temporary)(error));
-            }
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(io("create", &temporary))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io("write", &temporary))?;
-        std::fs::rename(&temporary, &path).map_err(io("replace", &path))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))
+        weft_durable::replace(&path, &bytes, 0o600).map_err(io("write", &path))
     }
 
     /// Forgets the identity kept in `dir`, if there is one.

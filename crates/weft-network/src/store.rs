@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +15,9 @@ use crate::error::NetworkError;
 use crate::ipam::unique_local_prefix;
 use crate::state::{Lasting, State};
 use crate::swarm::SwarmState;
+
+/// Gossip keys are among what is kept.
+pub(crate) const MODE: u32 = 0o600;
 
 /// Where the files are, and what was last written.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Store {
         if before.is_none_or(|before| before.swarm != state.swarm) {
             // Comes with every endpoint of the swarm, and the managers tell it again: not worth a sync.
             let bytes = encode(&self.swarm, &state.swarm())?;
-            write_quick(&self.swarm, &bytes).map_err(file("write", &self.swarm))?;
+            weft_durable::replace_unsynced(&self.swarm, &bytes, MODE).map_err(file("write", &self.swarm))?;
         }
         Ok(())
     }
@@ -86,30 +88,5 @@ fn encode<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, NetworkError>
 }
 
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), NetworkError> {
-    write_whole(path, &encode(path, value)?).map_err(file("write", path))
-}
-
-/// Writes beside, syncs, renames, syncs the folder: afterwards a crash cannot bring the old content back. Mode 0600,
-/// because gossip keys are among it.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    write_beside(&beside, bytes)?.sync_all()?;
-    fs::rename(&beside, path)?;
-    if let Some(folder) = path.parent() {
-        fs::File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
-/// As [`write_whole`], but a crash of the machine may lose it.
-pub(crate) fn write_quick(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    write_beside(&beside, bytes)?;
-    fs::rename(&beside, path)
-}
-
-fn write_beside(beside: &Path, bytes: &[u8]) -> io::Result<fs::File> {
-    let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(beside)?;
-    new.write_all(bytes)?;
-    Ok(new)
+    weft_durable::replace(path, &encode(path, value)?, MODE).map_err(file("write", path))
 }

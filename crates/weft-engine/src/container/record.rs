@@ -9,7 +9,6 @@ use weft_types::ContainerId;
 
 use crate::error::EngineError;
 use crate::image::Digest;
-use crate::shim::bundle::{replace, write_atomically};
 
 /// The zero time that Docker shows for what has not happened.
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -157,11 +156,11 @@ impl Record {
         let old = before.map(Self::encode).transpose()?;
         if old.as_ref().is_none_or(|(old, _)| *old != wish) {
             let path = dir.join(WISH_FILE);
-            write_atomically(&path, &wish, 0o600).map_err(EngineError::file("write", path))?;
+            weft_durable::replace(&path, &wish, 0o600).map_err(EngineError::file("write", path))?;
         }
         if old.as_ref().is_none_or(|(_, old)| *old != now) {
             let path = dir.join(STATE_FILE);
-            replace(&path, &now, 0o600).map_err(EngineError::file("write", path))?;
+            weft_durable::replace_unsynced(&path, &now, 0o600).map_err(EngineError::file("write", path))?;
         }
         Ok(())
     }

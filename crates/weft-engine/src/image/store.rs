@@ -23,7 +23,6 @@ use super::document::Document;
 use super::layer::{self, LayerError};
 use super::reference::Reference;
 use crate::error::EngineError;
-use crate::shim::bundle::write_atomically;
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -96,7 +95,7 @@ impl Store {
         let names: BTreeMap<String, &Digest> =
             names.iter().map(|(name, id)| (name.to_string(), id)).collect();
         let bytes = serde_json::to_vec_pretty(&names).unwrap_or_default();
-        write_atomically(&path, &bytes, 0o600).map_err(EngineError::file("write", path))
+        weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))
     }
 
     /// All images whose document can be read.
@@ -124,7 +123,7 @@ impl Store {
         let id = Digest::of(bytes);
         let document = parse_document(bytes)?;
         let path = self.config_path(&id);
-        write_atomically(&path, bytes, 0o600).map_err(EngineError::file("write", path))?;
+        weft_durable::replace(&path, bytes, 0o600).map_err(EngineError::file("write", path))?;
         Ok(Image { id, document })
     }
 

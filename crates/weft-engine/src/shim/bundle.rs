@@ -1,7 +1,7 @@
 //! The directory of a running container: what the daemon leaves for the shim and the shim for the daemon.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -100,35 +100,11 @@ impl Bundle {
 
     pub(crate) fn write_exit(&self, status: &ExitStatus) -> io::Result<()> {
         let bytes = serde_json::to_vec(status)?;
-        replace(&self.exit_file(), &bytes, 0o600)
+        weft_durable::replace_unsynced(&self.exit_file(), &bytes, 0o600)
     }
 
     /// How the container ended, if it did.
     pub(crate) fn read_exit(&self) -> Option<ExitStatus> {
         serde_json::from_slice(&fs::read(self.exit_file()).ok()?).ok()
     }
-}
-
-/// Writes a file so that a reader sees the old or the new content, also after a crash of the machine: temporary file,
-/// fsync, rename, fsync of the directory.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = write_temporary(path, bytes, mode)?;
-    File::open(&temporary)?.sync_data()?;
-    fs::rename(&temporary, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
-/// The same without waiting for the disk: whole after a crash of the process.
-pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    fs::rename(write_temporary(path, bytes, mode)?, path)
-}
-
-fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.tmp"));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    file.write_all(bytes)?;
-    Ok(temporary)
 }

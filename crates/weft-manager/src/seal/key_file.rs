@@ -3,9 +3,8 @@
 //! `"WFK" version flags key-id nonce wrapped-key tag`. The wrapping key is SHA-256 over a label and the
 //! key-encryption key. An empty one wraps too: the format is the same before and after autolock.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -80,7 +79,8 @@ pub(crate) fn open_or_create(path: &Path, kek: &KeyEncryptionKey) -> Result<Seal
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut key = [0u8; KEY_LEN];
             aws_lc_rs::rand::fill(&mut key).expect("the system has randomness");
-            replace(path, &encode(&key, FIRST_KEY_ID, kek)).map_err(io_error("write"))?;
+            weft_durable::replace(path, &encode(&key, FIRST_KEY_ID, kek), 0o600)
+                .map_err(io_error("write"))?;
             Ok(Sealer::new(&key, FIRST_KEY_ID))
         }
         Err(error) => Err(io_error("open")(error)),
@@ -140,19 +140,6 @@ fn parse(path: &Path, bytes: &[u8], kek: &KeyEncryptionKey) -> Result<Sealer, Se
     let key: &[u8; KEY_LEN] =
         (&*key).try_into().map_err(|_| place.error(WRAPPED_AT, SealProblem::Truncated(bytes.len())))?;
     Ok(Sealer::new(key, key_id))
-}
-
-/// Write beside, sync, rename, sync the folder: a crash leaves the old file or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

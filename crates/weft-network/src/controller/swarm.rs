@@ -16,7 +16,7 @@ use crate::helper::protocol::FromHelper;
 use crate::paths::Paths;
 use crate::peers::{self, GossipKey, GossipTables, Refusal};
 use crate::state::State;
-use crate::store::write_quick;
+use crate::store::MODE;
 use crate::swarm::{LocalSwarmEndpoint, SwarmState};
 
 /// What gossip says, and what of it was refused.
@@ -48,7 +48,7 @@ impl Gossiped {
     fn save(&self) {
         let written = serde_json::to_vec(self)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| write_quick(&self.path, &bytes));
+            .and_then(|bytes| weft_durable::replace_unsynced(&self.path, &bytes, MODE));
         if let Err(error) = written {
             tracing::warn!(path = %self.path.display(), %error, "gossip not kept");
         }

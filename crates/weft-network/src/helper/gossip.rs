@@ -19,7 +19,7 @@ use weft_gossip::{
 
 use crate::helper::protocol::{FromHelper, GossipWish, OwnEntry};
 use crate::peers::{GossipKey, GossipValue};
-use crate::store::write_quick;
+use crate::store::MODE;
 
 /// A peer that opened a stream sends its frame within this time, or is not heard.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -397,7 +397,7 @@ impl Driver {
             return;
         }
         let written = serde_json::to_vec(&snapshot).map_err(io::Error::from);
-        match written.and_then(|bytes| write_quick(&self.saved, &bytes)) {
+        match written.and_then(|bytes| weft_durable::replace_unsynced(&self.saved, &bytes, MODE)) {
             Ok(()) => self.last_saved = Some(snapshot),
             Err(error) => tracing::warn!(path = %self.saved.display(), %error, "gossip state not saved"),
         }

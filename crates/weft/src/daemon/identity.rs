@@ -4,8 +4,6 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::durable::replace;
-
 const FILE: &str = "engine-id";
 
 /// The recorded id, or a new one.
@@ -15,7 +13,9 @@ pub(super) fn daemon_id(data_root: &Path) -> anyhow::Result<String> {
         return Ok(id.trim().to_owned());
     }
     let id = random_uuid();
-    replace(&path, id.as_bytes()).with_context(|| format!("write {}", path.display()))?;
+    std::fs::create_dir_all(data_root).with_context(|| format!("create {}", data_root.display()))?;
+    weft_durable::replace(&path, id.as_bytes(), 0o644)
+        .with_context(|| format!("write {}", path.display()))?;
     Ok(id)
 }
 

@@ -5,7 +5,6 @@
 
 mod cluster;
 mod config;
-mod durable;
 mod flags;
 mod identity;
 mod listeners;

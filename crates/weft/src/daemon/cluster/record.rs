@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use weft_manager::Manager;
 
-use super::super::durable::{replace, sync_dir};
 use super::addresses::NodeAddresses;
 
 const RECORD: &str = "node.json";
@@ -87,7 +86,9 @@ impl SwarmDir {
         let path = self.0.join(RECORD);
         let json = serde_json::to_vec_pretty(record)
             .map_err(|source| RecordError::Damaged { path: path.clone(), source })?;
-        replace(&path, &json).map_err(|source| RecordError::File { path, source })
+        std::fs::create_dir_all(&self.0)
+            .and_then(|()| weft_durable::replace(&path, &json, 0o600))
+            .map_err(|source| RecordError::File { path, source })
     }
 
     /// Forgets the swarm: the record first, then what it stood for.
@@ -96,7 +97,7 @@ impl SwarmDir {
         let record = self.0.join(RECORD);
         absent(std::fs::remove_file(&record)).map_err(|e| file(&record, e))?;
         if self.0.exists() {
-            sync_dir(&self.0).map_err(|e| file(&self.0, e))?;
+            weft_durable::sync_dir(&self.0).map_err(|e| file(&self.0, e))?;
         }
         Manager::erase(&self.store()).map_err(|e| file(&self.store(), e))?;
         absent(std::fs::remove_dir_all(&self.0)).map_err(|e| file(&self.0, e))
