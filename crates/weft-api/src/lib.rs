@@ -45,6 +45,6 @@ pub use network_backend::{
 pub use server::{Listener, Server};
 pub use state::{ApiState, SystemSettings};
 pub use swarm_backend::{
-    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, SwarmBackend, SwarmError, SwarmResult,
-    SwarmStatus,
+    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceChange, SwarmBackend,
+    SwarmChange, SwarmChanges, SwarmError, SwarmLogs, SwarmObject, SwarmResult, SwarmStatus,
 };

@@ -1,9 +1,16 @@
 //! What the API asks of the swarm side of the daemon. The trait belongs to the API; the roof implements it.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use futures_util::Stream;
 use ipnet::IpNet;
 use weft_types::{Classified, ErrorKind};
-use weft_wire::swarmkit::{Cluster, ClusterSpec, Network, NetworkSpec, Node, NodeSpec, Task, node_spec};
+use weft_wire::swarmkit::{
+    Cluster, ClusterSpec, Config, ConfigSpec, LogMessage, LogSelector, LogSubscriptionOptions, Network,
+    NetworkSpec, Node, NodeSpec, Secret, SecretSpec, Service, ServiceSpec, Task, node_spec,
+};
 
 /// This node's part in a swarm, as `/info` and `/_ping` tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,6 +126,15 @@ pub struct Rotate {
     pub manager_unlock_key: bool,
 }
 
+/// `POST /services/{id}/update`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServiceChange {
+    /// To this spec. Networks are named by id.
+    To(Box<ServiceSpec>),
+    /// Back to the spec before.
+    Rollback,
+}
+
 /// A request to the swarm was refused or failed. `Display` is Docker's wording.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SwarmError {
@@ -216,6 +232,36 @@ impl Classified for SwarmError {
     }
 }
 
+/// An object that users hear of in `GET /events`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SwarmObject {
+    /// A member.
+    Node(Arc<Node>),
+    /// A service.
+    Service(Arc<Service>),
+    /// A network of the swarm.
+    Network(Arc<Network>),
+    /// A secret.
+    Secret(Arc<Secret>),
+    /// A config.
+    Config(Arc<Config>),
+}
+
+/// One object before and after a commit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmChange {
+    /// None: created.
+    pub before: Option<SwarmObject>,
+    /// None: removed.
+    pub after: Option<SwarmObject>,
+}
+
+/// Changes as they are committed; on nodes that are no managers there are none.
+pub type SwarmChanges = Pin<Box<dyn Stream<Item = SwarmChange> + Send>>;
+
+/// Output of tasks from wherever they run.
+pub type SwarmLogs = Pin<Box<dyn Stream<Item = SwarmResult<LogMessage>> + Send>>;
+
 /// Answer of a request to the swarm.
 pub type SwarmResult<T> = Result<T, SwarmError>;
 
@@ -262,5 +308,45 @@ pub trait SwarmBackend: Send + Sync {
     async fn remove_network(&self, term: &str) -> SwarmResult<()>;
 
     /// All tasks, those of network attachments included.
-    async fn tasks(&self) -> SwarmResult<Vec<Task>>;
+    async fn tasks(&self) -> SwarmResult<Vec<Arc<Task>>>;
+    /// One task.
+    async fn task(&self, term: &str) -> SwarmResult<Arc<Task>>;
+
+    /// All services.
+    async fn services(&self) -> SwarmResult<Vec<Arc<Service>>>;
+    /// One service.
+    async fn service(&self, term: &str) -> SwarmResult<Arc<Service>>;
+    /// Creates a service; its id. Networks are named by id.
+    async fn create_service(&self, spec: ServiceSpec) -> SwarmResult<String>;
+    /// Replaces a service's spec if `version` is the current one, or goes back to its previous spec.
+    async fn update_service(&self, id: &str, version: u64, change: ServiceChange) -> SwarmResult<()>;
+    /// Removes a service; its tasks end after that.
+    async fn remove_service(&self, term: &str) -> SwarmResult<()>;
+    /// Output of the tasks that `selector` names by their ids.
+    async fn logs(&self, selector: LogSelector, options: LogSubscriptionOptions) -> SwarmResult<SwarmLogs>;
+
+    /// All secrets, without their data.
+    async fn secrets(&self) -> SwarmResult<Vec<Arc<Secret>>>;
+    /// One secret, without its data.
+    async fn secret(&self, term: &str) -> SwarmResult<Arc<Secret>>;
+    /// Creates a secret; its id.
+    async fn create_secret(&self, spec: SecretSpec) -> SwarmResult<String>;
+    /// Replaces a secret's labels if `version` is the current one.
+    async fn update_secret(&self, id: &str, version: u64, spec: SecretSpec) -> SwarmResult<()>;
+    /// Removes a secret that no service uses.
+    async fn remove_secret(&self, term: &str) -> SwarmResult<()>;
+
+    /// All configs.
+    async fn configs(&self) -> SwarmResult<Vec<Arc<Config>>>;
+    /// One config.
+    async fn config(&self, term: &str) -> SwarmResult<Arc<Config>>;
+    /// Creates a config; its id.
+    async fn create_config(&self, spec: ConfigSpec) -> SwarmResult<String>;
+    /// Replaces a config's labels if `version` is the current one.
+    async fn update_config(&self, id: &str, version: u64, spec: ConfigSpec) -> SwarmResult<()>;
+    /// Removes a config that no service uses.
+    async fn remove_config(&self, term: &str) -> SwarmResult<()>;
+
+    /// What changes in the store from now on, on this and on later swarms of this node.
+    fn changes(&self) -> SwarmChanges;
 }

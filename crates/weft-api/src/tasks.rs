@@ -21,7 +21,7 @@ pub(crate) async fn list(call: Call) -> ApiResult {
     // Docker lists those of attachments only when asked for by their runtime.
     let shown =
         tasks.iter().filter(|t| filters.has("runtime") || !is_attachment(t)).filter(|t| matches(t, &filters));
-    ok(&shown.map(convert::task).collect::<Vec<Value>>())
+    ok(&shown.map(|task| convert::task(task)).collect::<Vec<Value>>())
 }
 
 fn is_attachment(task: &Task) -> bool {
@@ -43,21 +43,10 @@ fn matches(task: &Task, filters: &Filters) -> bool {
 }
 
 pub(crate) async fn inspect(call: Call, id: String) -> ApiResult {
-    let tasks = call.state.swarm.tasks().await?;
-    let mut found = tasks.iter().filter(|t| t.id.starts_with(&id));
-    match (found.next(), found.next()) {
-        (Some(task), None) => ok(&convert::task(task)),
-        _ => match tasks.iter().find(|t| t.id == id) {
-            Some(task) => ok(&convert::task(task)),
-            None => Err(ApiError::not_found(format!("task {id} not found"))),
-        },
-    }
+    ok(&convert::task(&*call.state.swarm.task(&id).await?))
 }
 
 pub(crate) async fn logs(call: Call, id: String) -> ApiResult {
-    let known = call.state.swarm.tasks().await?.iter().any(|t| t.id == id);
-    if !known {
-        return Err(ApiError::not_found(format!("task {id} not found")));
-    }
+    call.state.swarm.task(&id).await?;
     Err(ApiError::not_implemented("reading the logs of tasks"))
 }

@@ -17,14 +17,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::{
     ApiState, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState, NetworkBackend, NetworkEvent,
-    Rotate, Server, SwarmBackend, SwarmError, SwarmResult, SwarmStatus, SystemSettings,
+    Rotate, Server, ServiceChange, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult,
+    SwarmStatus, SystemSettings,
 };
 use weft_engine::{
     ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxRequest, SandboxView,
 };
 use weft_network::NetworkSpec;
 use weft_types::{ContainerId, ErrorKind};
-use weft_wire::swarmkit::{self, Cluster, ClusterSpec, Network, Node, NodeSpec, Task};
+use weft_wire::swarmkit::{
+    self, Cluster, ClusterSpec, Config, ConfigSpec, LogSelector, LogSubscriptionOptions, Network, Node,
+    NodeSpec, Secret, SecretSpec, Service, ServiceSpec, Task,
+};
 
 /// A served API in a folder of its own.
 pub(crate) struct Api {
@@ -301,8 +305,77 @@ impl SwarmBackend for FakeSwarm {
         self.networks.lock().unwrap().retain(|n| n.id != id);
         Ok(())
     }
-    async fn tasks(&self) -> SwarmResult<Vec<Task>> {
+    async fn tasks(&self) -> SwarmResult<Vec<Arc<Task>>> {
         self.managed()?;
         Ok(Vec::new())
     }
+    async fn task(&self, term: &str) -> SwarmResult<Arc<Task>> {
+        self.managed()?;
+        Err(not_found("task", term))
+    }
+    async fn services(&self) -> SwarmResult<Vec<Arc<Service>>> {
+        self.managed()?;
+        Ok(Vec::new())
+    }
+    async fn service(&self, term: &str) -> SwarmResult<Arc<Service>> {
+        self.managed()?;
+        Err(not_found("service", term))
+    }
+    async fn create_service(&self, _: ServiceSpec) -> SwarmResult<String> {
+        self.managed()?;
+        Ok("s".repeat(25))
+    }
+    async fn update_service(&self, _: &str, _: u64, _: ServiceChange) -> SwarmResult<()> {
+        self.managed()
+    }
+    async fn remove_service(&self, _: &str) -> SwarmResult<()> {
+        self.managed()
+    }
+    async fn logs(&self, _: LogSelector, _: LogSubscriptionOptions) -> SwarmResult<SwarmLogs> {
+        self.managed()?;
+        Ok(Box::pin(futures_util::stream::empty()))
+    }
+    async fn secrets(&self) -> SwarmResult<Vec<Arc<Secret>>> {
+        self.managed()?;
+        Ok(Vec::new())
+    }
+    async fn secret(&self, term: &str) -> SwarmResult<Arc<Secret>> {
+        self.managed()?;
+        Err(not_found("secret", term))
+    }
+    async fn create_secret(&self, _: SecretSpec) -> SwarmResult<String> {
+        self.managed()?;
+        Ok("x".repeat(25))
+    }
+    async fn update_secret(&self, _: &str, _: u64, _: SecretSpec) -> SwarmResult<()> {
+        self.managed()
+    }
+    async fn remove_secret(&self, _: &str) -> SwarmResult<()> {
+        self.managed()
+    }
+    async fn configs(&self) -> SwarmResult<Vec<Arc<Config>>> {
+        self.managed()?;
+        Ok(Vec::new())
+    }
+    async fn config(&self, term: &str) -> SwarmResult<Arc<Config>> {
+        self.managed()?;
+        Err(not_found("config", term))
+    }
+    async fn create_config(&self, _: ConfigSpec) -> SwarmResult<String> {
+        self.managed()?;
+        Ok("c".repeat(25))
+    }
+    async fn update_config(&self, _: &str, _: u64, _: ConfigSpec) -> SwarmResult<()> {
+        self.managed()
+    }
+    async fn remove_config(&self, _: &str) -> SwarmResult<()> {
+        self.managed()
+    }
+    fn changes(&self) -> SwarmChanges {
+        Box::pin(futures_util::stream::empty())
+    }
+}
+
+fn not_found(what: &str, term: &str) -> SwarmError {
+    SwarmError::Failed { kind: ErrorKind::NotFound, message: format!("{what} {term} not found") }
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use weft_api::{
-    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, SwarmBackend, SwarmError, SwarmResult,
-    SwarmStatus,
+    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceChange, SwarmBackend,
+    SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus,
 };
 use weft_manager::{Control, Rotation};
-use weft_wire::swarmkit;
+use weft_wire::swarmkit::{
+    self, Config, ConfigSpec, LogSelector, LogSubscriptionOptions, Secret, SecretSpec, Service, ServiceSpec,
+    Task,
+};
 
 use super::{Cluster, Membership, refused};
 
@@ -16,7 +19,7 @@ impl Cluster {
     /// The control interface, or Docker's words for why there is none here.
     fn control(&self) -> SwarmResult<(Arc<Membership>, Control)> {
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
-        let control = member.manager.as_ref().ok_or(SwarmError::NotManager)?.control();
+        let control = member.manager().ok_or(SwarmError::NotManager)?.control();
         Ok((member, control))
     }
 }
@@ -24,7 +27,7 @@ impl Cluster {
 impl Membership {
     fn status(&self) -> SwarmStatus {
         let agent = self.agent.status().borrow().clone();
-        let control = self.manager.as_ref().map(|m| m.control());
+        let control = self.manager().map(|m| m.control());
         let nodes = control.as_ref().map(Control::nodes).unwrap_or_default();
         let managers = nodes.iter().filter(|n| n.manager_status.is_some()).count() as u64;
         let warnings = control.iter().flat_map(|c| {
@@ -135,7 +138,7 @@ impl SwarmBackend for Cluster {
 
     async fn networks(&self) -> SwarmResult<Vec<swarmkit::Network>> {
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
-        match &member.manager {
+        match member.manager() {
             Some(manager) => {
                 Ok(manager.control().networks().iter().map(|n| swarmkit::Network::clone(n)).collect())
             }
@@ -145,7 +148,7 @@ impl SwarmBackend for Cluster {
 
     async fn network(&self, term: &str) -> SwarmResult<swarmkit::Network> {
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
-        if let Some(manager) = &member.manager {
+        if let Some(manager) = member.manager() {
             let network = manager.control().network(term).map_err(refused)?;
             return Ok(swarmkit::Network::clone(&network));
         }
@@ -165,7 +168,95 @@ impl SwarmBackend for Cluster {
         self.control()?.1.remove_network(term).await.map_err(refused)
     }
 
-    async fn tasks(&self) -> SwarmResult<Vec<swarmkit::Task>> {
-        Ok(self.control()?.1.tasks().iter().map(|t| swarmkit::Task::clone(t)).collect())
+    async fn tasks(&self) -> SwarmResult<Vec<Arc<Task>>> {
+        Ok(self.control()?.1.tasks())
+    }
+
+    async fn task(&self, term: &str) -> SwarmResult<Arc<Task>> {
+        self.control()?.1.task(term).map_err(refused)
+    }
+
+    async fn services(&self) -> SwarmResult<Vec<Arc<Service>>> {
+        self.control()?;
+        Ok(Vec::new())
+    }
+
+    async fn service(&self, _term: &str) -> SwarmResult<Arc<Service>> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("services"))
+    }
+
+    async fn create_service(&self, _spec: ServiceSpec) -> SwarmResult<String> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("services"))
+    }
+
+    async fn update_service(&self, _id: &str, _version: u64, _change: ServiceChange) -> SwarmResult<()> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("services"))
+    }
+
+    async fn remove_service(&self, _term: &str) -> SwarmResult<()> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("services"))
+    }
+
+    async fn logs(&self, _: LogSelector, _: LogSubscriptionOptions) -> SwarmResult<SwarmLogs> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("logs of services"))
+    }
+
+    async fn secrets(&self) -> SwarmResult<Vec<Arc<Secret>>> {
+        self.control()?;
+        Ok(Vec::new())
+    }
+
+    async fn secret(&self, _term: &str) -> SwarmResult<Arc<Secret>> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("secrets"))
+    }
+
+    async fn create_secret(&self, _spec: SecretSpec) -> SwarmResult<String> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("secrets"))
+    }
+
+    async fn update_secret(&self, _id: &str, _version: u64, _spec: SecretSpec) -> SwarmResult<()> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("secrets"))
+    }
+
+    async fn remove_secret(&self, _term: &str) -> SwarmResult<()> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("secrets"))
+    }
+
+    async fn configs(&self) -> SwarmResult<Vec<Arc<Config>>> {
+        self.control()?;
+        Ok(Vec::new())
+    }
+
+    async fn config(&self, _term: &str) -> SwarmResult<Arc<Config>> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("configs"))
+    }
+
+    async fn create_config(&self, _spec: ConfigSpec) -> SwarmResult<String> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("configs"))
+    }
+
+    async fn update_config(&self, _id: &str, _version: u64, _spec: ConfigSpec) -> SwarmResult<()> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("configs"))
+    }
+
+    async fn remove_config(&self, _term: &str) -> SwarmResult<()> {
+        self.control()?;
+        Err(SwarmError::NotImplemented("configs"))
+    }
+
+    fn changes(&self) -> SwarmChanges {
+        Box::pin(futures_util::stream::empty())
     }
 }
