@@ -1,7 +1,7 @@
 //! Bytes on the wire, and nothing else: no sockets, no clock, no randomness.
 //!
 //! * [`swarmkit`]: SwarmKit's messages with clients and servers, package `docker.swarmkit.v1`.
-//! * [`weft_v1`]: our own `weft.v1.NetworkState` beside them.
+//! * [`weft_v1`]: our own services beside them, `weft.v1.NetworkState` and, between managers, `weft.v1.Consensus`.
 //! * [`memberlist`]: datagrams and streams of gossip. [`networkdb`]: what rides in them.
 //! * [`vxlan`]: the header of the overlay's frames.
 

@@ -290,6 +290,11 @@ impl Cluster {
 }
 
 impl Membership {
+    /// The manager on this node, if it is one now: promotion and demotion change that while the membership lasts.
+    fn manager(&self) -> Option<Arc<Manager>> {
+        self.manager.clone()
+    }
+
     async fn stop(&self) {
         self.agent.stop().await;
         if let Some(manager) = &self.manager {
