@@ -76,7 +76,11 @@ fn concerns(commit: &Commit, node_id: &str) -> bool {
             Object::Cluster(_) => true,
             Object::Node(node) => node.id == node_id || node.manager_status.is_some(),
             Object::Network(network) => is_ingress(network),
-            Object::Task(_) | Object::Resource(_) => false,
+            Object::Task(_)
+            | Object::Resource(_)
+            | Object::Service(_)
+            | Object::Secret(_)
+            | Object::Config(_) => false,
         }
     })
 }

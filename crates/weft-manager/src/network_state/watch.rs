@@ -130,7 +130,7 @@ impl Watch {
                     // It may have gone down or come back: all its endpoints go or come.
                     dirty.networks.extend(networks_of_node(&self.brain.core.view(), &node.id));
                 }
-                Object::Cluster(_) => {}
+                Object::Cluster(_) | Object::Service(_) | Object::Secret(_) | Object::Config(_) => {}
             }
         }
     }

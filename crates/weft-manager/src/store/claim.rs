@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::ObjectKind;
+
 /// One thing that only one object may hold at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Claim {
@@ -23,16 +25,28 @@ pub enum Claim {
     /// A name among the objects of one kind, without regard to case.
     Name {
         /// The kind.
-        kind: &'static str,
+        kind: ObjectKind,
         /// In lower case.
         name: String,
+    },
+    /// A port published on every node.
+    Port {
+        /// SwarmKit's number of the protocol: ports of different protocols do not meet.
+        protocol: i32,
+        /// The port.
+        port: u16,
     },
 }
 
 impl Claim {
     /// The name of a network.
     pub fn network_name(name: &str) -> Self {
-        Self::Name { kind: "network", name: name.to_ascii_lowercase() }
+        Self::name(ObjectKind::Network, name)
+    }
+
+    /// The name of an object.
+    pub fn name(kind: ObjectKind, name: &str) -> Self {
+        Self::Name { kind, name: name.to_ascii_lowercase() }
     }
 
     /// The text it is stored as.
@@ -42,6 +56,7 @@ impl Claim {
             Self::Subnet(subnet) => format!("subnet {subnet}"),
             Self::Vni(vni) => format!("vni {vni}"),
             Self::Name { kind, name } => format!("name {kind} {name}"),
+            Self::Port { protocol, port } => format!("port {protocol} {port}"),
         }
     }
 
@@ -55,10 +70,14 @@ impl Claim {
             }
             "subnet" => rest.parse().ok().map(Self::Subnet),
             "vni" => rest.parse().ok().map(Self::Vni),
-            "name" => match rest.split_once(' ')? {
-                ("network", name) => Some(Self::Name { kind: "network", name: name.to_owned() }),
-                _ => None,
-            },
+            "name" => {
+                let (kind, name) = rest.split_once(' ')?;
+                Some(Self::Name { kind: kind.parse().ok()?, name: name.to_owned() })
+            }
+            "port" => {
+                let (protocol, port) = rest.split_once(' ')?;
+                Some(Self::Port { protocol: protocol.parse().ok()?, port: port.parse().ok()? })
+            }
             _ => None,
         }
     }
@@ -115,6 +134,14 @@ impl Claims {
         self.holder.range(Claim::Vni(0)..=Claim::Vni(u32::MAX)).next_back().and_then(|(claim, _)| match claim
         {
             Claim::Vni(vni) => Some(*vni),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (i32, u16, &str)> {
+        let first = Claim::Port { protocol: i32::MIN, port: 0 };
+        self.holder.range(first..).map_while(|(claim, holder)| match claim {
+            Claim::Port { protocol, port } => Some((*protocol, *port, holder.as_ref())),
             _ => None,
         })
     }

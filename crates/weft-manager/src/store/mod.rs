@@ -1,4 +1,4 @@
-//! The replicated objects of the swarm: clusters, nodes, networks, tasks.
+//! The replicated objects of the swarm: the cluster, nodes, networks, services, tasks, secrets, configs.
 //!
 //! One [`Transaction`] is one Raft command: many changes with preconditions (object versions) and claims
 //! (addresses, VNIs, subnets, names). Applying it only compares versions and looks for claims already taken:
@@ -8,6 +8,7 @@
 mod apply;
 mod claim;
 mod object;
+mod snapshot;
 mod transaction;
 mod view;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use weft_wire::swarmkit::{
-    Cluster, Meta, Network, Node, Resource, StoreAction, StoreActionKind, Task, store_action::Target,
+    Cluster, Config, Meta, Network, Node, Resource, Secret, Service, StoreAction, StoreActionKind, Task,
+    store_action::Target,
 };
 
 /// The kinds of object the store keeps.
@@ -20,11 +21,26 @@ pub enum ObjectKind {
     Task,
     /// What a node reported of itself (`weft.v1`), one per node, under the node's id.
     Resource,
+    /// What users want to run.
+    Service,
+    /// A file that only the nodes of its tasks see.
+    Secret,
+    /// A file for tasks.
+    Config,
 }
 
 impl ObjectKind {
     /// All kinds, in the order of storage.
-    pub const ALL: [Self; 5] = [Self::Cluster, Self::Node, Self::Network, Self::Task, Self::Resource];
+    pub const ALL: [Self; 8] = [
+        Self::Cluster,
+        Self::Node,
+        Self::Network,
+        Self::Task,
+        Self::Resource,
+        Self::Service,
+        Self::Secret,
+        Self::Config,
+    ];
 
     /// The name used in storage and errors.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +50,9 @@ impl ObjectKind {
             Self::Network => "network",
             Self::Task => "task",
             Self::Resource => "resource",
+            Self::Service => "service",
+            Self::Secret => "secret",
+            Self::Config => "config",
         }
     }
 }
@@ -64,6 +83,12 @@ pub enum Object {
     Task(Arc<Task>),
     /// What a node reported of itself.
     Resource(Arc<Resource>),
+    /// What users want to run.
+    Service(Arc<Service>),
+    /// A file that only the nodes of its tasks see.
+    Secret(Arc<Secret>),
+    /// A file for tasks.
+    Config(Arc<Config>),
 }
 
 macro_rules! each {
@@ -74,6 +99,9 @@ macro_rules! each {
             Object::Network($bound) => $body,
             Object::Task($bound) => $body,
             Object::Resource($bound) => $body,
+            Object::Service($bound) => $body,
+            Object::Secret($bound) => $body,
+            Object::Config($bound) => $body,
         }
     };
 }
@@ -87,6 +115,9 @@ impl Object {
             Self::Network(_) => ObjectKind::Network,
             Self::Task(_) => ObjectKind::Task,
             Self::Resource(_) => ObjectKind::Resource,
+            Self::Service(_) => ObjectKind::Service,
+            Self::Secret(_) => ObjectKind::Secret,
+            Self::Config(_) => ObjectKind::Config,
         }
     }
 
@@ -100,20 +131,10 @@ impl Object {
         version_of(each!(self, o => o.meta.as_ref()))
     }
 
-    pub(crate) fn with_meta(self, meta: Meta) -> Self {
-        match self {
-            Self::Cluster(o) => {
-                Self::Cluster(Arc::new(Cluster { meta: Some(meta), ..Arc::unwrap_or_clone(o) }))
-            }
-            Self::Node(o) => Self::Node(Arc::new(Node { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
-            Self::Network(o) => {
-                Self::Network(Arc::new(Network { meta: Some(meta), ..Arc::unwrap_or_clone(o) }))
-            }
-            Self::Task(o) => Self::Task(Arc::new(Task { meta: Some(meta), ..Arc::unwrap_or_clone(o) })),
-            Self::Resource(o) => {
-                Self::Resource(Arc::new(Resource { meta: Some(meta), ..Arc::unwrap_or_clone(o) }))
-            }
-        }
+    pub(crate) fn with_meta(mut self, meta: Meta) -> Self {
+        let slot = each!(&mut self, o => &mut Arc::make_mut(o).meta);
+        *slot = Some(meta);
+        self
     }
 
     pub(crate) fn meta(&self) -> Option<&Meta> {
@@ -131,6 +152,9 @@ impl Object {
             ObjectKind::Network => Self::Network(Arc::new(Network::decode(bytes)?)),
             ObjectKind::Task => Self::Task(Arc::new(Task::decode(bytes)?)),
             ObjectKind::Resource => Self::Resource(Arc::new(Resource::decode(bytes)?)),
+            ObjectKind::Service => Self::Service(Arc::new(Service::decode(bytes)?)),
+            ObjectKind::Secret => Self::Secret(Arc::new(Secret::decode(bytes)?)),
+            ObjectKind::Config => Self::Config(Arc::new(Config::decode(bytes)?)),
         })
     }
 
@@ -143,6 +167,9 @@ impl Object {
             ObjectKind::Network => Self::Network(Arc::new(Network { id, ..Default::default() })),
             ObjectKind::Task => Self::Task(Arc::new(Task { id, ..Default::default() })),
             ObjectKind::Resource => Self::Resource(Arc::new(Resource { id, ..Default::default() })),
+            ObjectKind::Service => Self::Service(Arc::new(Service { id, ..Default::default() })),
+            ObjectKind::Secret => Self::Secret(Arc::new(Secret { id, ..Default::default() })),
+            ObjectKind::Config => Self::Config(Arc::new(Config { id, ..Default::default() })),
         }
     }
 
@@ -153,6 +180,9 @@ impl Object {
             Self::Network(o) => Target::Network(Arc::unwrap_or_clone(o)),
             Self::Task(o) => Target::Task(Arc::unwrap_or_clone(o)),
             Self::Resource(o) => Target::Resource(Arc::unwrap_or_clone(o)),
+            Self::Service(o) => Target::Service(Arc::unwrap_or_clone(o)),
+            Self::Secret(o) => Target::Secret(Arc::unwrap_or_clone(o)),
+            Self::Config(o) => Target::Config(Arc::unwrap_or_clone(o)),
         };
         StoreAction { action: kind as i32, target: Some(target) }
     }
@@ -164,6 +194,9 @@ impl Object {
             Target::Network(o) => Some(Self::Network(Arc::new(o))),
             Target::Task(o) => Some(Self::Task(Arc::new(o))),
             Target::Resource(o) => Some(Self::Resource(Arc::new(o))),
+            Target::Service(o) => Some(Self::Service(Arc::new(o))),
+            Target::Secret(o) => Some(Self::Secret(Arc::new(o))),
+            Target::Config(o) => Some(Self::Config(Arc::new(o))),
             _ => None,
         }
     }
@@ -183,4 +216,4 @@ macro_rules! from_object {
     };
 }
 
-from_object!(Cluster, Node, Network, Task, Resource);
+from_object!(Cluster, Node, Network, Task, Resource, Service, Secret, Config);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_wire::swarmkit::{Cluster, Network, Node, Resource, Task};
+use weft_wire::swarmkit::{Cluster, Config, Network, Node, Resource, Secret, Service, Task};
 
 use super::claim::{Claim, Claims};
 use super::{Object, ObjectKind};
@@ -22,6 +22,10 @@ pub struct View {
     networks: Table<Network>,
     tasks: Table<Task>,
     resources: Table<Resource>,
+    services: Table<Service>,
+    secrets: Table<Secret>,
+    configs: Table<Config>,
+    tasks_by_service: Pairs,
     tasks_by_node: Pairs,
     tasks_by_network: Pairs,
     claims: Claims,
@@ -83,6 +87,56 @@ impl View {
         second_of(&self.tasks_by_network, network).filter_map(|id| self.tasks.get(id))
     }
 
+    /// The tasks of a service.
+    pub fn tasks_of_service<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Arc<Task>> + 'a {
+        second_of(&self.tasks_by_service, service).filter_map(|id| self.tasks.get(id))
+    }
+
+    /// A service by id.
+    pub fn service(&self, id: &str) -> Option<&Arc<Service>> {
+        self.services.get(id)
+    }
+
+    /// All services by id.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The service of this name.
+    pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(self.claims.holder(&Claim::name(ObjectKind::Service, name))?)
+    }
+
+    /// A secret by id.
+    pub fn secret(&self, id: &str) -> Option<&Arc<Secret>> {
+        self.secrets.get(id)
+    }
+
+    /// All secrets by id.
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.secrets.values()
+    }
+
+    /// The secret of this name.
+    pub fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.secrets.get(self.claims.holder(&Claim::name(ObjectKind::Secret, name))?)
+    }
+
+    /// A config by id.
+    pub fn config(&self, id: &str) -> Option<&Arc<Config>> {
+        self.configs.get(id)
+    }
+
+    /// All configs by id.
+    pub fn configs(&self) -> impl Iterator<Item = &Arc<Config>> {
+        self.configs.values()
+    }
+
+    /// The config of this name.
+    pub fn config_named(&self, name: &str) -> Option<&Arc<Config>> {
+        self.configs.get(self.claims.holder(&Claim::name(ObjectKind::Config, name))?)
+    }
+
     /// A resource by id.
     pub fn resource(&self, id: &str) -> Option<&Arc<Resource>> {
         self.resources.get(id)
@@ -101,6 +155,9 @@ impl View {
             ObjectKind::Network => self.networks.get(id).cloned().map(Object::Network),
             ObjectKind::Task => self.tasks.get(id).cloned().map(Object::Task),
             ObjectKind::Resource => self.resources.get(id).cloned().map(Object::Resource),
+            ObjectKind::Service => self.services.get(id).cloned().map(Object::Service),
+            ObjectKind::Secret => self.secrets.get(id).cloned().map(Object::Secret),
+            ObjectKind::Config => self.configs.get(id).cloned().map(Object::Config),
         }
     }
 
@@ -111,6 +168,9 @@ impl View {
             .chain(self.networks.values().cloned().map(Object::Network))
             .chain(self.tasks.values().cloned().map(Object::Task))
             .chain(self.resources.values().cloned().map(Object::Resource))
+            .chain(self.services.values().cloned().map(Object::Service))
+            .chain(self.secrets.values().cloned().map(Object::Secret))
+            .chain(self.configs.values().cloned().map(Object::Config))
     }
 
     /// Addresses in use on a network, with the object that holds each.
@@ -128,9 +188,19 @@ impl View {
         self.claims.highest_vni()
     }
 
+    /// Published ports in use: SwarmKit's number of the protocol, the port, and the service that holds it.
+    pub fn ports(&self) -> impl Iterator<Item = (i32, u16, &str)> {
+        self.claims.ports()
+    }
+
     /// Whether any object holds this.
     pub fn is_held(&self, claim: &Claim) -> bool {
         self.claims.holder(claim).is_some()
+    }
+
+    /// Who holds this.
+    pub fn holder_of(&self, claim: &Claim) -> Option<&str> {
+        self.claims.holder(claim)
     }
 
     /// What an object holds.
@@ -156,6 +226,9 @@ impl View {
             Object::Node(o) => insert(&mut self.nodes, o.id.clone(), o),
             Object::Network(o) => insert(&mut self.networks, o.id.clone(), o),
             Object::Resource(o) => insert(&mut self.resources, o.id.clone(), o),
+            Object::Service(o) => insert(&mut self.services, o.id.clone(), o),
+            Object::Secret(o) => insert(&mut self.secrets, o.id.clone(), o),
+            Object::Config(o) => insert(&mut self.configs, o.id.clone(), o),
             Object::Task(o) => {
                 self.unindex(&o.id);
                 self.index_task(&o);
@@ -170,6 +243,9 @@ impl View {
             ObjectKind::Node => drop(Arc::make_mut(&mut self.nodes).remove(id)),
             ObjectKind::Network => drop(Arc::make_mut(&mut self.networks).remove(id)),
             ObjectKind::Resource => drop(Arc::make_mut(&mut self.resources).remove(id)),
+            ObjectKind::Service => drop(Arc::make_mut(&mut self.services).remove(id)),
+            ObjectKind::Secret => drop(Arc::make_mut(&mut self.secrets).remove(id)),
+            ObjectKind::Config => drop(Arc::make_mut(&mut self.configs).remove(id)),
             ObjectKind::Task => {
                 self.unindex(id);
                 drop(Arc::make_mut(&mut self.tasks).remove(id));
@@ -181,6 +257,9 @@ impl View {
         if !task.node_id.is_empty() {
             Arc::make_mut(&mut self.tasks_by_node).insert((task.node_id.clone(), task.id.clone()));
         }
+        if !task.service_id.is_empty() {
+            Arc::make_mut(&mut self.tasks_by_service).insert((task.service_id.clone(), task.id.clone()));
+        }
         for network in networks_of(task) {
             Arc::make_mut(&mut self.tasks_by_network).insert((network.to_owned(), task.id.clone()));
         }
@@ -189,6 +268,7 @@ impl View {
     fn unindex(&mut self, id: &str) {
         let Some(old) = self.tasks.get(id).cloned() else { return };
         Arc::make_mut(&mut self.tasks_by_node).remove(&(old.node_id.clone(), old.id.clone()));
+        Arc::make_mut(&mut self.tasks_by_service).remove(&(old.service_id.clone(), old.id.clone()));
         for network in networks_of(&old) {
             Arc::make_mut(&mut self.tasks_by_network).remove(&(network.to_owned(), old.id.clone()));
         }
