@@ -40,6 +40,9 @@ fn to_store(claim: &weft_orchestration::Claim) -> Claim {
         weft_orchestration::Claim::Address { network, address } => {
             Claim::Address { network: network.clone(), address: *address }
         }
+        weft_orchestration::Claim::Port { protocol, port } => {
+            Claim::Port { protocol: *protocol, port: *port }
+        }
     }
 }
 
@@ -66,5 +69,9 @@ impl Taken for ViewTaken<'_> {
     fn addresses(&self, network: &str) -> Vec<IpAddr> {
         let held = self.view.addresses(network).map(|(address, _)| address);
         held.chain(self.added.addresses(network)).collect()
+    }
+
+    fn is_port_taken(&self, protocol: i32, port: u16) -> bool {
+        self.view.is_held(&Claim::Port { protocol, port }) || self.added.is_port_taken(protocol, port)
     }
 }

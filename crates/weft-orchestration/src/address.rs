@@ -37,7 +37,7 @@ impl Allocator {
         &mut self,
         network: &Network,
         wanted: &[String],
-        taken: &impl Taken,
+        taken: &(impl Taken + ?Sized),
     ) -> Result<AddressAllocation, AllocationError> {
         let subnets = subnets_of(network)?;
         if subnets.is_empty() {
@@ -70,7 +70,7 @@ impl Allocator {
         &mut self,
         network: &Network,
         engine: NodeEngine,
-        taken: &impl Taken,
+        taken: &(impl Taken + ?Sized),
     ) -> Result<Option<AddressAllocation>, AllocationError> {
         match engine {
             NodeEngine::Weft => Ok(None),
@@ -78,12 +78,28 @@ impl Allocator {
         }
     }
 
+    /// One address, IPv4 if the network has it: a service has one per network, and tools that show it know no more.
+    pub(crate) fn virtual_address(
+        &mut self,
+        network: &Network,
+        taken: &(impl Taken + ?Sized),
+    ) -> Result<EndpointAddress, AllocationError> {
+        let subnets = subnets_of(network)?;
+        let has_v4 = subnets.iter().any(Subnet::is_ipv4);
+        let of_family: Vec<&Subnet> = subnets.iter().filter(|subnet| subnet.is_ipv4() == has_v4).collect();
+        if of_family.is_empty() {
+            return Err(AllocationError::NotAllocated(name_of(network.spec.as_ref())));
+        }
+        let family = if has_v4 { Family::V4 } else { Family::V6 };
+        self.next_address(network, family, &of_family, taken)
+    }
+
     fn next_address(
         &mut self,
         network: &Network,
         family: Family,
         subnets: &[&Subnet],
-        taken: &impl Taken,
+        taken: &(impl Taken + ?Sized),
     ) -> Result<EndpointAddress, AllocationError> {
         let rotation = self.rotation(network, taken);
         for subnet in subnets {
@@ -105,7 +121,7 @@ fn check_wanted(
     network: &Network,
     subnets: &[Subnet],
     address: IpAddr,
-    taken: &impl Taken,
+    taken: &(impl Taken + ?Sized),
 ) -> Result<EndpointAddress, AllocationError> {
     let refused = || AllocationError::AddressTaken { address, network: name_of(network.spec.as_ref()) };
     if subnets.iter().any(|subnet| subnet.is_kept(address)) {

@@ -8,7 +8,7 @@ use weft_wire::swarmkit::{Cluster, Network};
 
 use crate::network::subnets_of;
 use crate::rotation::Rotation;
-use crate::{AddressPools, PoolError, Taken, UlaPrefix};
+use crate::{AddressPools, Claim, PoolError, Taken, UlaPrefix};
 
 /// What the allocator needs to know of the swarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Allocator {
     /// The last identifier given, so that a freed one is not given again at once.
     pub(crate) last_vni: Option<Vni>,
     pub(crate) rotations: BTreeMap<String, Rotation>,
+    /// The last port given without being asked for, by protocol.
+    pub(crate) last_ports: BTreeMap<i32, u16>,
 }
 
 impl Allocator {
@@ -41,9 +43,14 @@ impl Allocator {
     pub fn rebuild<'a>(
         config: AllocatorConfig,
         networks: impl IntoIterator<Item = &'a Network>,
-        taken: &impl Taken,
+        taken: &(impl Taken + ?Sized),
     ) -> Self {
-        let mut allocator = Self { config, last_vni: taken.highest_vni(), rotations: BTreeMap::new() };
+        let mut allocator = Self {
+            config,
+            last_vni: taken.highest_vni(),
+            rotations: BTreeMap::new(),
+            last_ports: BTreeMap::new(),
+        };
         for network in networks {
             allocator.rotation(network, taken);
         }
@@ -58,12 +65,21 @@ impl Allocator {
         }
     }
 
+    /// [`Self::released`] for the addresses among claims.
+    pub fn rest<'a>(&mut self, claims: impl IntoIterator<Item = &'a Claim>) {
+        for claim in claims {
+            if let Claim::Address { network, address } = claim {
+                self.released(network, *address);
+            }
+        }
+    }
+
     /// Forgets a removed network.
     pub fn forget_network(&mut self, network: &str) {
         self.rotations.remove(network);
     }
 
-    pub(crate) fn rotation(&mut self, network: &Network, taken: &impl Taken) -> &mut Rotation {
+    pub(crate) fn rotation(&mut self, network: &Network, taken: &(impl Taken + ?Sized)) -> &mut Rotation {
         self.rotations.entry(network.id.clone()).or_insert_with(|| {
             let subnets = subnets_of(network).unwrap_or_default();
             Rotation::behind(&subnets, &taken.addresses(&network.id))

@@ -19,4 +19,11 @@ pub enum Claim {
         /// The address.
         address: IpAddr,
     },
+    /// A port that every node listens on for a service.
+    Port {
+        /// SwarmKit's number of the protocol: ports of different protocols do not meet.
+        protocol: i32,
+        /// The port.
+        port: u16,
+    },
 }

@@ -9,6 +9,7 @@
 //! but only after everything that was never given. No clock, no randomness, no I/O.
 
 mod address;
+mod allocate;
 mod allocator;
 mod claim;
 mod error;
@@ -16,6 +17,7 @@ mod mtu;
 mod network;
 mod pools;
 mod rotation;
+mod schedule;
 mod service;
 mod snapshot;
 mod subnet;
@@ -24,6 +26,10 @@ pub mod testing;
 mod ula;
 
 pub use address::AddressAllocation;
+pub use allocate::{
+    AllocateError, Allocated, allocate_service, allocate_task, check_ports, note_failure, predefined_network,
+    service_claims, task_claims,
+};
 pub use allocator::{Allocator, AllocatorConfig};
 pub use claim::Claim;
 pub use error::AllocationError;
@@ -32,9 +38,10 @@ pub use mtu::{
 };
 pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis};
 pub use pools::{AddressPools, PoolError};
+pub use schedule::{Constraint, ConstraintError, Scheduled, Scheduler, enforce};
 pub use service::Orchestrator;
 pub use snapshot::{Change, Dirty, Objects, Snapshot};
-pub use taken::{InUse, Taken};
+pub use taken::{InUse, Taken, TakenSince};
 pub use ula::UlaPrefix;
 
 /// Which engine a node runs, by the managers' word.

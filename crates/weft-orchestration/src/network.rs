@@ -44,6 +44,13 @@ pub(crate) fn subnets_of(network: &Network) -> Result<Vec<Subnet>, AllocationErr
     configs.iter().map(Subnet::parse).collect()
 }
 
+/// Whether each node has this network for itself, so that the managers give nothing on it.
+pub(crate) fn is_node_local(network: &Network) -> bool {
+    let configured = network.spec.as_ref().and_then(|spec| spec.driver_config.as_ref());
+    let driver = network.driver_state.as_ref().or(configured);
+    driver.is_some_and(|driver| !matches!(driver.name.as_str(), "" | OVERLAY))
+}
+
 pub(crate) fn name_of(spec: Option<&NetworkSpec>) -> String {
     spec.and_then(|spec| spec.annotations.as_ref()).map(|it| it.name.clone()).unwrap_or_default()
 }
@@ -54,7 +61,7 @@ impl Allocator {
         &mut self,
         id: &str,
         spec: &NetworkSpec,
-        taken: &impl Taken,
+        taken: &(impl Taken + ?Sized),
     ) -> Result<NetworkAllocation, AllocationError> {
         let driver = spec.driver_config.clone().unwrap_or_default();
         if !matches!(driver.name.as_str(), "" | OVERLAY) {
@@ -74,7 +81,7 @@ impl Allocator {
         })
     }
 
-    fn subnets(&self, spec: &NetworkSpec, taken: &impl Taken) -> Result<Vec<Subnet>, AllocationError> {
+    fn subnets(&self, spec: &NetworkSpec, taken: &(impl Taken + ?Sized)) -> Result<Vec<Subnet>, AllocationError> {
         let name = name_of(Some(spec));
         let held = taken.subnets();
         let configs = spec.ipam.as_ref().map_or(&[][..], |ipam| &ipam.configs);
@@ -121,7 +128,7 @@ impl Allocator {
         spec: &NetworkSpec,
         options: &BTreeMap<String, String>,
         count: usize,
-        taken: &impl Taken,
+        taken: &(impl Taken + ?Sized),
     ) -> Result<Vec<Vni>, AllocationError> {
         let mut vnis = parse_vni_list(options)?;
         for (index, vni) in vnis.iter().enumerate() {

@@ -20,6 +20,8 @@ pub trait Taken {
     fn is_address_taken(&self, network: &str, address: IpAddr) -> bool;
     /// All held addresses of the network.
     fn addresses(&self, network: &str) -> Vec<IpAddr>;
+    /// Whether a service holds this port of the swarm.
+    fn is_port_taken(&self, protocol: i32, port: u16) -> bool;
 }
 
 /// Claims kept in memory, for callers whose store has no index of its own, and for what a transaction has
@@ -29,6 +31,7 @@ pub struct InUse {
     subnets: BTreeMap<IpNet, String>,
     vnis: BTreeSet<Vni>,
     addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+    ports: BTreeSet<(i32, u16)>,
 }
 
 impl InUse {
@@ -38,6 +41,7 @@ impl InUse {
             Claim::Subnet(subnet) => self.subnets.insert(subnet, holder.to_owned()).is_none(),
             Claim::Vni(vni) => self.vnis.insert(vni),
             Claim::Address { network, address } => self.addresses.entry(network).or_default().insert(address),
+            Claim::Port { protocol, port } => self.ports.insert((protocol, port)),
         }
     }
 
@@ -49,6 +53,7 @@ impl InUse {
             Claim::Address { network, address } => {
                 self.addresses.get_mut(network).is_some_and(|held| held.remove(address))
             }
+            Claim::Port { protocol, port } => self.ports.remove(&(*protocol, *port)),
         }
     }
 }
@@ -72,5 +77,57 @@ impl Taken for InUse {
 
     fn addresses(&self, network: &str) -> Vec<IpAddr> {
         self.addresses.get(network).into_iter().flatten().copied().collect()
+    }
+
+    fn is_port_taken(&self, protocol: i32, port: u16) -> bool {
+        self.ports.contains(&(protocol, port))
+    }
+}
+
+/// What was taken, and what was claimed since in the same transaction.
+pub struct TakenSince<'a> {
+    base: &'a dyn Taken,
+    added: InUse,
+}
+
+impl<'a> TakenSince<'a> {
+    /// Nothing claimed yet.
+    pub fn new(base: &'a dyn Taken) -> Self {
+        Self { base, added: InUse::default() }
+    }
+
+    /// Adds a claim of `holder`.
+    pub fn insert(&mut self, claim: Claim, holder: &str) {
+        self.added.insert(claim, holder);
+    }
+}
+
+impl Taken for TakenSince<'_> {
+    fn subnets(&self) -> Vec<(IpNet, String)> {
+        let mut subnets = self.base.subnets();
+        subnets.extend(self.added.subnets());
+        subnets
+    }
+
+    fn is_vni_taken(&self, vni: Vni) -> bool {
+        self.base.is_vni_taken(vni) || self.added.is_vni_taken(vni)
+    }
+
+    fn highest_vni(&self) -> Option<Vni> {
+        self.base.highest_vni().max(self.added.highest_vni())
+    }
+
+    fn is_address_taken(&self, network: &str, address: IpAddr) -> bool {
+        self.base.is_address_taken(network, address) || self.added.is_address_taken(network, address)
+    }
+
+    fn addresses(&self, network: &str) -> Vec<IpAddr> {
+        let mut addresses = self.base.addresses(network);
+        addresses.extend(self.added.addresses(network));
+        addresses
+    }
+
+    fn is_port_taken(&self, protocol: i32, port: u16) -> bool {
+        self.base.is_port_taken(protocol, port) || self.added.is_port_taken(protocol, port)
     }
 }
