@@ -15,6 +15,7 @@ mod claim;
 mod error;
 mod mtu;
 mod network;
+mod pipeline;
 mod pools;
 mod rotation;
 mod schedule;
@@ -37,6 +38,7 @@ pub use mtu::{
     MTU_OPTION, MTU_OPTION_GENERIC, MtuChoice, NodeMtu, carry_mtu, choose_mtu, mtu_option, too_small,
 };
 pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis};
+pub use pipeline::{Pipeline, Proposal};
 pub use pools::{AddressPools, PoolError};
 pub use schedule::{Constraint, ConstraintError, Scheduled, Scheduler, enforce};
 pub use service::Orchestrator;
