@@ -3,6 +3,7 @@
 use weft_types::{Classified, ErrorKind};
 
 use crate::consensus::{ConsensusError, StorageError};
+use crate::control::ServiceProblem;
 
 /// A manager cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,66 @@ pub enum ControlError {
     /// No task of that id.
     #[error("task {0} not found")]
     NoSuchTask(String),
+    /// No service of that name or id.
+    #[error("service {0} not found")]
+    NoSuchService(String),
+    /// No secret of that name or id.
+    #[error("secret {0} not found")]
+    NoSuchSecret(String),
+    /// No config of that name or id.
+    #[error("config {0} not found")]
+    NoSuchConfig(String),
+    /// A prefix of several ids.
+    #[error("{kind} {term} is ambiguous ({matches} matches found)")]
+    Ambiguous {
+        /// Of what.
+        kind: &'static str,
+        /// What was asked for.
+        term: String,
+        /// How many fit.
+        matches: usize,
+    },
+    /// The name of a service is taken.
+    #[error(
+        "rpc error: code = AlreadyExists desc = name conflicts with an existing object: service {0} already exists"
+    )]
+    ServiceExists(String),
+    /// The name of a secret or config is taken.
+    #[error("rpc error: code = AlreadyExists desc = {kind} {name} already exists")]
+    FileExists {
+        /// Secret or config.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Services still use a secret or config.
+    #[error(
+        "rpc error: code = InvalidArgument desc = {kind} '{name}' is in use by the following {}: {}",
+        if services.len() == 1 { "service" } else { "services" },
+        services.join(", ")
+    )]
+    FileInUse {
+        /// Secret or config.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Names of the services.
+        services: Vec<String>,
+    },
+    /// A service that was never updated cannot go back.
+    #[error("rpc error: code = FailedPrecondition desc = service {0} does not have a previous spec")]
+    NoPreviousSpec(String),
+    /// A port is published on a network that the swarm does not have.
+    #[error(
+        "rpc error: code = FailedPrecondition desc = service needs ingress network, but no ingress network is present"
+    )]
+    NoIngress,
+    /// A service spec breaks a rule.
+    #[error("rpc error: code = {} desc = {}", .0.code(), .0)]
+    InvalidService(ServiceProblem),
+    /// A subscription to logs breaks a rule.
+    #[error("rpc error: code = InvalidArgument desc = log selector must not be empty")]
+    EmptyLogSelector,
     /// A node that is up is not removed without force.
     #[error("rpc error: code = FailedPrecondition desc = node {0} is not down and can't be removed")]
     NodeNotDown(String),
@@ -174,6 +235,19 @@ pub enum ControlError {
         /// One of the tasks.
         task: String,
     },
+    /// A service still uses the network.
+    #[error("rpc error: code = FailedPrecondition desc = network {network} is in use by service {service}")]
+    NetworkInUseByService {
+        /// Its id.
+        network: String,
+        /// One of the services.
+        service: String,
+    },
+    /// A service still publishes ports.
+    #[error(
+        "rpc error: code = FailedPrecondition desc = ingress network cannot be removed because service {0} depends on it"
+    )]
+    IngressInUse(String),
     /// No subnet, VNI or address is left, or the wanted one is taken.
     #[error(transparent)]
     Allocation(#[from] weft_orchestration::AllocationError),
@@ -208,6 +282,28 @@ pub enum SpecProblem {
     /// Certificates must live for an hour at least.
     #[error("minimum certificate expiry time is: 1h0m0s")]
     CertificateExpiry,
+    /// No name at all, of a secret or config.
+    #[error("name must be provided")]
+    FileNameMissing,
+    /// The rule for names of secrets and configs.
+    #[error(
+        "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character must be [a-zA-Z0-9]"
+    )]
+    FileName,
+    /// SwarmKit's limits.
+    #[error("{kind} data must be larger than 0 and less than {limit} bytes")]
+    FileSize {
+        /// Secret or config.
+        kind: &'static str,
+        /// In bytes.
+        limit: usize,
+    },
+    /// A secret from elsewhere must say from where.
+    #[error("secret driver must have a name")]
+    SecretDriver,
+    /// Secrets and configs never change their contents.
+    #[error("only updates to Labels are allowed")]
+    LabelsOnly,
     /// The cluster has one name.
     #[error("modification of cluster name is not allowed")]
     ClusterName,
@@ -222,15 +318,31 @@ pub enum SpecProblem {
 impl Classified for ControlError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchNode(_) | Self::NoSuchNetwork(_) | Self::NoSuchTask(_) => ErrorKind::NotFound,
+            Self::NoSuchNode(_)
+            | Self::NoSuchNetwork(_)
+            | Self::NoSuchTask(_)
+            | Self::NoSuchService(_)
+            | Self::NoSuchSecret(_)
+            | Self::NoSuchConfig(_) => ErrorKind::NotFound,
+            Self::InvalidService(problem) => problem.kind(),
             Self::AmbiguousNode { .. }
             | Self::AmbiguousNetwork { .. }
             | Self::NodeNotDown(_)
             | Self::NodeIsManager(_)
             | Self::LastManager
             | Self::InvalidSpec(_)
-            | Self::NetworkInUse { .. } => ErrorKind::InvalidParameter,
-            Self::NetworkExists(_) | Self::IngressExists(_) => ErrorKind::Conflict,
+            | Self::NetworkInUse { .. }
+            | Self::NetworkInUseByService { .. }
+            | Self::IngressInUse(_)
+            | Self::Ambiguous { .. }
+            | Self::FileInUse { .. }
+            | Self::NoPreviousSpec(_)
+            | Self::NoIngress
+            | Self::EmptyLogSelector => ErrorKind::InvalidParameter,
+            Self::NetworkExists(_)
+            | Self::IngressExists(_)
+            | Self::ServiceExists(_)
+            | Self::FileExists { .. } => ErrorKind::Conflict,
             Self::Promotion(_) => ErrorKind::NotImplemented,
             // Docker answers 500 for "update out of sequence".
             Self::OutOfSequence => ErrorKind::System,

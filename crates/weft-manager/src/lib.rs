@@ -40,7 +40,7 @@ mod taken;
 
 pub use config::{InitOptions, ManagerConfig, Timing};
 pub use consensus::{Consensus, ConsensusError, Leadership, Member, StorageError, Verdict};
-pub use control::{Control, Rotation};
+pub use control::{Control, LogStream, Rotation, ServiceProblem, ServiceStatus};
 pub use error::{ControlError, ManagerError, SpecProblem};
 pub use manager::Manager;
 pub use network_state::Acknowledged;

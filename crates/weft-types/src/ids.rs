@@ -150,6 +150,18 @@ swarm_id!(
     NodeId
 );
 swarm_id!(
+    /// A service of a swarm.
+    ServiceId
+);
+swarm_id!(
+    /// A secret of a swarm.
+    SecretId
+);
+swarm_id!(
+    /// A config of a swarm.
+    ConfigId
+);
+swarm_id!(
     /// A task of a service, or an attachment of a container to a swarm network.
     TaskId
 );

@@ -1,21 +1,33 @@
 //! What the API of this process asks of the swarm.
 
 mod cluster;
+mod configs;
+mod files;
+mod find;
+mod logs;
 mod networks;
 mod nodes;
+mod secrets;
+mod services;
+mod spec;
+mod tasks;
 
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
-use weft_wire::swarmkit::{Cluster, Task};
+use weft_wire::swarmkit::Cluster;
 
 use crate::brain::Brain;
-use crate::error::ControlError;
 use crate::network_state::Acknowledged;
 use crate::store::{Commit, View};
 
+pub use logs::LogStream;
+pub use services::ServiceStatus;
+pub use spec::ServiceProblem;
+
 pub(crate) use cluster::{check as check_cluster_spec, with_defaults as cluster_defaults};
 pub(crate) use nodes::give_up_tasks;
+pub(crate) use spec::{is_ingress, network_uses};
 
 /// Which secrets to make anew.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,24 +62,6 @@ impl Control {
     /// The swarm: join tokens are in `root_ca.join_tokens`.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.brain.core.cluster()
-    }
-
-    /// All tasks, attachments included.
-    pub fn tasks(&self) -> Vec<Arc<Task>> {
-        self.view().tasks().cloned().collect()
-    }
-
-    /// A task by id or unique prefix of its id.
-    pub fn task(&self, term: &str) -> Result<Arc<Task>, ControlError> {
-        let view = self.view();
-        if let Some(task) = view.task(term) {
-            return Ok(Arc::clone(task));
-        }
-        let mut found = view.tasks().filter(|task| !term.is_empty() && task.id.starts_with(term));
-        match (found.next(), found.next()) {
-            (Some(task), None) => Ok(Arc::clone(task)),
-            _ => Err(ControlError::NoSuchTask(term.to_owned())),
-        }
     }
 
     /// Up to which index a node has programmed a network, by its last word.

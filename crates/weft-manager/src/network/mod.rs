@@ -8,12 +8,16 @@ mod spec;
 use std::collections::BTreeSet;
 
 use weft_orchestration::{Allocator, VXLAN_ID_LIST_OPTION};
-use weft_wire::swarmkit::{Annotations, Driver, IpamOptions, Network, NetworkSpec};
+use weft_wire::swarmkit::{
+    Annotations, Driver, IpamOptions, Network, NetworkSpec, Task, TaskState, TaskStatus,
+};
 
 pub(crate) use attachment::{AttachError, attach, detach, ensure_ingress, forget_tasks, free_unneeded};
+pub(crate) use spec::check_name;
 pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu};
 pub(crate) use report::{Reports, data_path_address, decode as decode_report, engine_of, to_resource};
 
+use crate::control::{is_ingress, network_uses};
 use crate::error::ControlError;
 use crate::store::{Claim, ObjectKind, Transaction, View};
 use crate::taken::ViewTaken;
@@ -60,7 +64,14 @@ pub(crate) fn remove(
     transaction: &mut Transaction,
     network: &Network,
 ) -> Result<(), ControlError> {
-    if let Some(task) = view.tasks_of_network(&network.id).next() {
+    if let Some(service) = view.services().find(|service| network_uses(service, network)) {
+        let service = service.id.clone();
+        return Err(match is_ingress(network) {
+            true => ControlError::IngressInUse(service),
+            false => ControlError::NetworkInUseByService { network: network.id.clone(), service },
+        });
+    }
+    if let Some(task) = view.tasks_of_network(&network.id).find(|task| is_active(task)) {
         return Err(ControlError::NetworkInUse { network: network.id.clone(), task: task.id.clone() });
     }
     // Load-balancer addresses of nodes go with it.
@@ -69,6 +80,12 @@ pub(crate) fn remove(
     }
     transaction.remove(ObjectKind::Network, &network.id, crate::store::version_of(network.meta.as_ref()));
     Ok(())
+}
+
+/// Whether a task still needs its addresses: SwarmKit's rule.
+fn is_active(task: &Task) -> bool {
+    let state = task.status.as_ref().map_or(TaskState::New, TaskStatus::state);
+    task.desired_state() <= TaskState::Running && state <= TaskState::Running
 }
 
 pub(crate) fn name_of(spec: &NetworkSpec) -> &str {

@@ -29,7 +29,7 @@ pub(super) fn check(view: &View, spec: &NetworkSpec) -> Result<(), ControlError>
 }
 
 /// SwarmKit's order: form first, then length.
-fn check_name(name: &str) -> Result<(), SpecProblem> {
+pub(crate) fn check_name(name: &str) -> Result<(), SpecProblem> {
     if name.is_empty() {
         return Err(SpecProblem::NameMissing);
     }
