@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use weft_engine::Engine;
 use weft_identity::IdentityHandle;
 use weft_network::{AttachRefused, Controller, SwarmAttachment, SwarmNetworks};
 use weft_types::{ContainerId, TaskId};
@@ -22,6 +23,9 @@ use crate::renewal;
 use crate::session::{self, Ended};
 use crate::status::AgentStatus;
 use crate::store::{Memory, Store};
+use crate::task::engine::EngineRuntime;
+use crate::task::runtime::{NodeFacts, TaskRuntime};
+use crate::task::worker::Worker;
 
 /// What managers read as the engine's version. Its text says that this node is Weft's, which they go by until its
 /// first report.
@@ -35,6 +39,8 @@ pub struct AgentConfig {
     pub managers: Vec<SocketAddr>,
     /// The networks of this node.
     pub controller: Arc<Controller>,
+    /// Runs the containers of tasks.
+    pub engine: Arc<Engine>,
     /// Its host name.
     pub hostname: String,
     /// Labels of the engine.
@@ -45,6 +51,8 @@ pub struct AgentConfig {
     pub data_path: IpAddr,
     /// Where the agent keeps what it knows.
     pub state_dir: PathBuf,
+    /// Where files of secrets and configs live, in memory; need not survive a reboot.
+    pub run_dir: PathBuf,
 }
 
 /// A running agent.
@@ -52,7 +60,9 @@ pub struct Agent {
     core: Arc<Core>,
     network: Arc<ControllerNetwork>,
     controller: Arc<Controller>,
+    runtime: Arc<EngineRuntime>,
     store: Arc<Store>,
+    worker: AbortHandle,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -76,6 +86,9 @@ impl Agent {
         let core = Arc::new(Core::new(config.identity, network.clone(), &config.managers, memory));
         let host =
             HostDescription::of_this_machine(config.hostname, config.labels, ENGINE_VERSION.to_owned());
+        let runtime = Arc::new(EngineRuntime::new(config.engine, &config.run_dir));
+        // Before a container can ask for its networks: it must be known whose it is.
+        let worker = Worker::open(core.clone(), runtime.clone(), facts(&core, &host)).await;
         let mut tasks = JoinSet::new();
         tasks.spawn(feed);
         tasks.spawn(network.clone().watch_mtu());
@@ -84,14 +97,35 @@ impl Agent {
             async move { core.keep_memory(store).await }
         });
         tasks.spawn(renewal::run(core.clone()));
-        tasks.spawn(sessions(core.clone(), host));
+        tasks.spawn(sessions(core.clone(), runtime.clone(), host));
         config.controller.set_swarm(Some(Arc::new(Attacher { core: core.clone() })));
-        Ok(Arc::new(Self { core, network, controller: config.controller, store, tasks: Mutex::new(tasks) }))
+        // After the way to the networks is there, which a task's start needs.
+        let worker = tasks.spawn(worker.run());
+        Ok(Arc::new(Self {
+            core,
+            network,
+            controller: config.controller,
+            runtime,
+            store,
+            worker,
+            tasks: Mutex::new(tasks),
+        }))
     }
 
     /// The node's standing, whenever it changes.
     pub fn status(&self) -> watch::Receiver<AgentStatus> {
         self.core.status()
+    }
+
+    /// From here on nothing is done for service tasks and nothing said of them: the daemon ends, and what its end does
+    /// to containers is judged at its next start, as Docker does.
+    pub fn release_tasks(&self) {
+        self.worker.abort();
+    }
+
+    /// Removes the containers of all tasks, with their secrets: this node leaves the swarm. After [`Self::stop`].
+    pub async fn remove_tasks(&self) {
+        self.runtime.clear().await;
     }
 
     /// Ends the session. Networks stay as they are: the caller knows whether this node leaves the swarm.
@@ -119,7 +153,7 @@ fn recall(store: &Store) -> Result<Memory, StoreError> {
 }
 
 /// Keeps a session open with one manager or another.
-async fn sessions(core: Arc<Core>, host: HostDescription) {
+async fn sessions(core: Arc<Core>, runtime: Arc<dyn TaskRuntime>, host: HostDescription) {
     let mut backoff = Backoff::default();
     loop {
         let Some(address) = core.choose_manager() else {
@@ -128,7 +162,7 @@ async fn sessions(core: Arc<Core>, host: HostDescription) {
             continue;
         };
         let opened = core.session();
-        let ended = session::run(&core, &host, address).await;
+        let ended = session::run(&core, &runtime, &host, address).await;
         if opened.borrow().is_some() {
             backoff.reset();
         }
@@ -146,6 +180,16 @@ async fn sessions(core: Arc<Core>, host: HostDescription) {
     }
 }
 
+/// This node, for the placeholders of tasks.
+fn facts(core: &Core, host: &HostDescription) -> Arc<NodeFacts> {
+    Arc::new(NodeFacts {
+        id: core.identity.identity().node_id.to_string(),
+        hostname: host.hostname.clone(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        os: std::env::consts::OS.to_owned(),
+    })
+}
+
 /// The controller's way to the managers.
 struct Attacher {
     core: Arc<Core>,
@@ -159,6 +203,10 @@ impl SwarmNetworks for Attacher {
         container: &ContainerId,
         addresses: Vec<IpAddr>,
     ) -> Result<SwarmAttachment, AttachRefused> {
+        // A task's places were given with the task.
+        if let Some(task) = self.core.task_of_container(container.as_str()) {
+            return convert::task_attachment(&task, term).map_err(|error| AttachRefused(error.to_string()));
+        }
         let wanted = addresses.iter().map(ToString::to_string).collect();
         let task =
             attachments::attach(&self.core, term, container.as_str(), wanted).await.map_err(refused)?;
@@ -172,7 +220,10 @@ impl SwarmNetworks for Attacher {
     }
 
     async fn detach(&self, attachment: &TaskId) -> Result<(), AttachRefused> {
-        attachments::detach(&self.core, attachment.as_str()).await;
+        // A task's places go with the task.
+        if !self.core.is_service_task(attachment.as_str()) {
+            attachments::detach(&self.core, attachment.as_str()).await;
+        }
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ struct PretendedNetwork {
 
 impl PretendedNetwork {
     fn new(data_path: &str) -> Arc<Self> {
-        let view = LocalView { data_path: data_path.to_owned(), mtu: MTU, endpoints: Vec::new() };
+        let view = LocalView { data_path: data_path.to_owned(), mtu: MTU, ..LocalView::default() };
         Arc::new(Self {
             outlook: Mutex::default(),
             key_count: Mutex::default(),

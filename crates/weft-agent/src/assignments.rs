@@ -4,6 +4,7 @@
 //! changes nothing; the caller then opens a new stream, whose first message is complete.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use weft_wire::swarmkit::assignment::Item;
 use weft_wire::swarmkit::assignment_change::AssignmentAction;
@@ -22,7 +23,7 @@ pub(crate) struct Gap {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct TaskChanges {
     /// New, or different from before.
-    pub(crate) updated: Vec<Task>,
+    pub(crate) updated: Vec<Arc<Task>>,
     /// Ids of tasks that are no longer ours.
     pub(crate) removed: Vec<String>,
 }
@@ -30,17 +31,20 @@ pub(crate) struct TaskChanges {
 /// The present assignments.
 #[derive(Debug, Default)]
 pub(crate) struct Assignments {
-    tasks: BTreeMap<String, Task>,
+    tasks: BTreeMap<String, Arc<Task>>,
     secrets: BTreeMap<String, Secret>,
     configs: BTreeMap<String, Config>,
     /// `results_in` of the last message of this stream.
     at: Option<String>,
+    /// The managers have said all of it at least once: what is not here is not ours.
+    complete: bool,
 }
 
 impl Assignments {
     /// What was known before a restart; the first message of the stream will complete or correct it.
     pub(crate) fn restored(tasks: impl IntoIterator<Item = Task>) -> Self {
-        Self { tasks: tasks.into_iter().map(|task| (task.id.clone(), task)).collect(), ..Self::default() }
+        let tasks = tasks.into_iter().map(|task| (task.id.clone(), Arc::new(task))).collect();
+        Self { tasks, ..Self::default() }
     }
 
     /// A new stream begins: its first message must be complete.
@@ -49,8 +53,21 @@ impl Assignments {
     }
 
     /// Present tasks by id.
-    pub(crate) fn tasks(&self) -> &BTreeMap<String, Task> {
+    pub(crate) fn tasks(&self) -> &BTreeMap<String, Arc<Task>> {
         &self.tasks
+    }
+
+    pub(crate) fn secret(&self, id: &str) -> Option<&Secret> {
+        self.secrets.get(id)
+    }
+
+    pub(crate) fn config(&self, id: &str) -> Option<&Config> {
+        self.configs.get(id)
+    }
+
+    /// Whether the managers have said all of it at least once in this life.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// Takes one message over.
@@ -64,6 +81,7 @@ impl Assignments {
             self.secrets.clear();
             self.configs.clear();
         }
+        self.complete |= complete;
         self.at = Some(message.results_in.clone());
         let mut changes = TaskChanges::default();
         for change in message.changes {
@@ -79,13 +97,19 @@ impl Assignments {
         Ok(changes)
     }
 
-    fn update(&mut self, item: Item, before: &BTreeMap<String, Task>, changes: &mut TaskChanges) {
+    fn update(&mut self, item: Item, before: &BTreeMap<String, Arc<Task>>, changes: &mut TaskChanges) {
         match item {
             Item::Task(task) => {
                 let known = before.get(&task.id).or_else(|| self.tasks.get(&task.id));
-                if known != Some(&task) {
-                    changes.updated.push(task.clone());
-                }
+                // One that is the same stays the same object: whoever compares sees that nothing changed.
+                let task = match known.filter(|known| ***known == task) {
+                    Some(known) => known.clone(),
+                    None => {
+                        let task = Arc::new(task);
+                        changes.updated.push(task.clone());
+                        task
+                    }
+                };
                 self.tasks.insert(task.id.clone(), task);
             }
             Item::Secret(secret) => drop(self.secrets.insert(secret.id.clone(), secret)),
@@ -148,7 +172,10 @@ mod tests {
         let changes = assignments
             .apply(message(Type::Incremental, "1", "2", vec![update("a", 800), remove("b")]))
             .unwrap();
-        assert_eq!(changes, TaskChanges { updated: vec![task("a", 800)], removed: vec!["b".into()] });
+        assert_eq!(
+            changes,
+            TaskChanges { updated: vec![Arc::new(task("a", 800))], removed: vec!["b".into()] }
+        );
         assert_eq!(assignments.tasks().keys().collect::<Vec<_>>(), ["a"]);
     }
 
@@ -175,7 +202,7 @@ mod tests {
         let listed = vec![update("same", 512), update("changed", 640), update("new", 512)];
         let changes = assignments.apply(message(Type::Complete, "", "7", listed)).unwrap();
         assert_eq!(changes.removed, ["old"]);
-        assert_eq!(changes.updated, [task("changed", 640), task("new", 512)]);
+        assert_eq!(changes.updated, [Arc::new(task("changed", 640)), Arc::new(task("new", 512))]);
         assignments.begin_stream();
         assert!(assignments.apply(message(Type::Incremental, "7", "8", vec![])).is_err());
     }

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weft_network::{
     OverlaySpec, OverlaySubnet, SwarmAttachment, SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState,
+    SwarmService,
 };
 use weft_types::{EndpointAddress, Mtu, NetworkId, NodeId, TaskId, Underlay, Vni};
-use weft_wire::swarmkit::{EncryptionKey, Network, Node, Task};
+use weft_wire::swarmkit::{EncryptionKey, Network, NetworkAttachment, Node, Task};
 use weft_wire::weft_v1::{Member, RemoteEndpoint};
 
 use crate::outlook::NetworkOutlook;
@@ -27,6 +28,33 @@ pub(crate) struct Unusable(&'static str);
 /// What an attachment task grants.
 pub(crate) fn attachment(task: &Task) -> Result<SwarmAttachment, Unusable> {
     let granted = task.networks.first().ok_or(Unusable("task without networks"))?;
+    place(task, granted)
+}
+
+/// What a service task has on the network `term` (name or id).
+pub(crate) fn task_attachment(task: &Task, term: &str) -> Result<SwarmAttachment, Unusable> {
+    let named = |network: &Network| {
+        let annotations = network.spec.as_ref().and_then(|spec| spec.annotations.as_ref());
+        network.id == term || annotations.is_some_and(|annotations| annotations.name == term)
+    };
+    let granted = task.networks.iter().find(|granted| granted.network.as_ref().is_some_and(named));
+    let granted = granted.ok_or(Unusable("task without this network"))?;
+    let place = place(task, granted)?;
+    let service = task.service_annotations.clone().unwrap_or_default();
+    let endpoint = task.endpoint.as_ref();
+    let virtual_ip = endpoint.and_then(|endpoint| {
+        endpoint.virtual_ips.iter().find(|ip| ip.network_id == place.network.id.as_str())
+    });
+    let service = SwarmService {
+        id: task.service_id.clone(),
+        name: service.name,
+        virtual_ip: virtual_ip.and_then(|ip| host(&ip.addr)),
+        aliases: granted.aliases.clone(),
+    };
+    Ok(SwarmAttachment { service: Some(service), ..place })
+}
+
+fn place(task: &Task, granted: &NetworkAttachment) -> Result<SwarmAttachment, Unusable> {
     let network = granted.network.as_ref().ok_or(Unusable("attachment without its network"))?;
     let addresses: Vec<EndpointAddress> =
         granted.addresses.iter().filter_map(|text| text.parse().ok()).collect();
@@ -37,6 +65,7 @@ pub(crate) fn attachment(task: &Task) -> Result<SwarmAttachment, Unusable> {
         attachment: TaskId::try_from(task.id.clone()).map_err(|_| Unusable("malformed task id"))?,
         network: overlay(network)?,
         addresses,
+        service: None,
     })
 }
 
@@ -132,7 +161,7 @@ fn endpoint(remote: &RemoteEndpoint) -> Option<SwarmEndpoint> {
 
 /// This node's load-balancer addresses by network: spent only by Docker's managers.
 pub(crate) fn load_balancers(node: &Node) -> BTreeMap<NetworkId, EndpointAddress> {
-    let of = |attachment: &weft_wire::swarmkit::NetworkAttachment| {
+    let of = |attachment: &NetworkAttachment| {
         let id = NetworkId::try_from(attachment.network.as_ref()?.id.clone()).ok()?;
         Some((id, attachment.addresses.first()?.parse().ok()?))
     };
@@ -193,6 +222,34 @@ mod tests {
         assert_eq!(attachment(&task).unwrap().addresses[0].to_string(), "10.0.1.5/24");
         task.networks[0].addresses.push("nonsense".into());
         assert!(attachment(&task).is_err());
+    }
+
+    #[test]
+    fn a_tasks_places_are_found_by_name_or_id_and_carry_its_service() {
+        let granted = NetworkAttachment {
+            network: Some(network_object()),
+            addresses: vec!["10.0.1.5/24".into()],
+            aliases: vec!["db".into()],
+            ..Default::default()
+        };
+        let vip = weft_wire::swarmkit::endpoint::VirtualIp {
+            network_id: "a".repeat(25),
+            addr: "10.0.1.2/24".into(),
+        };
+        let task = Task {
+            id: "t".repeat(25),
+            service_id: "s".repeat(25),
+            service_annotations: Some(Annotations { name: "s1".into(), ..Default::default() }),
+            networks: vec![granted],
+            endpoint: Some(weft_wire::swarmkit::Endpoint { virtual_ips: vec![vip], ..Default::default() }),
+            ..Task::default()
+        };
+        assert!(task_attachment(&task, "other").is_err());
+        let by_name = task_attachment(&task, "web").unwrap();
+        assert_eq!(by_name, task_attachment(&task, &"a".repeat(25)).unwrap());
+        let service = by_name.service.unwrap();
+        assert_eq!((service.name.as_str(), service.aliases), ("s1", vec!["db".to_owned()]));
+        assert_eq!(service.virtual_ip, Some("10.0.1.2".parse().unwrap()));
     }
 
     #[test]

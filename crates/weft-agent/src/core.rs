@@ -6,13 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 use weft_identity::IdentityHandle;
 use weft_wire::swarmkit::update_task_status_request::TaskStatusUpdate;
-use weft_wire::swarmkit::{AssignmentsMessage, EncryptionKey, Node, SessionMessage, Task, TaskStatus};
+use weft_wire::swarmkit::{
+    AssignmentsMessage, ConfigReference, EncryptionKey, Node, SecretReference, SessionMessage, Task,
+    TaskState, TaskStatus,
+};
 use weft_wire::weft_v1::WatchMessage;
 
 use crate::assignments::{Assignments, Gap};
@@ -21,7 +24,12 @@ use crate::network::{NodeNetwork, SwarmInputs};
 use crate::outlook::Outlook;
 use crate::status::{AgentStatus, wants_renewal};
 use crate::store::{Memory, Store};
+use crate::task::engine::container_spec;
+use crate::task::runtime::{Dependencies, Payload};
 use crate::tasks::{attached_container, next_status};
+
+/// Between two writes of the agent's memory.
+const SAVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// An open session: what other calls to the managers need.
 #[derive(Clone)]
@@ -43,6 +51,8 @@ struct Model {
     connected: BTreeSet<String>,
     /// Containers that wait for an attachment now.
     attaching: BTreeSet<String>,
+    /// Containers of service tasks, with their tasks' ids.
+    containers: BTreeMap<String, String>,
     /// The managers' word on endpoints; none from managers that have no such word (Docker's).
     outlook: Option<Outlook>,
     /// Of the last session, for the next one.
@@ -56,8 +66,12 @@ pub(crate) struct Core {
     model: Mutex<Model>,
     status: watch::Sender<AgentStatus>,
     session: watch::Sender<Option<OpenSession>>,
-    /// Counts changes of tasks; attachments wait on it.
+    /// Counts changes of tasks; attachments and the worker wait on it.
     tasks_changed: watch::Sender<u64>,
+    /// Service tasks that may get traffic.
+    serving: watch::Sender<BTreeSet<String>>,
+    /// Counts changes of states of service tasks.
+    states_changed: watch::Sender<u64>,
     pub(crate) unsent: Notify,
     pub(crate) renew_now: Notify,
     dirty: Notify,
@@ -78,6 +92,7 @@ impl Core {
             keys: memory.keys,
             assignments: Assignments::restored(memory.tasks),
             outlook: memory.outlook.map(Outlook::from_full),
+            statuses: memory.statuses.into_iter().collect(),
             connected,
             ..Model::default()
         };
@@ -93,6 +108,8 @@ impl Core {
             status: watch::Sender::new(status),
             session: watch::Sender::new(None),
             tasks_changed: watch::Sender::new(0),
+            serving: watch::Sender::default(),
+            states_changed: watch::Sender::new(0),
             unsent: Notify::new(),
             renew_now: Notify::new(),
             dirty: Notify::new(),
@@ -223,7 +240,7 @@ impl Core {
                 tracing::warn!(task = %id, "the managers removed an attachment that a container still uses");
             }
         }
-        for task in &changes.updated {
+        for task in changes.updated.iter().filter(|task| container_spec(task).is_none()) {
             model.advance(task);
         }
         self.publish(&model);
@@ -255,6 +272,98 @@ impl Core {
         }
     }
 
+    // --- service tasks ---
+
+    /// All service tasks of this node, and of each whether its secrets and configs are here.
+    pub(crate) fn service_tasks(&self) -> Vec<(Arc<Task>, bool)> {
+        let model = self.lock();
+        let tasks = model.assignments.tasks().values().filter(|task| container_spec(task).is_some());
+        tasks.map(|task| (task.clone(), dependencies(&model.assignments, task).is_some())).collect()
+    }
+
+    /// Whether the managers have said all assignments: a task that is not among them is not ours.
+    pub(crate) fn knows_assignments(&self) -> bool {
+        self.lock().assignments.is_complete()
+    }
+
+    /// Secrets and configs of `task`; nothing while one is missing.
+    pub(crate) fn dependencies(&self, task: &Task) -> Option<Dependencies> {
+        dependencies(&self.lock().assignments, task)
+    }
+
+    /// What was last said of a task, here or by the managers.
+    pub(crate) fn known_status(&self, id: &str) -> Option<TaskStatus> {
+        let model = self.lock();
+        let told = || {
+            let status = model.assignments.tasks().get(id)?.status.clone()?;
+            (status.state() > TaskState::Assigned).then_some(status)
+        };
+        model.statuses.get(id).cloned().or_else(told)
+    }
+
+    /// A service task has changed its state.
+    pub(crate) fn set_task_status(&self, id: &str, status: TaskStatus) {
+        let mut model = self.lock();
+        if !model.assignments.tasks().contains_key(id) {
+            return;
+        }
+        model.statuses.insert(id.to_owned(), status);
+        model.unsent.insert(id.to_owned());
+        drop(model);
+        self.unsent.notify_one();
+        self.dirty.notify_one();
+        self.states_changed.send_modify(|count| *count += 1);
+    }
+
+    /// A service task begins or ceases to take traffic.
+    pub(crate) fn set_serving(&self, id: &str, serving: bool) {
+        self.serving.send_if_modified(|all| if serving { all.insert(id.to_owned()) } else { all.remove(id) });
+    }
+
+    /// Service tasks that may get traffic.
+    pub(crate) fn serving(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.serving.subscribe()
+    }
+
+    /// `container` is that of a service task.
+    pub(crate) fn bind_container(&self, container: &str, task: &str) {
+        self.lock().containers.insert(container.to_owned(), task.to_owned());
+    }
+
+    pub(crate) fn release_container(&self, container: &str) {
+        self.lock().containers.remove(container);
+    }
+
+    /// The service task whose container this is.
+    pub(crate) fn task_of_container(&self, container: &str) -> Option<Arc<Task>> {
+        let model = self.lock();
+        let task = model.containers.get(container)?;
+        model.assignments.tasks().get(task).cloned()
+    }
+
+    /// Whether this is the id of a service task, also of one that is gone while its container still is not.
+    pub(crate) fn is_service_task(&self, id: &str) -> bool {
+        let model = self.lock();
+        let assigned = model.assignments.tasks().get(id);
+        assigned.is_some_and(|task| container_spec(task).is_some())
+            || model.containers.values().any(|task| task == id)
+    }
+
+    /// Service tasks whose container has been started, with its id.
+    pub(crate) fn started_tasks(&self) -> Vec<(Arc<Task>, String)> {
+        let model = self.lock();
+        let started = |(container, id): (&String, &String)| {
+            let status = model.statuses.get(id).filter(|status| status.state() >= TaskState::Running);
+            let task = model.assignments.tasks().get(id)?.clone();
+            status.map(|_| (task, container.clone()))
+        };
+        model.containers.iter().filter_map(started).collect()
+    }
+
+    pub(crate) fn states_changed(&self) -> watch::Receiver<u64> {
+        self.states_changed.subscribe()
+    }
+
     // --- attachments ---
 
     /// A container begins to wait for an attachment.
@@ -271,7 +380,7 @@ impl Core {
         let model = self.lock();
         let task = model.assignments.tasks().get(id)?;
         let complete = task.networks.first().is_some_and(|a| a.network.is_some() && !a.addresses.is_empty());
-        complete.then(|| task.clone())
+        complete.then(|| Task::clone(task))
     }
 
     /// The container of attachment `id` holds its addresses from now on, or no longer.
@@ -293,7 +402,7 @@ impl Core {
     /// Attachments of this node that no container uses or waits for: left by a crash, to be given back.
     pub(crate) fn orphaned_attachments(&self) -> Vec<String> {
         let model = self.lock();
-        let orphaned = |task: &&Task| {
+        let orphaned = |task: &&Arc<Task>| {
             attached_container(task).is_some_and(|container| !model.attaching.contains(container))
                 && !model.connected.contains(&task.id)
         };
@@ -340,7 +449,8 @@ impl Core {
             managers: model.managers.addresses(),
             node: model.node.clone(),
             keys: model.keys.clone(),
-            tasks: model.assignments.tasks().values().cloned().collect(),
+            tasks: model.assignments.tasks().values().map(|task| Task::clone(task)).collect(),
+            statuses: model.statuses.clone(),
             outlook: model.outlook.as_ref().map(Outlook::to_full),
         }
     }
@@ -356,7 +466,11 @@ impl Core {
             }
             let (store, copy) = (store.clone(), memory.clone());
             match tokio::task::spawn_blocking(move || store.save(&copy)).await {
-                Ok(Ok(())) => saved = Some(memory),
+                Ok(Ok(())) => {
+                    saved = Some(memory);
+                    // Many tasks change at once: the disk is for what they came to.
+                    tokio::time::sleep(SAVE_PAUSE).await;
+                }
                 Ok(Err(error)) => tracing::error!(%error, "the agent's state could not be saved"),
                 Err(error) => tracing::error!(%error, "saving the agent's state failed"),
             }
@@ -375,4 +489,23 @@ impl Model {
             self.unsent.insert(task.id.clone());
         }
     }
+}
+
+/// Secrets and configs of `task`; nothing while one is missing.
+fn dependencies(assignments: &Assignments, task: &Task) -> Option<Dependencies> {
+    let spec = container_spec(task)?;
+    let secret = |reference: &SecretReference| {
+        let spec = assignments.secret(&reference.secret_id)?.spec.as_ref()?;
+        let data = spec.data.clone().into();
+        Some((reference.clone(), Payload { data, is_template: spec.templating.is_some() }))
+    };
+    let config = |reference: &ConfigReference| {
+        let spec = assignments.config(&reference.config_id)?.spec.as_ref()?;
+        let data = spec.data.clone().into();
+        Some((reference.clone(), Payload { data, is_template: spec.templating.is_some() }))
+    };
+    Some(Dependencies {
+        secrets: spec.secrets.iter().map(secret).collect::<Option<_>>()?,
+        configs: spec.configs.iter().map(config).collect::<Option<_>>()?,
+    })
 }

@@ -6,7 +6,8 @@
 //!      +--statuses, Report-+<------- endpoints of this node ----+
 //! ```
 //!
-//! The agent never acts on the kernel: it tells the controller what the managers said and the managers what the
+//! Service tasks run as containers of the engine (`task/`): a machine per task decides, the worker carries it out.
+//! The agent itself never acts on the kernel: it tells the controller what the managers said and the managers what the
 //! controller has. While no manager answers, the last word stands.
 
 mod agent;
@@ -25,6 +26,7 @@ mod renewal;
 mod session;
 mod status;
 mod store;
+mod task;
 mod tasks;
 
 pub use agent::{Agent, AgentConfig};

@@ -35,6 +35,8 @@ pub(crate) struct SwarmInputs<'a> {
 pub(crate) struct LocalView {
     pub(crate) data_path: String,
     pub(crate) mtu: u32,
+    /// This node's name in gossip; empty until it has one.
+    pub(crate) gossip_name: String,
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
@@ -84,6 +86,7 @@ impl ControllerNetwork {
         let view = LocalView {
             data_path: data_path.to_string(),
             mtu: Mtu::ETHERNET.get(),
+            gossip_name: controller.gossip_name().borrow().clone(),
             endpoints: endpoints.borrow().iter().map(endpoint).collect(),
         };
         let local = watch::channel(view).0;
@@ -188,6 +191,14 @@ async fn feed(
             local.send_modify(|view| view.endpoints = now);
         }
     };
+    let mut name = controller.gossip_name();
+    name.mark_changed();
+    let name = async {
+        while name.changed().await.is_ok() {
+            let now = name.borrow_and_update().clone();
+            local.send_if_modified(|view| std::mem::replace(&mut view.gossip_name, now.clone()) != now);
+        }
+    };
     let tell = async {
         while state.changed().await.is_ok() {
             let now = state.borrow_and_update().clone();
@@ -201,7 +212,7 @@ async fn feed(
             programmed.send_replace(Programmed { index, error });
         }
     };
-    tokio::join!(listen, tell);
+    tokio::join!(listen, name, tell);
 }
 
 fn endpoint(local: &LocalSwarmEndpoint) -> Endpoint {

@@ -37,15 +37,24 @@ async fn report(
     session: &OpenSession,
 ) -> Result<(), SessionError> {
     let mut local = core.network().local();
+    let mut serving = core.serving();
     loop {
         let view = local.borrow_and_update().clone();
+        let healthy = serving.borrow_and_update().clone();
+        let mut endpoints = view.endpoints;
+        for endpoint in &mut endpoints {
+            // A task takes traffic only while it runs and is not about to end.
+            if core.is_service_task(&endpoint.attachment_id) {
+                endpoint.healthy = healthy.contains(&endpoint.attachment_id);
+            }
+        }
         let request = ReportRequest {
             session_id: session.id.clone(),
             data_path_address: view.data_path,
             data_path_mtu: view.mtu,
             engine: ENGINE.to_owned(),
-            gossip_name: String::new(),
-            endpoints: view.endpoints,
+            gossip_name: view.gossip_name,
+            endpoints,
         };
         match client.report(request).await {
             Ok(_) => {}
@@ -55,8 +64,9 @@ async fn report(
             }
             Err(status) => return Err(SessionError::Refused { call: "Report", status }),
         }
-        if local.changed().await.is_err() {
-            return pending().await;
+        tokio::select! {
+            outcome = local.changed() => if outcome.is_err() { return pending().await },
+            outcome = serving.changed() => if outcome.is_err() { return pending().await },
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::core::{Core, OpenSession};
 use crate::description::HostDescription;
 use crate::error::SessionError;
 use crate::network_state;
+use crate::task::log::Publishers;
+use crate::task::runtime::TaskRuntime;
 
 /// Until the first message, and for each unary call (SwarmKit's `dispatcherRPCTimeout`).
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -46,6 +48,7 @@ fn dispatcher(channel: Channel) -> DispatcherClient<Channel> {
 /// Opens a session with the manager at `address` and serves it until something ends it.
 pub(crate) async fn run(
     core: &Arc<Core>,
+    runtime: &Arc<dyn TaskRuntime>,
     host: &HostDescription,
     address: SocketAddr,
 ) -> Result<Ended, SessionError> {
@@ -63,7 +66,7 @@ pub(crate) async fn run(
     parts.spawn(heartbeats(session.clone()));
     parts.spawn(assignments(core.clone(), session.clone()));
     parts.spawn(statuses(core.clone(), session.clone()));
-    parts.spawn(log_subscriptions(session.clone()));
+    parts.spawn(log_subscriptions(core.clone(), runtime.clone(), session.clone()));
     parts.spawn(network_state::run(core.clone(), session.clone()));
     loop {
         tokio::select! {
@@ -157,19 +160,22 @@ async fn statuses(core: Arc<Core>, session: OpenSession) -> Result<(), SessionEr
     }
 }
 
-/// Keeps the log subscriptions open, as dockerd does. There are no service containers yet whose logs to publish.
-async fn log_subscriptions(session: OpenSession) -> Result<(), SessionError> {
-    let mut client = LogBrokerClient::new(session.channel);
+/// Keeps the log subscriptions open, as dockerd does, and publishes what they ask for.
+async fn log_subscriptions(
+    core: Arc<Core>,
+    runtime: Arc<dyn TaskRuntime>,
+    session: OpenSession,
+) -> Result<(), SessionError> {
+    let mut client = LogBrokerClient::new(session.channel.clone());
     let mut stream = match client.listen_subscriptions(ListenSubscriptionsRequest {}).await {
         Ok(response) => response.into_inner(),
         Err(status) if status.code() == Code::Unimplemented => return pending().await,
-        Err(status) => return Err(SessionError::Refused { call: "ListenSubscriptions", status }),
+        Err(status) => return Err(refused_logs(status)),
     };
+    let mut publishers = Publishers::new(core, runtime, session.channel);
     loop {
         match stream.message().await {
-            Ok(Some(subscription)) => {
-                tracing::debug!(id = %subscription.id, "log subscription without tasks here")
-            }
+            Ok(Some(subscription)) => publishers.on_subscription(subscription),
             Ok(None) => return Err(SessionError::Closed { stream: "the log subscriptions" }),
             Err(status) if status.code() == Code::Unimplemented => return pending().await,
             Err(status) => return Err(refused_logs(status)),

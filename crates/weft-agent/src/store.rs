@@ -2,13 +2,14 @@
 //!
 //! One file, replaced as a whole. The keys in it decrypt gossip, so only root may read it.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use weft_wire::swarmkit::{EncryptionKey, Node, Task};
+use weft_wire::swarmkit::{EncryptionKey, Node, Task, TaskStatus};
 use weft_wire::weft_v1::WatchMessage;
 
 use crate::error::StoreError;
@@ -23,6 +24,8 @@ pub(crate) struct Memory {
     pub(crate) node: Option<Node>,
     pub(crate) keys: Vec<EncryptionKey>,
     pub(crate) tasks: Vec<Task>,
+    /// What was last said of each task.
+    pub(crate) statuses: BTreeMap<String, TaskStatus>,
     /// The managers' last word about the networks of this node, as one full message.
     pub(crate) outlook: Option<WatchMessage>,
 }
@@ -35,6 +38,9 @@ struct Stored {
     node: Option<String>,
     keys: Vec<String>,
     tasks: Vec<String>,
+    /// By task id.
+    #[serde(default)]
+    statuses: BTreeMap<String, String>,
     outlook: Option<String>,
 }
 
@@ -54,6 +60,7 @@ impl Memory {
             node: self.node.as_ref().map(to_hex),
             keys: self.keys.iter().map(to_hex).collect(),
             tasks: self.tasks.iter().map(to_hex).collect(),
+            statuses: self.statuses.iter().map(|(id, status)| (id.clone(), to_hex(status))).collect(),
             outlook: self.outlook.as_ref().map(to_hex),
         }
     }
@@ -67,6 +74,11 @@ impl Memory {
             node: stored.node.as_deref().and_then(from_hex),
             keys: stored.keys.iter().map(|text| from_hex(text)).collect::<Option<_>>()?,
             tasks: stored.tasks.iter().map(|text| from_hex(text)).collect::<Option<_>>()?,
+            statuses: stored
+                .statuses
+                .into_iter()
+                .map(|(id, text)| Some((id, from_hex(&text)?)))
+                .collect::<Option<_>>()?,
             outlook: stored.outlook.as_deref().and_then(from_hex),
         })
     }
@@ -129,6 +141,8 @@ mod tests {
             node: Some(Node { id: "n".into(), ..Node::default() }),
             keys: vec![EncryptionKey { key: vec![1; 16], lamport_time: 3, ..EncryptionKey::default() }],
             tasks: vec![Task { id: "t".into(), ..Task::default() }],
+            statuses: [("t".to_owned(), TaskStatus { message: "started".into(), ..TaskStatus::default() })]
+                .into(),
             outlook: Some(WatchMessage { index: 9, ..WatchMessage::default() }),
         };
         store.save(&memory).unwrap();

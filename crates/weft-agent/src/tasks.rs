@@ -1,4 +1,4 @@
-//! What to say about a task. Pure: the task, what is known of it here and the time go in, a status comes out.
+//! What to say about a task that is no container of a service (those have `task/machine.rs`). Pure: the task, what is known of it here and the time go in, a status comes out.
 //!
 //! A status only ever grows (SwarmKit drops smaller ones), so each decision is a step upward or nothing.
 
@@ -6,8 +6,8 @@ use prost_types::Timestamp;
 use weft_wire::swarmkit::task_spec::Runtime;
 use weft_wire::swarmkit::{Task, TaskState, TaskStatus};
 
-/// What the user reads in `docker service ps` until containers of services are built.
-const SERVICES_NOT_BUILT: &str = "containers of services are not implemented yet by this engine";
+/// What the user reads in `docker service ps` of a plugin's task.
+const NOT_BUILT: &str = "tasks of this runtime are not implemented by this engine";
 
 /// The container of an attachment task: a standalone container that waits for, or has, addresses of a swarm network.
 pub(crate) fn attached_container(task: &Task) -> Option<&str> {
@@ -44,7 +44,7 @@ pub(crate) fn next_status(
         return if is_to_end(task) {
             status(TaskState::Shutdown, "shutdown", "")
         } else {
-            status(TaskState::Rejected, "preparing", SERVICES_NOT_BUILT)
+            status(TaskState::Rejected, "preparing", NOT_BUILT)
         };
     }
     match (is_to_end(task), connected) {
@@ -56,7 +56,7 @@ pub(crate) fn next_status(
 
 #[cfg(test)]
 mod tests {
-    use weft_wire::swarmkit::{ContainerSpec, NetworkAttachmentSpec, TaskSpec};
+    use weft_wire::swarmkit::{GenericRuntimeSpec, NetworkAttachmentSpec, TaskSpec};
 
     use super::*;
 
@@ -94,18 +94,18 @@ mod tests {
     }
 
     #[test]
-    fn a_container_of_a_service_is_rejected_with_the_reason() {
-        let task = task(Runtime::Container(ContainerSpec::default()), TaskState::Running);
+    fn a_plugin_is_rejected_with_the_reason() {
+        let task = task(Runtime::Generic(GenericRuntimeSpec::default()), TaskState::Running);
         let status = next_status(&task, None, false, NOW).unwrap();
         assert_eq!(status.state(), TaskState::Rejected);
-        assert_eq!(status.err, SERVICES_NOT_BUILT);
+        assert_eq!(status.err, NOT_BUILT);
         assert_eq!(status.timestamp, Some(NOW));
         assert!(next_status(&task, Some(&status), false, NOW).is_none(), "said once");
     }
 
     #[test]
-    fn a_container_of_a_service_that_is_to_end_is_shut_down() {
-        let task = task(Runtime::Container(ContainerSpec::default()), TaskState::Shutdown);
+    fn a_plugin_that_is_to_end_is_shut_down() {
+        let task = task(Runtime::Generic(GenericRuntimeSpec::default()), TaskState::Shutdown);
         assert_eq!(state(&task, None, false), Some(TaskState::Shutdown));
         assert_eq!(state(&task, Some(TaskState::Rejected), false), None);
     }

@@ -39,6 +39,6 @@ pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Networ
 pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};
 pub use swarm::{
     AttachRefused, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SwarmAttachment, SwarmEndpoint, SwarmKey,
-    SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
+    SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmService, SwarmState,
 };
 pub use view::{EndpointView, NetworkEvent, NetworkEventSubject, SandboxView};

@@ -9,6 +9,7 @@ use weft_types::{EndpointAddress, EndpointId, MacAddr, NetworkId, PortMapping, T
 
 use crate::network::Network;
 use crate::spec::{SandboxKind, SandboxSpec};
+use crate::swarm::SwarmService;
 use crate::view::EndpointView;
 
 /// The network side of one container.
@@ -40,6 +41,9 @@ pub(crate) struct Endpoint {
     pub(crate) driver_opts: BTreeMap<String, String>,
     pub(crate) priority: i64,
     pub(crate) attachment: Option<TaskId>,
+    /// The service whose task has this place.
+    #[serde(default)]
+    pub(crate) service: Option<SwarmService>,
     /// Made by the controller itself, as the way out of overlay networks.
     pub(crate) automatic: bool,
 }

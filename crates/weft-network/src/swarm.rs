@@ -36,6 +36,21 @@ pub struct SwarmAttachment {
     pub network: OverlaySpec,
     /// The granted addresses, with prefix.
     pub addresses: Vec<EndpointAddress>,
+    /// The service whose task this is; none for a plain container.
+    pub service: Option<SwarmService>,
+}
+
+/// A service, as far as one network is concerned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmService {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its address on this network; none with `--endpoint-mode dnsrr`.
+    pub virtual_ip: Option<IpAddr>,
+    /// Its further names on this network.
+    pub aliases: Vec<String>,
 }
 
 /// A network of the swarm as the managers describe it.

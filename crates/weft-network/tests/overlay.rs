@@ -77,6 +77,7 @@ impl SwarmNetworks for Managers {
             attachment: TaskId::random(&mut rand::rng()),
             network: spec(),
             addresses: addresses.iter().map(|a| a.parse::<EndpointAddress>().unwrap()).collect(),
+            service: None,
         })
     }
 

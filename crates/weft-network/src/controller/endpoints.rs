@@ -302,6 +302,7 @@ fn swarm_endpoint(sandbox: &Sandbox, spec: EndpointSpec, attached: &SwarmAttachm
     let mac = spec.mac.or_else(derived).unwrap_or_else(|| MacAddr::random(&mut rand::rng()));
     Endpoint {
         attachment: Some(attached.attachment.clone()),
+        service: attached.service.clone(),
         ..endpoint(sandbox, attached.network.id.clone(), "eth", spec, mac, address, address6)
     }
 }
@@ -327,6 +328,7 @@ fn endpoint(
         driver_opts: spec.driver_opts,
         priority: spec.gateway_priority,
         attachment: None,
+        service: None,
         automatic: false,
     }
 }

@@ -357,14 +357,15 @@ fn endpoint_entries(
         value,
     };
     let mut names = sandbox.dns_names(endpoint);
+    let service = endpoint.service.as_ref();
     let names = EndpointRecord {
         name: names.remove(0),
-        service_name: String::new(),
-        service_id: String::new(),
-        virtual_ip: None,
+        service_name: service.map(|service| service.name.clone()).unwrap_or_default(),
+        service_id: service.map(|service| service.id.clone()).unwrap_or_default(),
+        virtual_ip: service.and_then(|service| service.virtual_ip),
         endpoint_ip: address.ip(),
         ingress_ports: Vec::new(),
-        aliases: Vec::new(),
+        aliases: service.map(|service| service.aliases.clone()).unwrap_or_default(),
         task_aliases: names,
         service_disabled: false,
     };
@@ -473,6 +474,9 @@ impl Talk {
 async fn on_message(controller: &Arc<Controller>, message: FromHelper) {
     match message {
         FromHelper::Hello { .. } => {}
+        FromHelper::GossipName(name) => {
+            controller.gossip_name.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
+        }
         FromHelper::Applied { generation, resolvers } => {
             let Some(helper) = &controller.helper else { return };
             let applied = Applied { generation, resolvers };

@@ -66,6 +66,8 @@ pub struct Controller {
     helper: Option<HelperLink>,
     events: broadcast::Sender<NetworkEvent>,
     local: watch::Sender<Vec<LocalSwarmEndpoint>>,
+    /// This node's name in gossip; empty until the helper has told it.
+    gossip_name: watch::Sender<String>,
     counters: Mutex<AuditCounters>,
     /// Set by a stop, so that background work ends.
     stopped: watch::Sender<bool>,
@@ -140,6 +142,7 @@ impl Controller {
             helper,
             events: broadcast::channel(EVENT_BACKLOG).0,
             local: watch::channel(Vec::new()).0,
+            gossip_name: watch::Sender::default(),
             counters: Mutex::default(),
             stopped: watch::channel(false).0,
             config,
@@ -162,6 +165,11 @@ impl Controller {
     /// This node's endpoints on networks of the swarm, whole, after each change.
     pub fn local_endpoints(&self) -> watch::Receiver<Vec<LocalSwarmEndpoint>> {
         self.local.subscribe()
+    }
+
+    /// This node's name in gossip, whenever it gets another; empty before the first.
+    pub fn gossip_name(&self) -> watch::Receiver<String> {
+        self.gossip_name.subscribe()
     }
 
     /// The way to the managers while this node is in a swarm.

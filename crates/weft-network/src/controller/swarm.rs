@@ -77,7 +77,7 @@ impl Gossiped {
             FromHelper::MemberDown(name) => {
                 self.members.remove(&name);
             }
-            FromHelper::Hello { .. } | FromHelper::Applied { .. } => {}
+            FromHelper::Hello { .. } | FromHelper::Applied { .. } | FromHelper::GossipName(_) => {}
         }
     }
 }

@@ -135,6 +135,7 @@ impl Driver {
             Some(gossip) => gossip,
             None => Gossip::new(Tick::ZERO, config, keys(wish), choices, nonces, &mut effects)?,
         };
+        let _ = events.send(FromHelper::GossipName(gossip.name().to_string()));
         tracing::info!(name = %gossip.name(), address = %wish.advertise, restored = settled, "gossip starts");
         Ok(Self {
             gossip,
@@ -336,6 +337,7 @@ impl Driver {
     }
 
     fn tell_all(&mut self) {
+        let _ = self.events.send(FromHelper::GossipName(self.gossip.name().to_string()));
         if self.settled {
             let entries = self.gossip.entries().map(|entry| told(&entry)).collect();
             let _ = self.events.send(FromHelper::GossipAll { entries, members: self.members() });

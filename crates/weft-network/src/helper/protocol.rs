@@ -19,7 +19,7 @@ use crate::resolver::NetworkNames;
 use crate::swarm::SwarmKey;
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -49,6 +49,8 @@ pub(crate) enum FromHelper {
         /// UDP and TCP port of each sandbox's resolver.
         resolvers: BTreeMap<String, (u16, u16)>,
     },
+    /// The name of this node in gossip.
+    GossipName(String),
     /// All that gossip knows.
     GossipAll { entries: Vec<(GossipKey, GossipValue)>, members: BTreeMap<String, IpAddr> },
     /// All that gossip knows of one network, after the exchange that follows joining it, and who is there.

@@ -1,0 +1,12 @@
+//! Service tasks: what the managers want to run here, and the containers that do.
+//!
+//! `machine` decides, one per task, without I/O; `worker` feeds the machines and carries their effects out over a
+//! [`runtime::TaskRuntime`]; `engine` is that on this node's engine.
+
+pub(crate) mod engine;
+pub(crate) mod log;
+pub(crate) mod machine;
+pub(crate) mod naming;
+pub(crate) mod runtime;
+pub(crate) mod template;
+pub(crate) mod worker;
