@@ -100,6 +100,8 @@ impl Daemon {
             hostname: hostname.clone(),
             labels: config.labels.clone(),
             controller: Arc::clone(&controller),
+            engine: Arc::clone(&engine),
+            run_dir: config.exec_root.join("swarm"),
         });
         cluster.resume().await;
         Ok(Self { controller, engine, cluster, hostname })
@@ -124,6 +126,8 @@ impl Daemon {
 
     /// Containers first, while the swarm can still be told that their addresses are free.
     async fn stop(&self, keep_running: bool) {
+        // What stops because this daemon does is no failure of a task.
+        self.cluster.release_tasks();
         self.engine.shutdown().await;
         self.cluster.stop().await;
         self.controller.shutdown(keep_running).await;

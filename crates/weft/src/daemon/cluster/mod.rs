@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use weft_agent::{Agent, AgentConfig};
 use weft_api::{InitRequest, JoinRequest, SwarmError, SwarmResult};
+use weft_engine::Engine;
 use weft_identity::{IdentityHandle, JoinToken, NodeIdentity, NodeRole};
 use weft_manager::{InitOptions, Manager, ManagerConfig};
 use weft_network::Controller;
@@ -37,6 +38,9 @@ pub(super) struct ClusterConfig {
     /// Labels of the daemon, which the swarm sees as engine labels.
     pub(super) labels: std::collections::BTreeMap<String, String>,
     pub(super) controller: Arc<Controller>,
+    pub(super) engine: Arc<Engine>,
+    /// For what need not survive a reboot.
+    pub(super) run_dir: PathBuf,
 }
 
 /// This node's part in a swarm, or its absence.
@@ -112,6 +116,8 @@ impl Cluster {
             identity: identity.clone(),
             managers: record.managers.clone(),
             controller: Arc::clone(&self.config.controller),
+            engine: Arc::clone(&self.config.engine),
+            run_dir: self.config.run_dir.clone(),
             hostname: self.config.hostname.clone(),
             labels: self.config.labels.clone(),
             advertise: record.addresses.advertise.ip(),
@@ -267,11 +273,19 @@ impl Cluster {
         }
         if let Some(member) = member {
             member.stop().await;
+            member.agent.remove_tasks().await;
         }
         *self.member.write().unwrap_or_else(PoisonError::into_inner) = None;
         *self.broken.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.config.controller.set_swarm_state(None).await.map_err(refused)?;
         self.dir.clear().map_err(failed)
+    }
+
+    /// Service tasks are left to themselves: the daemon ends.
+    pub(super) fn release_tasks(&self) {
+        if let Some(member) = self.member() {
+            member.agent.release_tasks();
+        }
     }
 
     /// Ends the membership's tasks; the record stays.
