@@ -1,13 +1,26 @@
-//! Registries and builds: neither is built here. Each answer says so, and what to do instead.
+//! Registries and builds. What is not built here says so.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use weft_engine::ServedPlatform;
 
 use crate::error::{ApiError, ApiResult};
 use crate::request::Call;
 use crate::response::ok;
 
-pub(crate) async fn inspect(_: Call, name: String) -> ApiResult {
-    Err(ApiError::not_implemented(&format!("asking registries about images ({name})")))
+pub(crate) async fn inspect(call: Call, name: String) -> ApiResult {
+    let served = call.state.engine.images().distribution(&name, &crate::images::auth(&call)).await?;
+    ok(&json!({
+        "Descriptor": { "mediaType": served.media_type, "digest": served.digest, "size": served.size },
+        "Platforms": served.platforms.iter().map(platform).collect::<Vec<_>>(),
+    }))
+}
+
+/// Empty fields are left out, as Go does.
+fn platform(platform: &ServedPlatform) -> Value {
+    let fields =
+        [("architecture", &platform.architecture), ("os", &platform.os), ("variant", &platform.variant)];
+    let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    Value::Object(given.map(|(key, value)| (key.to_owned(), json!(value))).collect::<Map<_, _>>())
 }
 
 pub(crate) async fn auth(_: Call) -> ApiResult {

@@ -45,7 +45,6 @@ impl ApiError {
         Self::new(ErrorKind::NotImplemented, format!("{what} is not implemented by this version of Weft"))
     }
 
-    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

@@ -47,6 +47,8 @@ pub struct EngineConfig {
     pub default_shm_size: i64,
     /// Seconds that containers get to stop when the daemon stops and the container does not say.
     pub shutdown_timeout: u64,
+    /// `--insecure-registry`: networks or `host[:port]` that may be spoken to without verified TLS.
+    pub insecure_registries: Vec<String>,
 }
 
 impl EngineConfig {
@@ -61,6 +63,7 @@ impl EngineConfig {
             log_options: BTreeMap::new(),
             default_shm_size: 64 << 20,
             shutdown_timeout: 15,
+            insecure_registries: Vec::new(),
         }
     }
 }

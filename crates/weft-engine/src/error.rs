@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::image::PullError;
 use weft_types::{Classified, ErrorKind};
 
 /// An operation on containers, execs, images or volumes failed.
@@ -88,6 +89,9 @@ pub enum EngineError {
         /// Why it failed.
         source: Box<EngineError>,
     },
+    /// An image could not be pulled.
+    #[error(transparent)]
+    Pull(PullFailure),
     /// A file of ours could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     File {
@@ -123,11 +127,20 @@ impl EngineError {
         move |source| Self::File { action, path, source }
     }
 
+    pub(crate) fn pull(error: PullError) -> Self {
+        Self::Pull(PullFailure(Box::new(error)))
+    }
+
     /// The same error with what was being done in front.
     pub(crate) fn context(self, action: impl Into<String>) -> Self {
         Self::Context { action: action.into(), source: Box::new(self) }
     }
 }
+
+/// Why an image could not be pulled, in Docker's words.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct PullFailure(Box<PullError>);
 
 impl Classified for EngineError {
     fn kind(&self) -> ErrorKind {
@@ -146,6 +159,7 @@ impl Classified for EngineError {
             }
             Self::Network { source, .. } => source.kind,
             Self::Context { source, .. } => source.kind(),
+            Self::Pull(failure) => failure.0.kind(),
             Self::Refused(_)
             | Self::Start { .. }
             | Self::ExecStart { .. }

@@ -27,9 +27,12 @@ mod volumes;
 
 pub use config::{EngineConfig, Reexec};
 pub use engine::Engine;
-pub use error::EngineError;
+pub use error::{EngineError, PullFailure};
 pub use events::{Event, EventType};
-pub use image::Images;
+pub use image::{
+    DistributionInspect, Images, ProgressDetail, PullOptions, PullProgress, PullSink, RegistryAuth,
+    ServedPlatform,
+};
 pub use network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxRequest, SandboxView};
 pub use options::{
     AttachOptions, AttachedStreams, ByteStream, Created, ExecStartOptions, Filters, ListOptions, LogOptions,

@@ -1,10 +1,13 @@
 //! `/images`.
 
+mod pull;
+
+pub(crate) use pull::auth;
+
 use bytes::Bytes;
 use futures_util::stream;
 use hyper::Response;
 use serde_json::{Value, json};
-use weft_types::ErrorKind;
 
 use crate::containers::{progress_line, stream_error};
 use crate::error::{ApiError, ApiResult};
@@ -78,16 +81,10 @@ pub(crate) async fn history(call: Call, name: String) -> ApiResult {
     ok(&steps)
 }
 
-/// `fromSrc`: import of a root file system. `fromImage`: pull, which is not built.
+/// `fromSrc`: import of a root file system. `fromImage`: pull.
 pub(crate) async fn create(call: Call) -> ApiResult {
-    if let Some(image) = call.query.some("fromImage") {
-        let tag = call.query.some("tag").map(|tag| format!(":{tag}")).unwrap_or_default();
-        return Err(ApiError::new(
-            ErrorKind::NotImplemented,
-            format!(
-                "pulling images is not implemented by this version of Weft: bring {image}{tag} here with `docker load` or `docker import`"
-            ),
-        ));
+    if call.query.some("fromImage").is_some() {
+        return pull::pull(call).await;
     }
     match call.query.get("fromSrc") {
         "-" => import(call).await,

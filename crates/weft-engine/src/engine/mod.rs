@@ -31,7 +31,7 @@ use crate::config::EngineConfig;
 use crate::container::live::Container;
 use crate::error::EngineError;
 use crate::events::{Event, EventBus, EventType};
-use crate::image::{Digest, ImageUser, ImageUsers, Images};
+use crate::image::{Digest, ImageUser, ImageUsers, Images, Registries};
 use crate::network::ContainerNetwork;
 use crate::volumes::Volumes;
 
@@ -108,7 +108,8 @@ impl Engine {
     /// finds running; then restart policies act.
     pub async fn open(config: EngineConfig, network: Arc<dyn ContainerNetwork>) -> Result<Arc<Self>> {
         let events = EventBus::new();
-        let images = Images::open(config.data_root.join("image"), events.clone())?;
+        let registries = Registries::new(&config.insecure_registries);
+        let images = Images::open(config.data_root.join("image"), registries, events.clone())?;
         let volumes = Volumes::open(config.data_root.join("volumes"))?;
         for dir in [config.data_root.join("containers"), config.exec_root.join("containers")] {
             make_private(dir)?;

@@ -14,6 +14,7 @@ use tar::{Archive, EntryType};
 use super::compression::decompress;
 use super::digest::Digest;
 use super::layer::is_truncated;
+use super::oci::{Descriptor, Index, Manifest, Platform};
 use super::reference::Reference;
 use super::store::{Image, Store, WorkDir, parse_document, spool};
 use crate::error::EngineError;
@@ -36,51 +37,6 @@ struct SavedImage {
     repo_tags: Option<Vec<String>>,
     #[serde(default)]
     layers: Vec<String>,
-}
-
-/// OCI `index.json` or an index blob.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Index {
-    #[serde(rename = "schemaVersion", default)]
-    schema_version: u32,
-    #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
-    media_type: Option<String>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-/// OCI descriptor.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Descriptor {
-    #[serde(rename = "mediaType", default)]
-    media_type: String,
-    digest: Digest,
-    #[serde(default)]
-    size: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    annotations: Option<BTreeMap<String, String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    platform: Option<Platform>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Platform {
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
-}
-
-/// OCI image manifest.
-#[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
-    #[serde(rename = "schemaVersion", default)]
-    schema_version: u32,
-    #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
-    media_type: Option<String>,
-    config: Descriptor,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
 }
 
 /// An image of an archive that now is in the store.
@@ -220,9 +176,8 @@ impl Spooled {
     fn load_index(&self, store: &Store, index: Index, depth: usize) -> Result<Vec<Loaded>> {
         let mut loaded = Vec::new();
         for descriptor in index.manifests {
-            let ours = descriptor.platform.as_ref().is_none_or(|platform| {
-                platform.os == "linux" && platform.architecture == super::document::architecture()
-            });
+            let host = Platform::host();
+            let ours = descriptor.platform.as_ref().is_none_or(|platform| host.accepts(platform));
             if !ours {
                 continue;
             }

@@ -59,31 +59,51 @@ impl fmt::Display for Digest {
     }
 }
 
+/// The digest of content that comes in pieces.
+#[derive(Clone)]
+pub(crate) struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Hasher {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest(hex::encode(self.0.finish()))
+    }
+}
+
 /// Reads through, hashing what passes and copying it to a second place.
 pub(crate) struct HashingReader<R, W> {
     inner: R,
     copy: W,
-    context: Context,
+    hasher: Hasher,
     /// Bytes that have passed.
     pub(crate) size: u64,
 }
 
 impl<R: Read, W: Write> HashingReader<R, W> {
     pub(crate) fn new(inner: R, copy: W) -> Self {
-        Self { inner, copy, context: Context::new(&SHA256), size: 0 }
+        Self { inner, copy, hasher: Hasher::default(), size: 0 }
     }
 
     /// Reads the rest; the digest of everything and the copy.
     pub(crate) fn finish(mut self) -> io::Result<(Digest, u64, W)> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok((Digest(hex::encode(self.context.finish())), self.size, self.copy))
+        Ok((self.hasher.finish(), self.size, self.copy))
     }
 }
 
 impl<R: Read, W: Write> Read for HashingReader<R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.context.update(&buffer[..count]);
+        self.hasher.update(&buffer[..count]);
         self.copy.write_all(&buffer[..count])?;
         self.size += count as u64;
         Ok(count)

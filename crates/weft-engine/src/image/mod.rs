@@ -6,7 +6,10 @@ mod compression;
 pub(crate) mod digest;
 pub(crate) mod document;
 mod layer;
+mod oci;
+mod pull;
 mod reference;
+mod registry;
 mod removal;
 mod store;
 mod views;
@@ -20,7 +23,13 @@ use futures_util::Stream;
 
 pub(crate) use self::digest::Digest;
 use self::document::{Document, History, RootFs, RunConfig, architecture};
-pub(crate) use self::reference::{Reference, ReferenceError, Term};
+pub use self::pull::{
+    DistributionInspect, ProgressDetail, PullOptions, PullProgress, PullSink, ServedPlatform,
+};
+pub(crate) use self::pull::{PullError, Transfers};
+pub(crate) use self::reference::{Name, Reference, ReferenceError, Term};
+pub(crate) use self::registry::Registries;
+pub use self::registry::RegistryAuth;
 use self::store::{Image, Store};
 use crate::byte_pipe::{body_reader, body_writer};
 use crate::error::EngineError;
@@ -39,6 +48,8 @@ struct Inner {
     store: Store,
     state: Mutex<State>,
     events: EventBus,
+    registries: Registries,
+    transfers: Transfers,
     /// Who uses images: asked by the rules of removal.
     users: Mutex<Option<Arc<dyn ImageUsers>>>,
 }
@@ -47,7 +58,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     images: BTreeMap<Digest, Document>,
-    names: BTreeMap<Reference, Digest>,
+    names: BTreeMap<Name, Digest>,
     /// Layers that a load or import is about to use: removal leaves them.
     busy: usize,
 }
@@ -74,14 +85,17 @@ pub(crate) struct ImageForContainer {
 }
 
 impl Images {
-    pub(crate) fn open(root: PathBuf, events: EventBus) -> Result<Self> {
+    pub(crate) fn open(root: PathBuf, registries: Registries, events: EventBus) -> Result<Self> {
         let store = Store::open(root)?;
         let images: BTreeMap<_, _> =
             store.load_images()?.into_iter().map(|image| (image.id, image.document)).collect();
         let mut names = store.load_names()?;
         names.retain(|_, id| images.contains_key(id));
+        let used: BTreeSet<Digest> = layers_of(images.values());
+        store.remove_layers_but(&used)?;
         let state = Mutex::new(State { images, names, busy: 0 });
-        Ok(Self { inner: Arc::new(Inner { store, state, events, users: Mutex::new(None) }) })
+        let (transfers, users) = (Transfers::default(), Mutex::new(None));
+        Ok(Self { inner: Arc::new(Inner { store, state, events, registries, transfers, users }) })
     }
 
     pub(crate) fn set_users(&self, users: Arc<dyn ImageUsers>) {
@@ -122,7 +136,7 @@ impl Images {
                 ..Document::default()
             };
             let image = inner.store.put_config(&serde_json::to_vec(&document).unwrap_or_default())?;
-            let id = inner.add(image, reference.iter().cloned().collect())?;
+            let id = inner.add(image, reference.iter().cloned().map(Name::Tag).collect())?;
             inner.event("import", &id, &id.to_string());
             Ok(id.to_string())
         })
@@ -144,7 +158,7 @@ impl Images {
                     lines.push(format!("Loaded image ID: {}", loaded.image.id));
                 }
                 lines.extend(loaded.names.iter().map(|name| format!("Loaded image: {name}")));
-                let id = inner.add(loaded.image, loaded.names)?;
+                let id = inner.add(loaded.image, loaded.names.into_iter().map(Name::Tag).collect())?;
                 inner.event("load", &id, &id.to_string());
             }
             Ok(lines)
@@ -168,7 +182,7 @@ impl Images {
                     images.push((Image { id, document }, Vec::new()));
                     images.len() - 1
                 });
-                images[at].1.extend(reference);
+                images[at].1.extend(reference.and_then(|name| name.tag().cloned()));
             }
         }
         for (image, _) in &images {
@@ -190,9 +204,10 @@ impl Images {
         let reference = Reference::new(repo, tag).map_err(invalid)?;
         let mut state = self.inner.lock();
         let (id, _) = state.resolve(name)?;
-        self.inner.set_name(&mut state, &reference, &id)?;
+        let name = Name::Tag(reference);
+        self.inner.set_names(&mut state, std::slice::from_ref(&name), &id)?;
         drop(state);
-        self.inner.event("tag", &id, &reference.to_string());
+        self.inner.event("tag", &id, &name.to_string());
         Ok(())
     }
 
@@ -258,18 +273,19 @@ impl Inner {
         self.events.send(EventType::Image, action, &id.to_string(), attributes);
     }
 
-    fn add(&self, image: Image, names: Vec<Reference>) -> Result<Digest> {
+    fn add(&self, image: Image, names: Vec<Name>) -> Result<Digest> {
         let mut state = self.lock();
         state.images.insert(image.id.clone(), image.document);
-        for name in &names {
-            self.set_name(&mut state, name, &image.id)?;
-        }
+        self.set_names(&mut state, &names, &image.id)?;
         Ok(image.id)
     }
 
-    fn set_name(&self, state: &mut State, name: &Reference, id: &Digest) -> Result<()> {
+    fn set_names(&self, state: &mut State, new: &[Name], id: &Digest) -> Result<()> {
+        if new.iter().all(|name| state.names.get(name) == Some(id)) {
+            return Ok(());
+        }
         let mut names = state.names.clone();
-        names.insert(name.clone(), id.clone());
+        names.extend(new.iter().map(|name| (name.clone(), id.clone())));
         self.store.save_names(&names)?;
         state.names = names;
         Ok(())
@@ -278,13 +294,19 @@ impl Inner {
 
 impl State {
     /// What a user means by a name, an id or a unique prefix of one, and which name it was.
-    fn resolve(&self, term: &str) -> Result<(Digest, Option<Reference>)> {
+    fn resolve(&self, term: &str) -> Result<(Digest, Option<Name>)> {
         let parsed = Term::parse(term);
         match &parsed {
             Ok(Term::Id(id)) if self.images.contains_key(id) => return Ok((id.clone(), None)),
             Ok(Term::Name(name)) => {
                 if let Some(id) = self.names.get(name) {
                     return Ok((id.clone(), Some(name.clone())));
+                }
+                // An id, with any name in front of it.
+                if let Name::Digest(canonical) = name
+                    && self.images.contains_key(&canonical.digest)
+                {
+                    return Ok((canonical.digest.clone(), None));
                 }
             }
             _ => {}
@@ -309,13 +331,27 @@ impl State {
         found.next().is_none().then(|| first.clone())
     }
 
-    fn names_of(&self, id: &Digest) -> Vec<Reference> {
+    fn names_of(&self, id: &Digest) -> Vec<Name> {
         self.names.iter().filter(|(_, named)| *named == id).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Names with a tag.
+    fn tags_of(&self, id: &Digest) -> Vec<String> {
+        self.names_of(id).iter().filter_map(Name::tag).map(Reference::to_string).collect()
+    }
+
+    /// Names with a digest.
+    fn digests_of(&self, id: &Digest) -> Vec<String> {
+        self.names_of(id).iter().filter(|name| name.tag().is_none()).map(Name::to_string).collect()
     }
 
     /// Layers that images other than `except` use.
     fn used_layers(&self, except: &Digest) -> BTreeSet<Digest> {
         let others = self.images.iter().filter(|(id, _)| *id != except);
-        others.flat_map(|(_, document)| document.rootfs.diff_ids.clone()).collect()
+        layers_of(others.map(|(_, document)| document))
     }
+}
+
+fn layers_of<'a>(documents: impl Iterator<Item = &'a Document>) -> BTreeSet<Digest> {
+    documents.flat_map(|document| document.rootfs.diff_ids.clone()).collect()
 }

@@ -12,11 +12,25 @@ pub(crate) struct Reference {
     tag: String,
 }
 
+/// A repository with the digest of a manifest: what a registry served under the name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Canonical {
+    pub(crate) repository: String,
+    pub(crate) digest: Digest,
+}
+
+/// What an image is known as.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Name {
+    Tag(Reference),
+    Digest(Canonical),
+}
+
 /// What a user may mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Term {
-    /// A name with a tag, given or `latest`.
-    Name(Reference),
+    /// A name with a tag (given or `latest`), or with a digest: that decides, a tag beside it says nothing more.
+    Name(Name),
     /// A whole digest.
     Id(Digest),
 }
@@ -78,16 +92,56 @@ impl fmt::Display for Reference {
     }
 }
 
+impl Canonical {
+    /// From `name[:tag]@sha256:…`.
+    pub(crate) fn parse(text: &str) -> Result<Self, ReferenceError> {
+        let (name, digest) = text.split_once('@').ok_or(ReferenceError::Format)?;
+        let digest = digest.parse().map_err(|_| ReferenceError::Format)?;
+        Ok(Self { repository: Reference::parse(name)?.repository, digest })
+    }
+}
+
+impl fmt::Display for Canonical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.repository, self.digest)
+    }
+}
+
+impl Name {
+    pub(crate) fn parse(text: &str) -> Result<Self, ReferenceError> {
+        match text.contains('@') {
+            true => Canonical::parse(text).map(Self::Digest),
+            false => Reference::parse(text).map(Self::Tag),
+        }
+    }
+
+    pub(crate) fn repository(&self) -> &str {
+        match self {
+            Self::Tag(reference) => &reference.repository,
+            Self::Digest(canonical) => &canonical.repository,
+        }
+    }
+
+    pub(crate) fn tag(&self) -> Option<&Reference> {
+        if let Self::Tag(reference) = self { Some(reference) } else { None }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(reference) => reference.fmt(f),
+            Self::Digest(canonical) => canonical.fmt(f),
+        }
+    }
+}
+
 impl Term {
     pub(crate) fn parse(text: &str) -> Result<Self, ReferenceError> {
         if let Ok(digest) = text.parse() {
             return Ok(Self::Id(digest));
         }
-        // `name@sha256:…` means the content, whatever the name.
-        if let Some((_, digest)) = text.split_once('@') {
-            return digest.parse().map(Self::Id).map_err(|_| ReferenceError::Format);
-        }
-        Reference::parse(text).map(Self::Name)
+        Name::parse(text).map(Self::Name)
     }
 }
 
@@ -95,11 +149,7 @@ impl Term {
 fn check_repository(text: &str) -> Result<String, ReferenceError> {
     let (domain, path) = match text.split_once('/') {
         // As Docker splits them: a capital letter makes the first part a host name too.
-        Some((first, rest))
-            if first.contains(['.', ':'])
-                || first == "localhost"
-                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
-        {
+        Some((first, rest)) if is_host(first) || first.bytes().any(|b| b.is_ascii_uppercase()) => {
             (Some(first), rest)
         }
         _ => (None, text),
@@ -127,6 +177,11 @@ fn check_repository(text: &str) -> Result<String, ReferenceError> {
         Some(domain) => format!("{domain}/{path}"),
         None => path.strip_prefix("library/").unwrap_or(path).to_owned(),
     })
+}
+
+/// Whether the first part of a name is that of a registry, and not of a user of Docker Hub.
+pub(crate) fn is_host(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
 }
 
 /// `host[:port]` or `[IPv6][:port]`.
@@ -157,6 +212,19 @@ mod tests {
         ] {
             assert_eq!(Reference::parse(given).unwrap().to_string(), shown);
         }
+    }
+
+    #[test]
+    fn a_digest_decides_and_a_tag_beside_it_says_nothing() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for name in ["alpine", "alpine:3.10", "docker.io/library/alpine:3.10"] {
+            let Ok(Term::Name(canonical @ Name::Digest(_))) = Term::parse(&format!("{name}@{digest}")) else {
+                panic!("{name}")
+            };
+            assert_eq!(canonical.to_string(), format!("alpine@{digest}"));
+        }
+        assert!(Term::parse("alpine@sha256:12").is_err());
+        assert!(Term::parse(&format!("@{digest}")).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use bollard_stubs::models::ImageDeleteResponseItem;
 
-use super::{Digest, ImageUser, Images, Inner, Reference, State};
+use super::{Digest, ImageUser, Images, Inner, Name, State};
 use crate::error::EngineError;
 use crate::options::Filters;
 
@@ -31,13 +31,14 @@ impl Images {
         &self,
         state: &mut State,
         id: &Digest,
-        reference: &Reference,
-        names: &[Reference],
+        reference: &Name,
+        names: &[Name],
         users: &[ImageUser],
         force: bool,
     ) -> Result<Vec<ImageDeleteResponseItem>> {
-        if names.len() > 1 {
-            return self.inner.untag(state, id, std::slice::from_ref(reference));
+        let gone = gone_with(reference, names);
+        if gone.len() < names.len() {
+            return self.inner.untag(state, id, &gone);
         }
         if let (Some(user), false) = (users.first(), force) {
             return Err(EngineError::Conflict(format!(
@@ -57,7 +58,7 @@ impl Images {
         &self,
         state: &mut State,
         id: &Digest,
-        names: &[Reference],
+        names: &[Name],
         users: &[ImageUser],
         force: bool,
     ) -> Result<Vec<ImageDeleteResponseItem>> {
@@ -68,8 +69,7 @@ impl Images {
                 user.container
             )));
         }
-        let repositories: std::collections::BTreeSet<&str> =
-            names.iter().map(Reference::repository).collect();
+        let repositories: std::collections::BTreeSet<&str> = names.iter().map(Name::repository).collect();
         if repositories.len() > 1 && !force {
             return Err(EngineError::Conflict(format!(
                 "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
@@ -101,7 +101,8 @@ impl Images {
             let mut state = self.inner.lock();
             let names = state.names_of(&id);
             let Some(document) = state.images.get(&id).cloned() else { continue };
-            if (dangling_only && !names.is_empty()) || !super::views::labels_match(&document, filters)? {
+            let tagged = names.iter().any(|name| name.tag().is_some());
+            if (dangling_only && tagged) || !super::views::labels_match(&document, filters)? {
                 continue;
             }
             let unused =
@@ -114,24 +115,30 @@ impl Images {
     }
 }
 
+/// With the last tag of a repository its digests go too; the name itself comes first.
+fn gone_with(reference: &Name, names: &[Name]) -> Vec<Name> {
+    let same = |name: &&Name| *name != reference && name.repository() == reference.repository();
+    let more_tags = names.iter().filter(same).any(|name| name.tag().is_some());
+    let mut gone = vec![reference.clone()];
+    if reference.tag().is_some() && !more_tags {
+        gone.extend(names.iter().filter(same).cloned());
+    }
+    gone
+}
+
 impl Inner {
     pub(super) fn users_of(&self, id: &Digest) -> Vec<ImageUser> {
         let users = self.users.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         users.map(|users| users.users_of(id)).unwrap_or_default()
     }
 
-    fn untag(
-        &self,
-        state: &mut State,
-        id: &Digest,
-        gone: &[Reference],
-    ) -> Result<Vec<ImageDeleteResponseItem>> {
+    fn untag(&self, state: &mut State, id: &Digest, gone: &[Name]) -> Result<Vec<ImageDeleteResponseItem>> {
         let mut names = state.names.clone();
         names.retain(|name, _| !gone.contains(name));
         self.store.save_names(&names)?;
         state.names = names;
         let attributes =
-            |name: &Reference| std::collections::BTreeMap::from([("name".to_owned(), name.to_string())]);
+            |name: &Name| std::collections::BTreeMap::from([("name".to_owned(), name.to_string())]);
         Ok(gone
             .iter()
             .map(|name| {

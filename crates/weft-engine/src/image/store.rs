@@ -12,7 +12,7 @@
 //! A layer directory is filled under `tmp` and renamed into place; names change by rename of the whole file. So a
 //! crash leaves nothing half-made in sight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
 use super::document::Document;
 use super::layer::{self, LayerError};
-use super::reference::Reference;
+use super::reference::Name;
 use crate::error::EngineError;
 
 type Result<T> = std::result::Result<T, EngineError>;
@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// All names.
-    pub(crate) fn load_names(&self) -> Result<BTreeMap<Reference, Digest>> {
+    pub(crate) fn load_names(&self) -> Result<BTreeMap<Name, Digest>> {
         let path = self.root.join("repositories.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -87,10 +87,10 @@ impl Store {
         let names: BTreeMap<String, Digest> = serde_json::from_slice(&bytes).map_err(|error| {
             EngineError::Malformed { what: "repositories.json", detail: error.to_string() }
         })?;
-        Ok(names.into_iter().filter_map(|(name, id)| Some((Reference::parse(&name).ok()?, id))).collect())
+        Ok(names.into_iter().filter_map(|(name, id)| Some((Name::parse(&name).ok()?, id))).collect())
     }
 
-    pub(crate) fn save_names(&self, names: &BTreeMap<Reference, Digest>) -> Result<()> {
+    pub(crate) fn save_names(&self, names: &BTreeMap<Name, Digest>) -> Result<()> {
         let path = self.root.join("repositories.json");
         let names: BTreeMap<String, &Digest> =
             names.iter().map(|(name, id)| (name.to_string(), id)).collect();
@@ -170,6 +170,16 @@ impl Store {
         let _ = fs::remove_dir_all(&path);
         fs::rename(&work.0, &path).map_err(EngineError::file("create", &path))?;
         Ok(id)
+    }
+
+    /// Removes layers that no image uses: what a pull or load left that did not reach its end.
+    pub(crate) fn remove_layers_but(&self, used: &BTreeSet<Digest>) -> Result<()> {
+        let path = self.root.join("layers");
+        let entries = fs::read_dir(&path).map_err(EngineError::file("read", &path))?;
+        let found = entries.flatten().filter_map(|entry| {
+            format!("sha256:{}", entry.file_name().to_string_lossy()).parse::<Digest>().ok()
+        });
+        found.filter(|layer| !used.contains(layer)).try_for_each(|layer| self.remove_layer(&layer))
     }
 
     pub(crate) fn remove_layer(&self, id: &Digest) -> Result<()> {

@@ -8,7 +8,7 @@ use bollard_stubs::models::{
 };
 
 use super::document::Document;
-use super::{Digest, Images, Reference, State};
+use super::{Digest, Images, Name, Reference, State};
 use crate::error::EngineError;
 use crate::options::Filters;
 
@@ -33,18 +33,22 @@ impl Images {
 
     fn matches(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> Result<bool> {
         let names = state.names_of(id);
+        let tagged = names.iter().any(|name| name.tag().is_some());
         if let Some(value) = filters.get("dangling").and_then(|values| values.first()) {
             let dangling = match value.as_str() {
                 "true" | "1" => true,
                 "false" | "0" => false,
                 other => return Err(EngineError::Invalid(format!("invalid filter 'dangling=[{other}]'"))),
             };
-            if dangling != names.is_empty() {
+            if dangling == tagged {
                 return Ok(false);
             }
         }
         if let Some(patterns) = filters.get("reference")
-            && !names.iter().any(|name| patterns.iter().any(|pattern| name_matches(name, pattern)))
+            && !names
+                .iter()
+                .filter_map(Name::tag)
+                .any(|name| patterns.iter().any(|pattern| name_matches(name, pattern)))
         {
             return Ok(false);
         }
@@ -67,15 +71,16 @@ impl Images {
 
     fn summary(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> ImageSummary {
         let patterns = filters.get("reference");
-        let names = state.names_of(id).into_iter().filter(|name| {
+        let names = state.names_of(id);
+        let shown = |name: &&Reference| {
             patterns.is_none_or(|patterns| patterns.iter().any(|pattern| name_matches(name, pattern)))
-        });
+        };
         let labels = document.config.clone().and_then(|config| config.labels).unwrap_or_default();
         ImageSummary {
             id: id.to_string(),
             parent_id: String::new(),
-            repo_tags: names.map(|name| name.to_string()).collect(),
-            repo_digests: Vec::new(),
+            repo_tags: names.iter().filter_map(Name::tag).filter(shown).map(Reference::to_string).collect(),
+            repo_digests: state.digests_of(id),
             created: created_seconds(document),
             size: self.size(document),
             shared_size: -1,
@@ -100,8 +105,8 @@ impl Images {
         let config = serde_json::to_value(config).and_then(serde_json::from_value).ok();
         Ok(ImageInspect {
             id: Some(id.to_string()),
-            repo_tags: Some(state.names_of(&id).iter().map(Reference::to_string).collect()),
-            repo_digests: Some(Vec::new()),
+            repo_tags: Some(state.tags_of(&id)),
+            repo_digests: Some(state.digests_of(&id)),
             comment: Some(document.comment.clone().unwrap_or_default()),
             created: document.created.clone(),
             author: Some(document.author.clone().unwrap_or_default()),
@@ -144,7 +149,7 @@ impl Images {
         items.reverse();
         if let Some(newest) = items.first_mut() {
             newest.id = id.to_string();
-            newest.tags = state.names_of(&id).iter().map(Reference::to_string).collect();
+            newest.tags = state.tags_of(&id);
         }
         Ok(items)
     }

@@ -37,6 +37,7 @@ pub(super) struct Config {
     pub(super) dns: Vec<IpAddr>,
     pub(super) dns_search: Vec<String>,
     pub(super) dns_opts: Vec<String>,
+    pub(super) insecure_registries: Vec<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) group: Option<String>,
     pub(super) tls: Option<TlsFiles>,
@@ -98,6 +99,7 @@ struct File {
     dns: Option<Vec<String>>,
     dns_search: Option<Vec<String>>,
     dns_opts: Option<Vec<String>>,
+    insecure_registries: Option<Vec<String>>,
     labels: Option<Vec<String>>,
     group: Option<String>,
     tls: Option<bool>,
@@ -124,6 +126,7 @@ const FILE_KEYS: &[&str] = &[
     "dns",
     "dns-search",
     "dns-opts",
+    "insecure-registries",
     "labels",
     "group",
     "tls",
@@ -198,7 +201,7 @@ fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<String> {
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
             group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
-            labels as labels
+            insecure_registries as insecure_registries, labels as labels
     );
     if !hosts.is_empty() {
         check("hosts", format!("{hosts:?}"), file.hosts.as_ref().map(|v| format!("{v:?}")));
@@ -234,6 +237,7 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         dns: list(flags.dns, file.dns),
         dns_search: list(flags.dns_search, file.dns_search),
         dns_opts: list(flags.dns_opts, file.dns_opts),
+        insecure_registries: list(flags.insecure_registries, file.insecure_registries),
         labels: list(flags.labels, file.labels),
         group: flags.group.or(file.group),
         tls: flags.tls.or(file.tls),
@@ -276,6 +280,7 @@ impl Resolver {
             dns: settings.dns.iter().filter_map(|text| self.parse("dns", text, "an IP address")).collect(),
             dns_search: settings.dns_search,
             dns_opts: settings.dns_opts,
+            insecure_registries: settings.insecure_registries,
             labels: settings.labels.iter().filter_map(|l| self.label(l)).collect(),
             group: settings.group,
             tls,

@@ -79,6 +79,10 @@ pub(super) struct Settings {
     #[arg(long = "dns-opt", value_name = "option")]
     pub(super) dns_opts: Vec<String>,
 
+    /// Registry that may be used without verified TLS, host:port or CIDR (repeatable)
+    #[arg(long = "insecure-registry", value_name = "list")]
+    pub(super) insecure_registries: Vec<String>,
+
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "key=value")]
     pub(super) labels: Vec<String>,
