@@ -42,6 +42,10 @@ pub trait Snapshot {
 
 /// One write. Updates and removals are only right for the version that they name.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "both large variants are of one order, and changes live for a proposal"
+)]
 pub enum Change {
     /// A task that does not exist yet; without `meta`.
     CreateTask(Task),
