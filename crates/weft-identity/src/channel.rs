@@ -17,6 +17,10 @@ use crate::{CertificateError, IdentityHandle, NodeRole, RootBundle, tls};
 /// TCP connect and TLS handshake together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often an idle connection between managers is tried, and how long an answer may take.
+const PEER_PING: Duration = Duration::from_secs(2);
+const PEER_SILENCE: Duration = Duration::from_secs(3);
+
 /// How a connection proves both ends.
 #[derive(Clone, Copy, Debug)]
 pub enum ChannelMode<'a> {
@@ -57,17 +61,41 @@ pub fn channel(address: SocketAddr, mode: ChannelMode<'_>) -> Result<Channel, Ce
         }
         ChannelMode::Node(handle) => (ConfigSource::Handle(handle.clone()), NodeRole::Manager.as_str()),
     };
-    let source = Arc::new(source);
-    let connector = tower::service_fn(move |_: Uri| {
+    let connector = connector(address, Arc::new(source), name);
+    // The authority in the requests; Go's clients put the name there that they verify the server by.
+    Ok(Endpoint::from_static("http://swarm-manager").connect_with_connector_lazy(connector))
+}
+
+/// A channel between two managers of Weft. Unlike [`channel`] it notices within seconds when the other end vanished
+/// without a word; Docker's servers would take the pings for an attack.
+pub fn peer_channel(address: SocketAddr, identity: &IdentityHandle) -> Result<Channel, CertificateError> {
+    let source = Arc::new(ConfigSource::Handle(identity.clone()));
+    let endpoint = Endpoint::from_static("http://swarm-manager")
+        .http2_keep_alive_interval(PEER_PING)
+        .keep_alive_timeout(PEER_SILENCE)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_with_connector_lazy(connector(address, source, NodeRole::Manager.as_str())))
+}
+
+fn connector(
+    address: SocketAddr,
+    source: Arc<ConfigSource>,
+    name: &'static str,
+) -> impl tower::Service<
+    Uri,
+    Response = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>,
+    Error = io::Error,
+    Future: Send,
+> + Send
++ 'static {
+    tower::service_fn(move |_: Uri| {
         let source = source.clone();
         async move {
             tokio::time::timeout(CONNECT_DEADLINE, connect(address, source.config(), name))
                 .await
                 .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))
         }
-    });
-    // The authority in the requests; Go's clients put the name there that they verify the server by.
-    Ok(Endpoint::from_static("http://swarm-manager").connect_with_connector_lazy(connector))
+    })
 }
 
 async fn connect(

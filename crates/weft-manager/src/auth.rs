@@ -25,12 +25,19 @@ pub(crate) fn authorize<T>(core: &Core, request: &Request<T>, roles: &[NodeRole]
     let info = connection(request)?;
     let peer = info.authorize(&core.swarm_id, roles)?;
     let node_id = peer.node_id.to_string();
-    if core.cluster().blacklisted_certificates.contains_key(&node_id) {
+    check_not_removed(core, &node_id)?;
+    Ok(Caller { node_id, remote: info.remote })
+}
+
+/// A removed node's certificate is good until it expires; the swarm knows better.
+#[allow(clippy::result_large_err, reason = "tonic's own error type; every caller returns it as it is")]
+pub(crate) fn check_not_removed(core: &Core, node_id: &str) -> Result<(), Status> {
+    if core.cluster().blacklisted_certificates.contains_key(node_id) {
         return Err(Status::permission_denied(format!(
             "Permission denied: node {node_id} was removed from swarm"
         )));
     }
-    Ok(Caller { node_id, remote: info.remote })
+    Ok(())
 }
 
 /// What the listener knows of the connection.

@@ -27,11 +27,6 @@ pub(crate) enum IssueError {
     /// SwarmKit's text.
     #[error("A valid join token is necessary to join this cluster")]
     Token,
-    #[error(
-        "this swarm has one manager and takes no more: Weft does not yet run several, and a Docker manager cannot \
-         share a Weft swarm's store. Join as a worker (docker swarm join-token worker)"
-    )]
-    ManagerToken,
     #[error("node {0} not found when attempting to renew certificate")]
     NoSuchNode(String),
     #[error("the certificate authority is not usable")]
@@ -56,10 +51,6 @@ pub(crate) async fn admit(
 ) -> Result<String, IssueError> {
     let csr = check_request(request)?;
     let role = role_of_token(&core.cluster(), &request.token)?;
-    if role == NodeRole::Manager {
-        tracing::warn!(%remote, "refused a machine that wants to join as manager");
-        return Err(IssueError::ManagerToken);
-    }
     let id = NodeId::random(&mut rand::rng());
     core.change(|view, transaction| {
         let cluster = view.cluster().cloned().unwrap_or_default();
@@ -97,14 +88,9 @@ pub(crate) async fn renew(
     core.change(|view, transaction| {
         let cluster = view.cluster().cloned().unwrap_or_default();
         let node = view.node(node_id).ok_or_else(|| IssueError::NoSuchNode(node_id.to_owned()))?;
-        let desired = node.spec.as_ref().map(NodeSpec::desired_role).unwrap_or_default();
-        let role = from_wire(desired);
-        let certificate = sign(&cluster, &core.swarm_id, &id, role, csr)?;
-        transaction.update(Node {
-            certificate: Some(certificate),
-            role: desired.into(),
-            ..Node::clone(node)
-        });
+        // Not the desired role: a manager becomes a worker only once it is out of the managers' group.
+        let certificate = sign(&cluster, &core.swarm_id, &id, from_wire(node.role()), csr)?;
+        transaction.update(Node { certificate: Some(certificate), ..Node::clone(node) });
         Ok::<(), IssueError>(())
     })
     .await?;

@@ -10,6 +10,9 @@ use weft_wire::swarmkit::{ClusterSpec, NodeDescription, node_spec::Availability}
 
 use crate::seal::KeyEncryptionKey;
 
+/// SwarmKit's value (manager/keymanager).
+const KEY_ROTATION: Duration = Duration::from_secs(12 * 60 * 60);
+
 /// Where a manager lives and how it paces itself.
 #[derive(Debug, Clone)]
 pub struct ManagerConfig {
@@ -63,6 +66,10 @@ pub struct Timing {
     pub away_limit: Duration,
     /// Tasks of a node that has been down this long are given up and their addresses freed.
     pub orphan_after: Duration,
+    /// Time between two rotations of the keys of gossip and of encrypted networks.
+    pub key_rotation: Duration,
+    /// How long a manager that joins waits for the leader to let it in.
+    pub join_limit: Duration,
     /// Log entries between two images of the store.
     pub snapshot_interval: u64,
     /// Log entries kept below the last image for slow followers.
@@ -84,6 +91,8 @@ impl Default for Timing {
             // Long enough for an upgrade of the daemon by hand.
             away_limit: Duration::from_secs(15 * 60),
             orphan_after: Duration::from_secs(24 * 60 * 60),
+            key_rotation: KEY_ROTATION,
+            join_limit: Duration::from_secs(60),
             // Docker takes 10,000. Our log lives in memory too until it is purged, and an image writes only what changed.
             snapshot_interval: 1000,
             log_entries_kept: 100,

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tonic::transport::Channel;
 use tokio_util::sync::CancellationToken;
 use weft_orchestration::{Allocator, AllocatorConfig};
 use weft_types::{NodeId, SwarmId};
 use weft_wire::swarmkit::Cluster;
 
 use crate::config::Timing;
-use crate::consensus::{Consensus, ConsensusError};
+use crate::consensus::{Consensus as _, ConsensusError, Leadership, Peers, RaftConsensus};
 use crate::error::ControlError;
 use crate::store::{Commit, Object, Store, Transaction, View};
 use crate::taken::ViewTaken;
@@ -25,7 +26,11 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
 /// Shared by all services.
 pub(crate) struct Core {
     pub(crate) store: Arc<Store>,
-    consensus: Arc<dyn Consensus>,
+    pub(crate) raft: Arc<RaftConsensus>,
+    /// Connections to the other managers.
+    pub(crate) peers: Arc<Peers>,
+    /// Whether this manager leads and is prepared to.
+    office: watch::Sender<bool>,
     pub(crate) swarm_id: SwarmId,
     /// This manager's own node.
     pub(crate) node_id: NodeId,
@@ -40,7 +45,8 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         store: Arc<Store>,
-        consensus: Arc<dyn Consensus>,
+        raft: Arc<RaftConsensus>,
+        peers: Arc<Peers>,
         swarm_id: SwarmId,
         node_id: NodeId,
         timing: Timing,
@@ -48,7 +54,9 @@ impl Core {
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
-            consensus,
+            raft,
+            peers,
+            office: watch::Sender::new(false),
             swarm_id,
             node_id,
             timing,
@@ -67,8 +75,30 @@ impl Core {
         self.view().cluster().cloned().unwrap_or_default()
     }
 
-    pub(crate) fn consensus(&self) -> &Arc<dyn Consensus> {
-        &self.consensus
+    /// Who leads, by the word of this manager.
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.raft.subscribe()
+    }
+
+    /// Whether this manager leads and has begun to do what only the leader does.
+    pub(crate) fn in_office(&self) -> watch::Receiver<bool> {
+        self.office.subscribe()
+    }
+
+    pub(crate) fn set_in_office(&self, holds: bool) {
+        self.office.send_replace(holds);
+    }
+
+    /// Waits until the view has everything that was answered anywhere before this call.
+    pub(crate) async fn barrier(&self) -> Result<(), ConsensusError> {
+        self.raft.barrier().await.map(drop)
+    }
+
+    /// A connection to the leader, where it is another manager.
+    #[allow(dead_code, reason = "for services whose other end is on the leader")]
+    pub(crate) fn leader_channel(&self) -> Option<Channel> {
+        let (id, address) = self.raft.leader()?;
+        (id != self.raft.raft_id()).then(|| self.peers.channel(&address).ok()).flatten()
     }
 
     /// Mean time between two heartbeats of a node.
@@ -126,7 +156,7 @@ impl Core {
     }
 
     async fn propose(&self, transaction: &Transaction) -> Result<bool, ConsensusError> {
-        let verdict = self.consensus.propose(transaction.encode()).await?;
+        let verdict = self.raft.propose(transaction.encode()).await?;
         if let Some(refusal) = &verdict.refusal {
             tracing::debug!(index = verdict.index, %refusal, "transaction refused, computing it again");
         }

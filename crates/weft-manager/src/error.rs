@@ -58,6 +58,9 @@ pub enum ManagerError {
     /// Raft does not start.
     #[error("start the swarm's store: {}", chain(.0))]
     Consensus(#[source] ConsensusError),
+    /// The other managers do not let this one in.
+    #[error("manager stopped: can't initialize raft node: {0}")]
+    Join(#[source] crate::announce::AnnounceError),
     /// A certificate cannot be made.
     #[error("make the first certificate: {}", chain(.0))]
     Certificate(#[source] weft_identity::CertificateError),
@@ -96,6 +99,7 @@ impl Classified for ManagerError {
             | Self::Listen { .. }
             | Self::Storage(_)
             | Self::Consensus(_)
+            | Self::Join(_)
             | Self::Certificate(_) => ErrorKind::System,
         }
     }
@@ -210,11 +214,15 @@ pub enum ControlError {
     /// The only manager stays one.
     #[error("rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm")]
     LastManager,
-    /// Managers of more than one are not built yet.
+    /// SwarmKit's guard of the quorum.
     #[error(
-        "rpc error: code = Unimplemented desc = node {0} cannot be promoted: swarms with several managers are not supported yet"
+        "rpc error: code = FailedPrecondition desc = can't remove member from the raft: this would result in a loss \
+         of quorum"
     )]
-    Promotion(String),
+    QuorumLoss,
+    /// A node that shall be a manager and is none yet.
+    #[error("rpc error: code = NotFound desc = can't find manager in raft memberlist")]
+    NotInMemberList,
     /// The caller's object is not the current one.
     #[error("rpc error: code = Unknown desc = update out of sequence")]
     OutOfSequence,
@@ -242,6 +250,16 @@ pub enum ControlError {
         network: String,
         /// One of the services.
         service: String,
+    },
+    /// Every node has this network of its own.
+    #[error(
+        "rpc error: code = FailedPrecondition desc = network {id} ({name}) is a swarm predefined network and cannot be removed"
+    )]
+    PredefinedNetwork {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
     },
     /// A service still publishes ports.
     #[error(
@@ -321,6 +339,7 @@ impl Classified for ControlError {
             Self::NoSuchNode(_)
             | Self::NoSuchNetwork(_)
             | Self::NoSuchTask(_)
+            | Self::NotInMemberList
             | Self::NoSuchService(_)
             | Self::NoSuchSecret(_)
             | Self::NoSuchConfig(_) => ErrorKind::NotFound,
@@ -330,10 +349,12 @@ impl Classified for ControlError {
             | Self::NodeNotDown(_)
             | Self::NodeIsManager(_)
             | Self::LastManager
+            | Self::QuorumLoss
             | Self::InvalidSpec(_)
             | Self::NetworkInUse { .. }
             | Self::NetworkInUseByService { .. }
             | Self::IngressInUse(_)
+            | Self::PredefinedNetwork { .. }
             | Self::Ambiguous { .. }
             | Self::FileInUse { .. }
             | Self::NoPreviousSpec(_)
@@ -343,7 +364,6 @@ impl Classified for ControlError {
             | Self::IngressExists(_)
             | Self::ServiceExists(_)
             | Self::FileExists { .. } => ErrorKind::Conflict,
-            Self::Promotion(_) => ErrorKind::NotImplemented,
             // Docker answers 500 for "update out of sequence".
             Self::OutOfSequence => ErrorKind::System,
             Self::Allocation(error) => error.kind(),
@@ -357,8 +377,9 @@ impl Classified for ControlError {
 impl Classified for ConsensusError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotLeader => ErrorKind::Unavailable,
-            Self::Stopped(_) | Self::Storage(_) => ErrorKind::System,
+            Self::NotLeader | Self::Unconfirmed | Self::Behind => ErrorKind::Unavailable,
+            // Docker answers 500 where there is no leader.
+            Self::NoLeader | Self::Empty | Self::Stopped(_) | Self::Storage(_) => ErrorKind::System,
         }
     }
 }

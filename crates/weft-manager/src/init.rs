@@ -24,8 +24,6 @@ const DATA_PATH_PORTS: std::ops::RangeInclusive<u16> = 1024..=49151;
 const VXLAN_PORT: u16 = 4789;
 /// Docker's default.
 const SUBNET_SIZE: u32 = 24;
-/// Raft id of the manager that starts a swarm.
-pub(crate) const FIRST_RAFT_ID: u64 = 1;
 
 /// The objects of a new swarm.
 pub(crate) struct Genesis {
@@ -78,7 +76,6 @@ pub(crate) fn genesis(options: InitOptions, advertise: SocketAddr) -> Result<Gen
             addr: advertise.ip().to_string(),
             ..Default::default()
         }),
-        manager_status: Some(manager_status(advertise)),
         certificate: Some(certificate),
         role: to_wire(NodeRole::Manager).into(),
         vxlanudp_port: vxlan_port.into(),
@@ -87,10 +84,10 @@ pub(crate) fn genesis(options: InitOptions, advertise: SocketAddr) -> Result<Gen
     Ok(Genesis { cluster, node, identity })
 }
 
-/// What a node object says of this manager.
-pub(crate) fn manager_status(advertise: SocketAddr) -> ManagerStatus {
+/// What the first node object says of its manager.
+pub(crate) fn manager_status(advertise: SocketAddr, raft_id: u64) -> ManagerStatus {
     ManagerStatus {
-        raft_id: FIRST_RAFT_ID,
+        raft_id,
         addr: advertise.to_string(),
         leader: true,
         reachability: Reachability::Reachable.into(),

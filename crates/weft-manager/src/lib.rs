@@ -15,8 +15,8 @@
 //!
 //! Invariants: what a node, user or peer is told was committed; addresses, VNIs and subnets are given in the
 //! transaction that uses them; a worker changes and sees only what is its own.
-//! Not done here yet: more than one manager, services, key and root rotation, autolock.
 
+mod announce;
 mod auth;
 mod authority;
 mod brain;
@@ -25,19 +25,23 @@ mod consensus;
 mod control;
 mod core;
 mod dispatcher;
+mod drive;
 mod error;
 mod init;
 mod keys;
 mod liveness;
 mod manager;
+mod membership;
 mod network;
 mod network_state;
+mod office;
 mod reconcile;
 mod seal;
 mod services;
 mod store;
 mod taken;
 
+pub use announce::AnnounceError;
 pub use config::{InitOptions, ManagerConfig, Timing};
 pub use consensus::{Consensus, ConsensusError, Leadership, Member, StorageError, Verdict};
 pub use control::{Control, LogStream, Rotation, ServiceProblem, ServiceStatus};

@@ -3,20 +3,23 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use weft_identity::{IdentityHandle, NodeIdentity};
 use weft_types::{NetworkId, NodeId, SwarmId};
-use weft_wire::swarmkit::Node;
 
+use crate::announce::{self, AnnounceError};
 use crate::brain::Brain;
 use crate::config::{InitOptions, ManagerConfig};
-use crate::consensus::{self, Consensus, RaftConsensus, RaftOptions};
+use crate::consensus::{
+    self, Consensus as _, ConsensusError, MemberNode, Opening, Parts, Peers, RaftConsensus, RaftOptions,
+};
 use crate::control::Control;
 use crate::core::Core;
-use crate::dispatcher::{self, Sessions};
+use crate::dispatcher::Sessions;
 use crate::error::{ControlError, ManagerError};
 use crate::init::{Genesis, genesis, manager_status};
 use crate::liveness::HelperProbe;
@@ -24,11 +27,14 @@ use crate::network::{self, Reports};
 use crate::network_state::Progress;
 use crate::seal;
 use crate::store::{Store, Transaction};
-use crate::{reconcile, services};
+use crate::{membership, office, services};
 
 const KEY_FILE: &str = "data-key";
 /// Connections that wait to be accepted, as many as Linux takes by default.
 const BACKLOG: u32 = 4096;
+/// How long opening waits for a manager that is sure to lead.
+const OFFICE_LIMIT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A running manager. [`Manager::stop`] ends it in order; dropping it ends its tasks at once.
 pub struct Manager {
@@ -46,18 +52,20 @@ impl Manager {
         options: InitOptions,
     ) -> Result<(Arc<Self>, NodeIdentity), ManagerError> {
         let (listener, advertise) = listen(&config)?;
-        let Genesis { cluster, node, identity } = genesis(options, advertise)?;
-        let (store, consensus) = open_store(&config, advertise).await?;
-        if store.view().cluster().is_some() {
-            consensus.shutdown().await;
+        let Genesis { cluster, mut node, identity } = genesis(options, advertise)?;
+        let opened = open_store(&config, advertise, &identity.node_id, Opening::Found).await?;
+        if opened.store.view().cluster().is_some() {
+            opened.raft.shutdown().await;
             return Err(ManagerError::AlreadyInitialised);
         }
+        node.manager_status = Some(manager_status(advertise, opened.raft.raft_id()));
         let mut transaction = Transaction::new(SystemTime::now());
         transaction.create(cluster).create(node);
-        let verdict = consensus.propose(transaction.encode()).await?;
+        let verdict = opened.raft.propose(transaction.encode()).await?;
         debug_assert!(verdict.refusal.is_none(), "nothing can be in the way in an empty store");
-        let core = new_core(&config, advertise, store, consensus, &identity.swarm_id, &identity.node_id);
-        let manager = Self::start(core, listener, false);
+        let core = new_core(&config, advertise, opened, &identity.swarm_id, &identity.node_id);
+        let manager = Self::start(core, listener, true);
+        manager.wait_office().await;
         let id = NetworkId::random_swarm(&mut rand::rng()).to_string();
         let ingress = (manager.brain.core)
             .allocate(|view, allocator, transaction| {
@@ -76,20 +84,117 @@ impl Manager {
         Ok((manager, identity))
     }
 
-    /// Opens the store again after a stop or a crash.
+    /// Opens the store again after a stop or a crash. A single manager leads when this returns; one of several takes
+    /// its place among the others once it serves.
     pub async fn open(config: ManagerConfig, identity: IdentityHandle) -> Result<Arc<Self>, ManagerError> {
+        Self::reopen(config, identity, Opening::Resume).await
+    }
+
+    /// Opens the store of a swarm that has lost most of its managers, and goes on without them: networks, addresses,
+    /// keys and services stay; the other managers are workers from now on, and come back as such or not at all.
+    pub async fn open_alone(
+        config: ManagerConfig,
+        identity: IdentityHandle,
+    ) -> Result<Arc<Self>, ManagerError> {
+        let manager = Self::reopen(config, identity, Opening::Alone).await?;
+        membership::forget_others(&manager.brain.core).await.map_err(settings)?;
+        Ok(manager)
+    }
+
+    async fn reopen(
+        config: ManagerConfig,
+        identity: IdentityHandle,
+        opening: Opening,
+    ) -> Result<Arc<Self>, ManagerError> {
         let (listener, advertise) = listen(&config)?;
-        let (store, consensus) = open_store(&config, advertise).await?;
-        let identity = identity.identity();
-        if store.view().cluster().is_none_or(|cluster| cluster.id != identity.swarm_id.as_str()) {
-            consensus.shutdown().await;
+        let node = identity.identity();
+        let opened = open_store(&config, advertise, &node.node_id, opening).await?;
+        // A member of several may have an empty view until the others say how far its log is agreed on.
+        let foreign = opened.store.view().cluster().is_some_and(|it| it.id != node.swarm_id.as_str());
+        let alone = opened.raft.membership().len() <= 1;
+        if foreign || (alone && opened.store.view().cluster().is_none()) {
+            opened.raft.shutdown().await;
             return Err(ManagerError::NoSwarm(config.state_dir));
         }
-        let core = new_core(&config, advertise, store, consensus, &identity.swarm_id, &identity.node_id);
-        advertise_again(&core).await.map_err(settings)?;
-        dispatcher::mark_unknown(&core).await;
-        tracing::info!(swarm = %identity.swarm_id, node = %identity.node_id, %advertise, "opened a swarm's store");
-        Ok(Self::start(core, listener, true))
+        opened.peers.introduce(&identity);
+        let core = new_core(&config, advertise, opened, &node.swarm_id, &node.node_id);
+        tracing::info!(swarm = %node.swarm_id, node = %node.node_id, %advertise, "opened a swarm's store");
+        let manager = Self::start(core, listener, false);
+        if alone {
+            manager.wait_office().await;
+            manager.wait_known().await;
+        }
+        Ok(manager)
+    }
+
+    /// Makes this node, which has a manager's certificate, a member of the managers' group: it serves, asks the leader
+    /// to be let in, and gets the swarm's state. `remotes` are managers to ask. Goes on where an attempt before ended.
+    pub async fn join(
+        config: ManagerConfig,
+        identity: IdentityHandle,
+        remotes: &[SocketAddr],
+    ) -> Result<Arc<Self>, ManagerError> {
+        let limit = config.timing.join_limit;
+        let (listener, advertise) = listen(&config)?;
+        let node = identity.identity();
+        let opened = open_store(&config, advertise, &node.node_id, Opening::Join).await?;
+        opened.peers.introduce(&identity);
+        let core = new_core(&config, advertise, opened, &node.swarm_id, &node.node_id);
+        let manager = Self::start(core, listener, false);
+        manager.serve(identity);
+        let joined = async {
+            announce::join(&manager.brain, remotes, limit).await?;
+            manager.wait_state(limit).await
+        };
+        match joined.await {
+            Ok(()) => {
+                tracing::info!(swarm = %node.swarm_id, node = %node.node_id, %advertise, "joined the managers");
+                Ok(manager)
+            }
+            Err(error) => {
+                manager.stop().await;
+                Err(ManagerError::Join(error))
+            }
+        }
+    }
+
+    /// Tells the other managers, if they can be reached, that this one leaves for good, so that they no longer count
+    /// it. To be followed by [`Manager::stop`] and [`Manager::erase`].
+    pub async fn leave(&self) {
+        announce::leave(&self.brain.core).await;
+    }
+
+    /// Until this manager leads. Only for one that is sure to.
+    async fn wait_office(&self) {
+        let mut office = self.brain.core.in_office();
+        if timeout(OFFICE_LIMIT, office.wait_for(|holds| *holds)).await.is_err() {
+            tracing::warn!("this manager does not lead its swarm yet");
+        }
+    }
+
+    /// Until the group has this manager's present address.
+    async fn wait_known(&self) {
+        let known = async {
+            while !announce::is_known(&self.brain.core) {
+                tokio::time::sleep(PAUSE).await;
+            }
+            membership::record(&self.brain).await;
+        };
+        if timeout(OFFICE_LIMIT, known).await.is_err() {
+            tracing::warn!("this manager's new address is not recorded yet");
+        }
+    }
+
+    /// Until the swarm's state has arrived.
+    async fn wait_state(&self, limit: Duration) -> Result<(), AnnounceError> {
+        let core = &self.brain.core;
+        let arrived = async {
+            while core.view().cluster().is_none() || !announce::is_known(core) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        let late = |_| AnnounceError::NoLeader("the swarm's state did not arrive".to_owned());
+        timeout(limit, arrived).await.map_err(late)
     }
 
     /// Removes a swarm's files, for a node that leaves.
@@ -103,19 +208,17 @@ impl Manager {
         Ok(())
     }
 
-    /// Serves the manager port until [`Manager::stop`]; the port was bound when the manager was made.
-    ///
-    /// # Panics
-    /// If it serves already.
-    pub fn serve(self: &Arc<Self>, identity: IdentityHandle) -> JoinHandle<()> {
+    /// Serves the manager port until [`Manager::stop`]; the port was bound when the manager was made. One that joined
+    /// serves already: then this does nothing.
+    pub fn serve(&self, identity: IdentityHandle) -> JoinHandle<()> {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let listener = listener.expect("a manager serves once");
+        let Some(listener) = listener else { return tokio::spawn(std::future::ready(())) };
         let stopping = self.brain.core.stopping.clone();
+        self.brain.core.peers.introduce(&identity);
         let incoming = weft_identity::incoming(listener, identity);
-        let router = services::router(&self.brain);
+        let brain = Arc::clone(&self.brain);
         tokio::spawn(async move {
-            let served = router.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await;
-            if let Err(error) = served {
+            if let Err(error) = services::serve(brain, incoming, stopping.cancelled_owned()).await {
                 tracing::error!(%error, "the manager port is no longer served");
             }
         })
@@ -136,10 +239,10 @@ impl Manager {
         self.brain.core.stopping.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while tasks.join_next().await.is_some() {}
-        self.brain.core.consensus().shutdown().await;
+        self.brain.core.raft.shutdown().await;
     }
 
-    fn start(core: Arc<Core>, listener: TcpListener, reopened: bool) -> Arc<Self> {
+    fn start(core: Arc<Core>, listener: TcpListener, founded: bool) -> Arc<Self> {
         let timing = core.timing;
         let local = listener.local_addr().unwrap_or(core.advertise);
         let brain = Arc::new(Brain {
@@ -150,13 +253,8 @@ impl Manager {
             liveness: Arc::new(HelperProbe { port: timing.helper_port }),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(reconcile::follow_commits(Arc::downgrade(&brain)));
-        tasks.spawn(reconcile::give_up_lost_nodes(Arc::downgrade(&brain)));
-        if reopened {
-            let stopping = brain.core.stopping.clone();
-            let waiting = dispatcher::give_up_unknown(Arc::downgrade(&brain));
-            tasks.spawn(async move { stopping.run_until_cancelled(waiting).await.unwrap_or_default() });
-        }
+        tasks.spawn(office::follow_leadership(Arc::downgrade(&brain), founded));
+        tasks.spawn(announce::run(Arc::downgrade(&brain)));
         Arc::new(Self { brain, local, listener: Mutex::new(Some(listener)), tasks: Mutex::new(tasks) })
     }
 }
@@ -189,23 +287,41 @@ fn listen(config: &ManagerConfig) -> Result<(TcpListener, SocketAddr), ManagerEr
     Ok((listener, advertise))
 }
 
+/// A store with what replicates it.
+struct Opened {
+    store: Arc<Store>,
+    raft: Arc<RaftConsensus>,
+    peers: Arc<Peers>,
+}
+
 async fn open_store(
     config: &ManagerConfig,
     advertise: SocketAddr,
-) -> Result<(Arc<Store>, Arc<dyn Consensus>), ManagerError> {
+    node: &NodeId,
+    opening: Opening,
+) -> Result<Opened, ManagerError> {
     let folder = &config.state_dir;
     create_folder(folder).map_err(|source| ManagerError::StateDir { path: folder.clone(), source })?;
     let sealer = seal::open_or_create(&folder.join(KEY_FILE), &config.kek)
         .map_err(|error| ManagerError::Storage(error.into()))?;
     let store = Store::new();
-    let options = RaftOptions {
-        snapshot_interval: config.timing.snapshot_interval,
-        log_entries_kept: config.timing.log_entries_kept,
+    let peers = Arc::new(Peers::default());
+    let parts = Parts {
+        folder,
+        node: MemberNode { node_id: node.to_string(), addr: advertise.to_string() },
+        peers: Arc::clone(&peers),
+        sealer: Arc::new(sealer),
+        machine: Arc::clone(&store) as _,
+        options: RaftOptions {
+            snapshot_interval: config.timing.snapshot_interval,
+            log_entries_kept: config.timing.log_entries_kept,
+        },
     };
-    let machine = Arc::clone(&store);
-    let consensus =
-        RaftConsensus::open(folder, &advertise.to_string(), Arc::new(sealer), machine, options).await?;
-    Ok((store, Arc::new(consensus)))
+    match RaftConsensus::open(opening, parts).await {
+        Ok(raft) => Ok(Opened { store, raft: Arc::new(raft), peers }),
+        Err(ConsensusError::Empty) => Err(ManagerError::NoSwarm(folder.clone())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn create_folder(path: &Path) -> std::io::Result<()> {
@@ -216,24 +332,10 @@ fn create_folder(path: &Path) -> std::io::Result<()> {
 fn new_core(
     config: &ManagerConfig,
     advertise: SocketAddr,
-    store: Arc<Store>,
-    consensus: Arc<dyn Consensus>,
+    opened: Opened,
     swarm: &SwarmId,
     node: &NodeId,
 ) -> Arc<Core> {
-    Core::new(store, consensus, swarm.clone(), node.clone(), config.timing, advertise)
-}
-
-/// The address may have changed since the last start.
-async fn advertise_again(core: &Core) -> Result<(), ControlError> {
-    core.change(|view, transaction| {
-        if let Some(node) = view.node(core.node_id.as_str()) {
-            let status = Some(manager_status(core.advertise));
-            if node.manager_status != status {
-                transaction.update(Node { manager_status: status, ..Node::clone(node) });
-            }
-        }
-        Ok(())
-    })
-    .await
+    let Opened { store, raft, peers } = opened;
+    Core::new(store, raft, peers, swarm.clone(), node.clone(), config.timing, advertise)
 }

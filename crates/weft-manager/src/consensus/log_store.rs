@@ -21,6 +21,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use tokio::sync::oneshot;
 
 use super::StorageError;
+use super::member::Seat;
 use super::raft::RaftTypes;
 use super::state_file::{OpenFile, format_row, open_database};
 use super::wire;
@@ -31,6 +32,7 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const ROLE: &str = "log";
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
+const SEAT: &str = "seat";
 
 type LogId = LogIdOf<RaftTypes>;
 type Vote = VoteOf<RaftTypes>;
@@ -41,6 +43,8 @@ enum Job {
     Truncate(u64, oneshot::Sender<io::Result<()>>),
     Purge(LogId, oneshot::Sender<io::Result<()>>),
     Vote(Vote, oneshot::Sender<io::Result<()>>),
+    /// Raft id and group.
+    Seat([u64; 2], oneshot::Sender<io::Result<()>>),
 }
 
 /// The log as Raft sees it.
@@ -55,6 +59,7 @@ struct Tail {
     entries: BTreeMap<u64, Entry>,
     vote: Option<Vote>,
     purged: Option<LogId>,
+    seat: Option<[u64; 2]>,
 }
 
 /// What the writer thread needs.
@@ -94,6 +99,26 @@ impl LogStore {
         tail.entries.is_empty() && tail.vote.is_none() && tail.purged.is_none()
     }
 
+    /// Which member of which group the log belongs to; none in a new file, and in one older than manager join.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        self.tail().seat.map(|[raft_id, group]| Seat::new(raft_id, group))
+    }
+
+    /// Keeps the seat; returns when it is on disk.
+    pub(super) async fn save_seat(&self, raft_id: u64, group: u64) -> io::Result<()> {
+        let seat = [raft_id, group];
+        self.run(|done| Job::Seat(seat, done)).await?;
+        self.tail().seat = Some(seat);
+        Ok(())
+    }
+
+    /// All entries that are not purged, and the last one's id even if it is.
+    pub(super) fn everything(&self) -> (Vec<Entry>, Option<LogId>) {
+        let tail = self.tail();
+        let last = tail.entries.last_key_value().map(|(_, entry)| entry.log_id);
+        (tail.entries.values().cloned().collect(), last.or(tail.purged))
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,9 +150,10 @@ impl Writer {
                 };
                 match job {
                     Job::Append(_, flushed) => flushed.io_completed(result),
-                    Job::Truncate(_, done) | Job::Purge(_, done) | Job::Vote(_, done) => {
-                        drop(done.send(result))
-                    }
+                    Job::Truncate(_, done)
+                    | Job::Purge(_, done)
+                    | Job::Vote(_, done)
+                    | Job::Seat(_, done) => drop(done.send(result)),
                 }
             }
             if failed {
@@ -159,6 +185,9 @@ impl Writer {
                     Job::Vote(vote, _) => {
                         meta.insert(VOTE, self.seal(VOTE, &wire::encode_vote(vote)).as_slice())?;
                     }
+                    Job::Seat(seat, _) => {
+                        meta.insert(SEAT, self.seal(SEAT, &wire::encode_seat(*seat)).as_slice())?;
+                    }
                 }
             }
         }
@@ -188,6 +217,9 @@ impl Writer {
         }
         if let Some(sealed) = meta.get(PURGED).map_err(|e| database(e.into()))? {
             tail.purged = Some(self.read(PURGED, sealed.value(), wire::decode_log_id)?);
+        }
+        if let Some(sealed) = meta.get(SEAT).map_err(|e| database(e.into()))? {
+            tail.seat = Some(self.read(SEAT, sealed.value(), wire::decode_seat)?);
         }
         let log = transaction.open_table(LOG).map_err(|e| database(e.into()))?;
         for row in log.iter().map_err(|e| database(e.into()))? {

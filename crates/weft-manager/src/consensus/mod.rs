@@ -7,12 +7,19 @@
 //!
 //! Invariants: a command is answered only after it is durable on a quorum and applied; commands are applied in log
 //! order, each exactly once per life of the process, beginning at the last image. Not here: what a command means
-//! (`store`), and more than one voter (the network between managers comes with manager join).
+//! (`store`), and who may be a member (`membership`).
 
+mod convert;
 #[cfg(test)]
 mod disk_test;
+mod inbound;
 mod log_store;
+mod machine;
+mod member;
+mod network;
+mod peers;
 mod raft;
+mod snapshot;
 mod state_file;
 mod wire;
 
@@ -21,7 +28,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-pub(crate) use raft::{RaftConsensus, RaftOptions, files};
+pub(crate) use member::MemberNode;
+pub(crate) use peers::Peers;
+pub(crate) use raft::{Opening, Parts, RaftConsensus, RaftOptions, files};
 
 use crate::store::{Refusal, View};
 
@@ -31,6 +40,24 @@ pub enum ConsensusError {
     /// Nothing was changed: this manager is not the leader.
     #[error("rpc error: code = Unavailable desc = this manager is not the leader of the swarm")]
     NotLeader,
+    /// Nothing was changed: too few managers can be reached, or they have not agreed yet.
+    #[error(
+        "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are \
+         online. Make sure more than half of the managers are online."
+    )]
+    NoLeader,
+    /// The command may or may not take effect: the leader was lost before it answered.
+    #[error(
+        "rpc error: code = Unavailable desc = the managers did not confirm the change in time; it may have been made \
+         or not"
+    )]
+    Unconfirmed,
+    /// The command took effect, and this manager does not see it yet.
+    #[error("rpc error: code = Unavailable desc = this manager is behind the leader of the swarm")]
+    Behind,
+    /// There is no store yet.
+    #[error("the store is empty")]
+    Empty,
     /// Raft has stopped; the reason is in the log.
     #[error("the swarm's store has stopped: {0}")]
     Stopped(String),
@@ -70,6 +97,32 @@ pub enum StorageError {
     },
 }
 
+/// The members were not changed as wanted; they may be changed in part, and asking again is safe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MembershipChange {
+    /// Only the leader can.
+    #[error("this manager is not the leader of the swarm")]
+    NotLeader,
+    /// A member does not answer, or too few.
+    #[error("the managers did not agree in time")]
+    Slow,
+    /// Another change is under way, or Raft has stopped.
+    #[error("{0}")]
+    Raft(String),
+}
+
+impl MembershipChange {
+    fn from_raft(
+        error: openraft::errors::RaftError<raft::RaftTypes, openraft::errors::ClientWriteError<raft::RaftTypes>>,
+    ) -> Self {
+        use openraft::errors::{ClientWriteError, RaftError};
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Self::NotLeader,
+            other => Self::Raft(other.to_string()),
+        }
+    }
+}
+
 /// What applying a command said.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Verdict {
@@ -95,6 +148,8 @@ pub struct Leadership {
 pub struct Member {
     /// Raft id.
     pub raft_id: u64,
+    /// Node id in the swarm; empty for one that has not said it yet.
+    pub node_id: String,
     /// `address:port` of its manager port.
     pub address: String,
     /// Whether it votes.
@@ -103,8 +158,10 @@ pub struct Member {
 
 /// An agreed order of commands.
 pub trait Consensus: Send + Sync {
-    /// Puts a command into the log; answers after it was applied.
+    /// Puts a command into the log, of the leader wherever it is; answers after it was applied here.
     fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Verdict, ConsensusError>>;
+    /// Waits until this manager's state has everything that was answered anywhere before this call.
+    fn barrier(&self) -> BoxFuture<'_, Result<u64, ConsensusError>>;
     /// Changes of leadership.
     fn subscribe(&self) -> watch::Receiver<Leadership>;
     /// The members of the group.

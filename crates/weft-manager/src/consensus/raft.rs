@@ -1,47 +1,56 @@
 //! openraft behind [`Consensus`]. Everything that names openraft's types lies in this folder.
+//!
+//! A member that does not lead forwards what it is asked to the leader and then waits until its own state has come as
+//! far: who was answered finds the answer's effect in this manager's view. Nothing is sent a second time unless it is
+//! certain that it was not put into a log: whoever computed a transaction computes again from a newer view instead.
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Stream, TryStreamExt as _};
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{
-    ClientWriteError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
-};
-use openraft::network::v2::RaftNetworkV2;
-use openraft::network::{RPCOption, RaftNetworkFactory};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
-use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
-use openraft::{
-    BasicNode, Config, EntryPayload, OptionalSend, Raft, RaftSnapshotBuilder, Snapshot, SnapshotMeta,
-    SnapshotPolicy, StoredMembership,
-};
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::raft::ReadPolicy;
+use openraft::{ChangeMembers, Config, Raft, RaftMetrics, ServerState, SnapshotPolicy};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use weft_wire::weft_v1::{self, Envelope, barrier_response, propose_response};
 
 use super::log_store::LogStore;
-use super::state_file::{Applied, Image, StateFile};
-use super::{Consensus, ConsensusError, Leadership, Machine, Member, StorageError, Verdict};
+use super::machine::StateMachine;
+use super::member::{MemberNode, Seat, random_number};
+use super::network::Lines;
+use super::peers::Peers;
+use super::state_file::StateFile;
+use super::{
+    Consensus, ConsensusError, Leadership, Machine, Member, MembershipChange, StorageError, Verdict, wire,
+};
 use crate::seal::Sealer;
-use crate::store::View;
 
 const LOG_FILE: &str = "raft-log.redb";
 const STATE_FILE: &str = "raft-state.redb";
-/// Raft id of the manager that starts a swarm.
+/// Raft id in files that are older than the seat kept in them.
 const FIRST_MEMBER: u64 = 1;
-/// How long opening waits for the log to be applied again.
+/// How long opening waits for the log of a group of one to be applied again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
-
 /// How long stopping waits for the files to be closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// A request waits this long for a leader to be found, and then for its answer. Longer than an election, shorter
+/// than a user's patience.
+const LEADER_LIMIT: Duration = Duration::from_secs(4);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long a new member may take to come as far as the others before it votes.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+/// A leader that a quorum has not answered for this long counts as none. More than the pause of a stalled disk costs
+/// heartbeats, which are not written.
+const QUORUM_LOST: Duration = Duration::from_secs(3);
+/// How often the word on leadership is compared with the clock.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A command in the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,11 +66,11 @@ openraft::declare_raft_types!(
     pub(super) RaftTypes:
         D = Command,
         R = Verdict,
+        Node = MemberNode,
         LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>,
 );
 
-type LogId = LogIdOf<RaftTypes>;
-type Instance = Raft<RaftTypes, StateMachine>;
+pub(super) type Instance = Raft<RaftTypes, StateMachine>;
 
 /// Paces of the group.
 #[derive(Debug, Clone, Copy)]
@@ -70,25 +79,50 @@ pub(crate) struct RaftOptions {
     pub(crate) log_entries_kept: u64,
 }
 
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// A new group with this manager as its only member; an old store is opened as it is.
+    Found,
+    /// The store of a member.
+    Resume,
+    /// An empty store waits for a leader to fill it; an old one is opened as it is.
+    Join,
+    /// The store of a member of a group that is given up: it becomes the only member of a new group.
+    Alone,
+}
+
+/// What a member is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) folder: &'a Path,
+    /// This manager as the others shall know it.
+    pub(crate) node: MemberNode,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) options: RaftOptions,
+}
+
 /// A member of a Raft group.
 pub(crate) struct RaftConsensus {
-    raft: Instance,
+    pub(super) raft: Instance,
+    pub(super) seat: Arc<Seat>,
+    /// Until the store is closed.
+    log: std::sync::Mutex<Option<LogStore>>,
+    peers: Arc<Peers>,
     leadership: watch::Receiver<Leadership>,
     watcher: tokio::task::JoinHandle<()>,
+    /// Held while the membership changes: one change at a time.
+    changing: tokio::sync::Mutex<()>,
     /// Ends when both files are closed.
     files: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
 
 impl RaftConsensus {
-    /// Opens the files in `folder`, starts a group of one if they are new, and waits until everything that was ever
-    /// answered is applied again.
-    pub(crate) async fn open(
-        folder: &Path,
-        address: &str,
-        sealer: Arc<Sealer>,
-        machine: Arc<dyn Machine>,
-        options: RaftOptions,
-    ) -> Result<Self, ConsensusError> {
+    /// Opens the files in the folder. A group of one is ready when this returns: everything that was ever answered is
+    /// applied again. A member of several learns from the others how far to apply.
+    pub(crate) async fn open(opening: Opening, parts: Parts<'_>) -> Result<Self, ConsensusError> {
+        let Parts { folder, node, peers, sealer, machine, options } = parts;
         let (log_path, state_path) = (folder.join(LOG_FILE), folder.join(STATE_FILE));
         let (open, files) = mpsc::channel(1);
         let (log, state) = blocking(move || {
@@ -97,23 +131,245 @@ impl RaftConsensus {
         })
         .await??;
         let fresh = log.is_empty();
-        let machine = StateMachine::new(machine, state);
-        let config = Arc::new(config(options));
-        let raft = Raft::new(FIRST_MEMBER, config, NoPeers, log, machine).await.map_err(stopped)?;
-        if fresh {
-            let first = BTreeMap::from([(FIRST_MEMBER, BasicNode::new(address))]);
-            raft.initialize(first).await.map_err(stopped)?;
-        } else {
-            // The only voter need not wait for an election timeout to ask itself.
-            raft.trigger().elect(false).await.map_err(stopped)?;
+        if fresh && matches!(opening, Opening::Resume | Opening::Alone) {
+            return Err(ConsensusError::Empty);
         }
-        raft.wait(Some(RECOVERY_LIMIT))
-            .current_leader(FIRST_MEMBER, "own election")
+        let seat = Arc::new(take_seat(&log, opening, fresh).await?);
+        let machine = StateMachine::new(machine, state);
+        if opening == Opening::Alone {
+            machine.stand_alone(&log, seat.raft_id, node.clone()).await.map_err(stopped)?;
+        }
+        let lines = Lines { seat: Arc::clone(&seat), peers: Arc::clone(&peers) };
+        let raft = Raft::new(seat.raft_id, Arc::new(config(options)), lines, log.clone(), machine)
             .await
             .map_err(stopped)?;
-        raft.wait_for_recovery(Some(RECOVERY_LIMIT)).await.map_err(stopped)?;
+        if fresh && opening == Opening::Found {
+            raft.initialize(BTreeMap::from([(seat.raft_id, node)])).await.map_err(stopped)?;
+        }
+        begin(&raft, seat.raft_id, fresh).await?;
         let (leadership, watcher) = watch_leadership(&raft);
-        Ok(Self { raft, leadership, watcher, files: tokio::sync::Mutex::new(files) })
+        Ok(Self {
+            raft,
+            seat,
+            log: std::sync::Mutex::new(Some(log)),
+            peers,
+            leadership,
+            watcher,
+            changing: tokio::sync::Mutex::default(),
+            files: tokio::sync::Mutex::new(files),
+        })
+    }
+
+    /// This member's number.
+    pub(crate) fn raft_id(&self) -> u64 {
+        self.seat.raft_id
+    }
+
+    /// The group's number, for a manager that joins.
+    pub(crate) fn group(&self) -> u64 {
+        self.seat.group()
+    }
+
+    /// The leader's number and `address:port`, if one is known.
+    pub(crate) fn leader(&self) -> Option<(u64, String)> {
+        let leader = self.leadership.borrow().leader?;
+        let metrics = self.metrics();
+        Some((leader, metrics.membership_config.membership().get_node(&leader)?.addr.clone()))
+    }
+
+    /// The members' last signs of life, by the leader's word; none where it does not lead or heard nothing yet.
+    pub(crate) fn last_heard(&self) -> BTreeMap<u64, Option<Duration>> {
+        let heartbeat = self.metrics().heartbeat.unwrap_or_default();
+        heartbeat.into_iter().map(|(id, at)| (id, at.map(|at| at.elapsed()))).collect()
+    }
+
+    pub(super) fn log(&self) -> Option<LogStore> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn metrics(&self) -> RaftMetrics<RaftTypes> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Lets a manager in, or takes note of its new address. It votes once it has come as far as the others.
+    pub(crate) async fn admit(&self, raft_id: u64, node: MemberNode) -> Result<(), MembershipChange> {
+        let _one = self.changing.lock().await;
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let known = membership.get_node(&raft_id);
+        let voter = membership.voter_ids().any(|id| id == raft_id);
+        if voter && known == Some(&node) {
+            return Ok(());
+        }
+        if known.is_some() && known != Some(&node) {
+            self.change(ChangeMembers::SetNodes(BTreeMap::from([(raft_id, node.clone())]))).await?;
+        }
+        if voter {
+            return Ok(());
+        }
+        // A manager that lost its log comes back with another number: the old one can never vote again.
+        let stale = membership.nodes().filter(|(id, it)| **id != raft_id && it.node_id == node.node_id);
+        let stale: BTreeSet<u64> = stale.map(|(id, _)| *id).collect();
+        for id in stale {
+            self.remove(id).await?;
+        }
+        match timeout(CATCH_UP_LIMIT, self.raft.add_learner(raft_id, node, true)).await {
+            Ok(added) => drop(added.map_err(MembershipChange::from_raft)?),
+            Err(_) => {
+                self.change(ChangeMembers::RemoveNodes(BTreeSet::from([raft_id]))).await?;
+                return Err(MembershipChange::Slow);
+            }
+        }
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([raft_id]))).await
+    }
+
+    /// Takes a member out. Safe to repeat.
+    pub(crate) async fn expel(&self, raft_id: u64) -> Result<(), MembershipChange> {
+        let _one = self.changing.lock().await;
+        self.remove(raft_id).await
+    }
+
+    /// Hands the leadership to another member, and waits a moment for it to take over.
+    pub(crate) async fn hand_over(&self, to: u64) -> Result<(), MembershipChange> {
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| MembershipChange::Raft(error.to_string()))?;
+        let mut leadership = self.leadership.clone();
+        let own = self.seat.raft_id;
+        let gone = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != own));
+        match timeout(LEADER_LIMIT, gone).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(MembershipChange::Slow),
+        }
+    }
+
+    async fn remove(&self, raft_id: u64) -> Result<(), MembershipChange> {
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let removal = BTreeSet::from([raft_id]);
+        if membership.voter_ids().any(|id| id == raft_id) {
+            return self.change(ChangeMembers::RemoveVoters(removal)).await;
+        }
+        if membership.get_node(&raft_id).is_some() {
+            return self.change(ChangeMembers::RemoveNodes(removal)).await;
+        }
+        Ok(())
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, MemberNode>) -> Result<(), MembershipChange> {
+        match timeout(ANSWER_LIMIT, self.raft.change_membership(change, false)).await {
+            Ok(changed) => changed.map(drop).map_err(MembershipChange::from_raft),
+            Err(_) => Err(MembershipChange::Slow),
+        }
+    }
+
+    /// Puts a command into the log of this member, which must lead.
+    pub(super) async fn propose_here(&self, command: Vec<u8>) -> Result<Verdict, ConsensusError> {
+        match timeout(ANSWER_LIMIT, self.raft.client_write(Command(command))).await {
+            Ok(Ok(written)) => Ok(written.data),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Err(ConsensusError::NotLeader)
+            }
+            Ok(Err(RaftError::APIError(_))) | Err(_) => Err(ConsensusError::Unconfirmed),
+            Ok(Err(RaftError::Fatal(error))) => Err(stopped(error)),
+        }
+    }
+
+    /// The index up to which a reader must have applied; this member must lead.
+    pub(super) async fn barrier_here(&self) -> Result<u64, ConsensusError> {
+        match timeout(LEADER_LIMIT, self.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
+            Ok(Ok(read)) => Ok(read.read_log_id().index()),
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => {
+                Err(ConsensusError::NotLeader)
+            }
+            Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
+                Err(ConsensusError::NoLeader)
+            }
+            Ok(Err(RaftError::Fatal(error))) => Err(stopped(error)),
+        }
+    }
+
+    /// Waits until this member's own state has come as far.
+    async fn applied(&self, index: u64) -> Result<(), ConsensusError> {
+        let wait = self.raft.wait(Some(ANSWER_LIMIT));
+        let applied = wait.applied_index_at_least(Some(index), "answered elsewhere").await;
+        applied.map(drop).map_err(|_| ConsensusError::Behind)
+    }
+
+    async fn propose_anywhere(&self, command: Vec<u8>) -> Result<Verdict, ConsensusError> {
+        let mut leadership = self.leadership.clone();
+        let end = Instant::now() + LEADER_LIMIT;
+        loop {
+            let leader = self.leader();
+            let outcome = match &leader {
+                Some((id, _)) if *id == self.seat.raft_id => self.propose_here(command.clone()).await,
+                Some((id, address)) => self.propose_to(*id, address, command.clone()).await,
+                None => Err(ConsensusError::NotLeader),
+            };
+            match outcome {
+                // It is certain that nobody has it: another leader may take it.
+                Err(ConsensusError::NotLeader) => wait_change(&mut leadership, end).await?,
+                Ok(verdict) => {
+                    self.applied(verdict.index).await?;
+                    return Ok(verdict);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn propose_to(
+        &self,
+        leader: u64,
+        address: &str,
+        command: Vec<u8>,
+    ) -> Result<Verdict, ConsensusError> {
+        let Ok(mut client) = self.peers.client(address) else { return Err(ConsensusError::NotLeader) };
+        let request = weft_v1::ProposeRequest { envelope: self.envelope(leader), command };
+        match timeout(ANSWER_LIMIT, client.propose(request)).await {
+            Ok(Ok(response)) => match response.into_inner().answer {
+                Some(propose_response::Answer::Verdict(verdict)) => {
+                    wire::decode_verdict(&verdict).map_err(|_| ConsensusError::Unconfirmed)
+                }
+                Some(propose_response::Answer::NotLeader(_)) => Err(ConsensusError::NotLeader),
+                None => Err(ConsensusError::Unconfirmed),
+            },
+            Ok(Err(status)) if was_not_sent(&status) => Err(ConsensusError::NotLeader),
+            Ok(Err(_)) | Err(_) => Err(ConsensusError::Unconfirmed),
+        }
+    }
+
+    async fn barrier_anywhere(&self) -> Result<u64, ConsensusError> {
+        let mut leadership = self.leadership.clone();
+        let end = Instant::now() + LEADER_LIMIT;
+        loop {
+            let outcome = match self.leader() {
+                Some((id, _)) if id == self.seat.raft_id => self.barrier_here().await,
+                Some((id, address)) => self.barrier_of(id, &address, end).await,
+                None => Err(ConsensusError::NotLeader),
+            };
+            match outcome {
+                Err(ConsensusError::NotLeader) => wait_change(&mut leadership, end).await?,
+                Ok(index) => {
+                    self.applied(index).await?;
+                    return Ok(index);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Asking twice is no harm: whatever goes wrong, another leader may be asked.
+    async fn barrier_of(&self, leader: u64, address: &str, end: Instant) -> Result<u64, ConsensusError> {
+        let Ok(mut client) = self.peers.client(address) else { return Err(ConsensusError::NotLeader) };
+        let request = weft_v1::BarrierRequest { envelope: self.envelope(leader) };
+        let answer = timeout_at(end, client.barrier(request)).await.map_err(|_| ConsensusError::NoLeader)?;
+        match answer.map(|response| response.into_inner().answer) {
+            Ok(Some(barrier_response::Answer::Index(index))) => Ok(index),
+            _ => Err(ConsensusError::NotLeader),
+        }
+    }
+
+    fn envelope(&self, to: u64) -> Option<Envelope> {
+        Some(Envelope { group: self.seat.group(), from: self.seat.raft_id, to })
     }
 }
 
@@ -125,16 +381,11 @@ impl Drop for RaftConsensus {
 
 impl Consensus for RaftConsensus {
     fn propose(&self, command: Vec<u8>) -> BoxFuture<'_, Result<Verdict, ConsensusError>> {
-        async move {
-            match self.raft.client_write(Command(command)).await {
-                Ok(written) => Ok(written.data),
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                    Err(ConsensusError::NotLeader)
-                }
-                Err(error) => Err(stopped(error)),
-            }
-        }
-        .boxed()
+        self.propose_anywhere(command).boxed()
+    }
+
+    fn barrier(&self) -> BoxFuture<'_, Result<u64, ConsensusError>> {
+        self.barrier_anywhere().boxed()
     }
 
     fn subscribe(&self) -> watch::Receiver<Leadership> {
@@ -142,12 +393,13 @@ impl Consensus for RaftConsensus {
     }
 
     fn membership(&self) -> Vec<Member> {
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let membership = metrics.membership_config.membership().clone();
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
         membership
             .nodes()
             .map(|(id, node)| Member {
                 raft_id: *id,
+                node_id: node.node_id.clone(),
                 address: node.addr.clone(),
                 voter: membership.voter_ids().any(|voter| voter == *id),
             })
@@ -160,7 +412,8 @@ impl Consensus for RaftConsensus {
                 tracing::warn!(%error, "raft did not stop cleanly");
             }
             // Nothing is ever sent: this ends with the last sender. Who stops may open the files again at once.
-            if tokio::time::timeout(CLOSE_LIMIT, self.files.lock().await.recv()).await.is_err() {
+            drop(self.log.lock().unwrap_or_else(PoisonError::into_inner).take());
+            if timeout(CLOSE_LIMIT, self.files.lock().await.recv()).await.is_err() {
                 tracing::warn!("the store's files are still open");
             }
         }
@@ -168,21 +421,77 @@ impl Consensus for RaftConsensus {
     }
 }
 
+/// A leader that dies or steps down is followed by another one within an election: wait for the news, or look again
+/// after a moment, because the news may have come before the question.
+async fn wait_change(leadership: &mut watch::Receiver<Leadership>, end: Instant) -> Result<(), ConsensusError> {
+    if Instant::now() >= end {
+        return Err(ConsensusError::NoLeader);
+    }
+    // Its sender lives as long as this member.
+    let _ = timeout(LOOK.min(end - Instant::now()), leadership.changed()).await;
+    Ok(())
+}
+
+/// Whether a call failed before a connection existed to carry it.
+fn was_not_sent(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+async fn take_seat(log: &LogStore, opening: Opening, fresh: bool) -> Result<Seat, ConsensusError> {
+    let (raft_id, group) = match log.seat() {
+        Some(seat) if opening != Opening::Alone => return Ok(seat),
+        Some(seat) => (seat.raft_id, random_number()),
+        None if fresh && opening == Opening::Join => (random_number(), 0),
+        None if fresh => (random_number(), random_number()),
+        None => (FIRST_MEMBER, if opening == Opening::Alone { random_number() } else { 0 }),
+    };
+    log.save_seat(raft_id, group).await.map_err(stopped)?;
+    Ok(Seat::new(raft_id, group))
+}
+
+/// The only voter need not wait for an election timeout to ask itself, and can be waited for.
+async fn begin(raft: &Instance, own: u64, fresh: bool) -> Result<(), ConsensusError> {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+    if voters != [own] {
+        return Ok(());
+    }
+    if !fresh {
+        raft.trigger().elect(false).await.map_err(stopped)?;
+    }
+    raft.wait(Some(RECOVERY_LIMIT)).current_leader(own, "own election").await.map_err(stopped)?;
+    raft.wait_for_recovery(Some(RECOVERY_LIMIT)).await.map_err(stopped)?;
+    Ok(())
+}
+
 fn config(options: RaftOptions) -> Config {
     let config = Config {
         cluster_name: "weft".to_owned(),
-        // SwarmKit's pace: a beat a second, an election after ten. A slow disk must not look like a dead leader.
-        heartbeat_interval: 1000,
-        election_timeout_min: 5000,
-        election_timeout_max: 10_000,
+        // A follower asks for votes once it has heard nothing for the longer timeout plus a random one: a leader that
+        // dies is replaced within 1.9 to 2.4 s, and a silence of up to 1.9 s is no death. Heartbeats do not wait for
+        // disks.
+        heartbeat_interval: 300,
+        election_timeout_min: 700,
+        election_timeout_max: 1200,
+        enable_pre_vote: Some(true),
+        // What is committed is not written down: a restarted leader has to ask before it knows.
+        enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_interval),
         max_in_snapshot_log_to_keep: options.log_entries_kept,
+        replication_lag_threshold: options.snapshot_interval.max(options.log_entries_kept) * 2,
         ..Config::default()
     };
     config.validate().expect("the constants above fit each other")
 }
 
-fn stopped(error: impl std::fmt::Display) -> ConsensusError {
+pub(super) fn stopped(error: impl std::fmt::Display) -> ConsensusError {
     ConsensusError::Stopped(error.to_string())
 }
 
@@ -192,181 +501,33 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 fn watch_leadership(raft: &Instance) -> (watch::Receiver<Leadership>, tokio::task::JoinHandle<()>) {
     let mut metrics = raft.metrics();
-    let current = |metrics: &openraft::RaftMetrics<RaftTypes>| Leadership {
-        leading: metrics.current_leader == Some(metrics.id),
-        leader: metrics.current_leader,
-        term: metrics.current_term,
-    };
-    let (sender, receiver) = watch::channel(current(&metrics.borrow_watched()));
+    let (sender, receiver) = watch::channel(leadership_of(&metrics.borrow_watched()));
     let watcher = tokio::spawn(async move {
-        while metrics.changed().await.is_ok() {
-            let now = current(&metrics.borrow_watched());
+        loop {
+            // The silence of a quorum is no change of the metrics.
+            if let Ok(Err(_)) = timeout(LOOK, metrics.changed()).await {
+                return;
+            }
+            let now = leadership_of(&metrics.borrow_watched());
             sender.send_if_modified(|before| std::mem::replace(before, now) != now);
         }
     });
     (receiver, watcher)
 }
 
-/// Our [`Machine`] as openraft wants it, with the image file.
-#[derive(Clone)]
-pub(super) struct StateMachine {
-    machine: Arc<dyn Machine>,
-    file: Arc<StateFile>,
-    applied: Arc<Mutex<Applied>>,
+fn leadership_of(metrics: &RaftMetrics<RaftTypes>) -> Leadership {
+    let leading = metrics.state == ServerState::Leader && has_quorum(metrics);
+    let leader = match metrics.current_leader {
+        Some(id) if id == metrics.id => leading.then_some(id),
+        other => other,
+    };
+    Leadership { leading, leader, term: metrics.current_term }
 }
 
-impl StateMachine {
-    fn new(machine: Arc<dyn Machine>, file: StateFile) -> Self {
-        let image = file.image();
-        machine.restore(image.view);
-        Self { machine, file: Arc::new(file), applied: Arc::new(Mutex::new(image.applied)) }
-    }
-
-    fn applied(&self) -> std::sync::MutexGuard<'_, Applied> {
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn write(&self, image: Image) -> io::Result<()> {
-        let file = Arc::clone(&self.file);
-        let written =
-            tokio::task::spawn_blocking(move || file.write(&image)).await.map_err(io::Error::other)?;
-        written.map_err(io::Error::other)
-    }
-}
-
-impl RaftStateMachine<RaftTypes> for StateMachine {
-    type SnapshotData = Arc<View>;
-    type SnapshotBuilder = SnapshotBuilder;
-
-    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembershipOf<RaftTypes>)> {
-        let applied = self.applied().clone();
-        Ok((applied.log_id, applied.membership))
-    }
-
-    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
-    where
-        S: Stream<Item = io::Result<EntryResponder<RaftTypes>>> + Unpin + OptionalSend,
-    {
-        let entries: Vec<_> = entries.try_collect().await?;
-        let mut answers = Vec::with_capacity(entries.len());
-        for (entry, responder) in entries {
-            let index = entry.log_id.index;
-            let refusal = match entry.payload {
-                EntryPayload::Blank => None,
-                EntryPayload::Normal(command) => self.machine.apply(index, &command.0),
-                EntryPayload::Membership(membership) => {
-                    self.applied().membership = StoredMembership::new(Some(entry.log_id), membership);
-                    None
-                }
-            };
-            self.applied().log_id = Some(entry.log_id);
-            if let Some(responder) = responder {
-                answers.push((responder, Verdict { index, refusal }));
-            }
-        }
-        // Visible before answered: who proposed may read its own write.
-        self.machine.flush();
-        for (responder, verdict) in answers {
-            responder.send(verdict);
-        }
-        Ok(())
-    }
-
-    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        // Taken here, between two batches, so that state and index are of one moment.
-        let image = Image { applied: self.applied().clone(), view: self.machine.image() };
-        SnapshotBuilder { machine: self.clone(), image }
-    }
-
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMetaOf<RaftTypes>,
-        view: Arc<View>,
-    ) -> io::Result<()> {
-        let applied = Applied { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
-        self.write(Image { applied: applied.clone(), view: Arc::clone(&view) }).await?;
-        self.machine.restore(view);
-        *self.applied() = applied;
-        Ok(())
-    }
-
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<RaftTypes, Arc<View>>>> {
-        let image = self.file.image();
-        Ok(image.applied.log_id.is_some().then(|| snapshot_of(&image)))
-    }
-}
-
-/// Writes one image.
-pub(super) struct SnapshotBuilder {
-    machine: StateMachine,
-    image: Image,
-}
-
-impl RaftSnapshotBuilder<RaftTypes> for SnapshotBuilder {
-    type SnapshotData = Arc<View>;
-
-    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<RaftTypes, Arc<View>>> {
-        self.machine.write(self.image.clone()).await?;
-        Ok(snapshot_of(&self.image))
-    }
-}
-
-fn snapshot_of(image: &Image) -> SnapshotOf<RaftTypes, Arc<View>> {
-    let meta =
-        SnapshotMeta { last_log_id: image.applied.log_id, last_membership: image.applied.membership.clone() };
-    Snapshot { meta, snapshot: Arc::clone(&image.view) }
-}
-
-/// The network of a group that has one member: there is nobody to call.
-struct NoPeers;
-
-impl RaftNetworkFactory<RaftTypes> for NoPeers {
-    type Network = Self;
-    async fn new_client(&mut self, _: u64, _: &BasicNode) -> Self {
-        Self
-    }
-}
-
-fn nobody() -> Unreachable<RaftTypes> {
-    Unreachable::new(&io::Error::other("managers do not yet talk to each other"))
-}
-
-impl RaftNetworkV2<RaftTypes> for NoPeers {
-    type SnapshotData = Arc<View>;
-
-    async fn append_entries(
-        &mut self,
-        _: AppendEntriesRequest<RaftTypes>,
-        _: RPCOption,
-    ) -> Result<AppendEntriesResponse<RaftTypes>, RPCError<RaftTypes>> {
-        Err(RPCError::Unreachable(nobody()))
-    }
-
-    async fn vote(
-        &mut self,
-        _: VoteRequest<RaftTypes>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<RaftTypes>, RPCError<RaftTypes>> {
-        Err(RPCError::Unreachable(nobody()))
-    }
-
-    async fn pre_vote(
-        &mut self,
-        _: VoteRequest<RaftTypes>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<RaftTypes>, RPCError<RaftTypes>> {
-        Err(RPCError::Unreachable(nobody()))
-    }
-
-    async fn full_snapshot(
-        &mut self,
-        _: VoteOf<RaftTypes>,
-        _: SnapshotOf<RaftTypes, Arc<View>>,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _: RPCOption,
-    ) -> Result<SnapshotResponse<RaftTypes>, StreamingError<RaftTypes>> {
-        Err(StreamingError::Unreachable(nobody()))
-    }
+/// Whether enough members have answered this leader lately.
+fn has_quorum(metrics: &RaftMetrics<RaftTypes>) -> bool {
+    let voters = metrics.membership_config.membership().voter_ids().count();
+    voters <= 1 || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < QUORUM_LOST)
 }
 
 /// The files a store consists of, for removal when a node leaves its swarm.

@@ -138,9 +138,7 @@ impl StateFile {
             };
             put(CLAIMS, &encode_claims(&image.view))?;
             put(INDEX, &image.view.index().to_le_bytes())?;
-            let membership =
-                serde_json::to_vec(&image.applied.membership).expect("a membership is plain data");
-            put(MEMBERSHIP, &membership)?;
+            put(MEMBERSHIP, &wire::encode_membership(&image.applied.membership))?;
             if let Some(log_id) = &image.applied.log_id {
                 put(APPLIED, &wire::encode_log_id(log_id))?;
             }
@@ -190,7 +188,7 @@ impl StateFile {
         }
         if let Some(plain) = get(MEMBERSHIP)? {
             applied.membership =
-                serde_json::from_slice(&plain).map_err(|e| self.place(MEMBERSHIP).malformed(e))?;
+                wire::decode_membership(&plain).map_err(|e| self.place(MEMBERSHIP).malformed(e))?;
         }
         Ok(Image { applied, view: Arc::new(view) })
     }

@@ -4,12 +4,14 @@
 //! log id    term u64, node u64, index u64        (little endian)
 //! vote      term u64, node u64, committed u8
 //! entry     log id, kind u8 (0 blank, 1 command, 2 membership), payload
-//! membership: JSON of openraft's type
+//! seat      raft id u64, group u64
+//! membership: JSON of openraft's type; verdict: JSON of ours
 //! ```
 
 use openraft::EntryPayload;
-use openraft::type_config::alias::{EntryOf, LogIdOf, VoteOf};
+use openraft::type_config::alias::{EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
 
+use super::Verdict;
 use super::raft::{Command, RaftTypes};
 
 const BLANK: u8 = 0;
@@ -17,6 +19,7 @@ const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 const LOG_ID_LEN: usize = 24;
 const VOTE_LEN: usize = 17;
+const SEAT_LEN: usize = 16;
 
 /// A record that opened but does not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +30,8 @@ pub(super) enum WireError {
     Kind(u8),
     #[error("membership: {0}")]
     Membership(String),
+    #[error("verdict: {0}")]
+    Verdict(String),
 }
 
 type LogId = LogIdOf<RaftTypes>;
@@ -60,6 +65,31 @@ pub(super) fn decode_vote(bytes: &[u8]) -> Result<Vote, WireError> {
     let wrong = || WireError::Length { what: "vote", want: VOTE_LEN, found: bytes.len() };
     let [term, node_id] = words(bytes).filter(|_| bytes.len() == VOTE_LEN).ok_or_else(wrong)?;
     Ok(Vote { leader_id: LeaderId { term, node_id }, committed: bytes[VOTE_LEN - 1] != 0 })
+}
+
+pub(super) fn encode_seat([raft_id, group]: [u64; 2]) -> Vec<u8> {
+    [raft_id.to_le_bytes(), group.to_le_bytes()].concat()
+}
+
+pub(super) fn decode_seat(bytes: &[u8]) -> Result<[u64; 2], WireError> {
+    let wrong = || WireError::Length { what: "seat", want: SEAT_LEN, found: bytes.len() };
+    words(bytes).filter(|_| bytes.len() == SEAT_LEN).ok_or_else(wrong)
+}
+
+pub(super) fn encode_membership(membership: &StoredMembershipOf<RaftTypes>) -> Vec<u8> {
+    serde_json::to_vec(membership).expect("a membership is plain data")
+}
+
+pub(super) fn decode_membership(bytes: &[u8]) -> Result<StoredMembershipOf<RaftTypes>, WireError> {
+    serde_json::from_slice(bytes).map_err(|error| WireError::Membership(error.to_string()))
+}
+
+pub(super) fn encode_verdict(verdict: &Verdict) -> Vec<u8> {
+    serde_json::to_vec(verdict).expect("a verdict is plain data")
+}
+
+pub(super) fn decode_verdict(bytes: &[u8]) -> Result<Verdict, WireError> {
+    serde_json::from_slice(bytes).map_err(|error| WireError::Verdict(error.to_string()))
 }
 
 pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {

@@ -18,6 +18,7 @@ use tokio::sync::broadcast;
 use weft_wire::swarmkit::Cluster;
 
 use crate::brain::Brain;
+use crate::error::ControlError;
 use crate::network_state::Acknowledged;
 use crate::store::{Commit, View};
 
@@ -47,6 +48,11 @@ pub struct Control {
 impl Control {
     pub(crate) fn new(brain: Arc<Brain>) -> Self {
         Self { brain }
+    }
+
+    /// Waits until [`Control::view`] has everything that any manager answered before this call. Fails without a leader.
+    pub async fn barrier(&self) -> Result<(), ControlError> {
+        Ok(self.brain.core.barrier().await?)
     }
 
     /// The state as of now.

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use weft_wire::swarmkit::{
-    BlacklistedCertificate, Cluster, Node, NodeRole, NodeSpec, Task, node_status::State,
+    BlacklistedCertificate, Cluster, Node, NodeRole, NodeSpec, Task, TaskState, node_status::State,
 };
 
 use super::Control;
 use crate::authority;
+use crate::core::Core;
+use crate::dispatcher::is_attachment;
 use crate::error::ControlError;
+use crate::membership;
 use crate::network;
 use crate::store::{ObjectKind, Transaction, View, version_of};
 
@@ -38,7 +41,7 @@ impl Control {
                 if version_of(node.meta.as_ref()) != version {
                     return Err(ControlError::OutOfSequence);
                 }
-                check_role(view, node, &spec)?;
+                check_role(&self.brain.core, view, node, &spec)?;
                 transaction.update(Node { spec: Some(spec.clone()), ..Node::clone(node) });
                 Ok(())
             })
@@ -53,7 +56,7 @@ impl Control {
         let id = (brain.core)
             .change(|view, transaction| {
                 let node = find(view, term)?;
-                check_removal(&node, force)?;
+                check_removal(&brain.core, &node, force)?;
                 remove(view, transaction, &node);
                 Ok::<_, ControlError>(node.id.clone())
             })
@@ -66,21 +69,16 @@ impl Control {
     }
 }
 
-fn check_role(view: &View, node: &Node, spec: &NodeSpec) -> Result<(), ControlError> {
+fn check_role(core: &Core, view: &View, node: &Node, spec: &NodeSpec) -> Result<(), ControlError> {
     let now = node.spec.as_ref().map(NodeSpec::desired_role).unwrap_or_default();
     match (now, spec.desired_role()) {
-        (NodeRole::Worker, NodeRole::Manager) => Err(ControlError::Promotion(node.id.clone())),
-        (NodeRole::Manager, NodeRole::Worker)
-            if view.nodes().filter(|node| node.manager_status.is_some()).count() <= 1 =>
-        {
-            Err(ControlError::LastManager)
-        }
+        (NodeRole::Manager, NodeRole::Worker) => membership::check_demotion(core, view, node),
         _ => Ok(()),
     }
 }
 
-fn check_removal(node: &Node, force: bool) -> Result<(), ControlError> {
-    if node.manager_status.is_some() {
+fn check_removal(core: &Core, node: &Node, force: bool) -> Result<(), ControlError> {
+    if membership::is_member(core, node) {
         return Err(ControlError::NodeIsManager(node.id.clone()));
     }
     // A node that never opened a session is UNKNOWN: SwarmKit lets it go without force only when down.
@@ -90,7 +88,12 @@ fn check_removal(node: &Node, force: bool) -> Result<(), ControlError> {
 
 fn remove(view: &View, transaction: &mut Transaction, node: &Node) {
     for task in view.tasks_of_node(&node.id) {
-        transaction.remove(ObjectKind::Task, &task.id, version_of(task.meta.as_ref()));
+        match is_attachment(task) {
+            true => {
+                transaction.remove(ObjectKind::Task, &task.id, version_of(task.meta.as_ref()));
+            }
+            false => orphan(view, transaction, task),
+        }
     }
     if let Some(report) = view.resource(&node.id) {
         transaction.remove(ObjectKind::Resource, &report.id, version_of(report.meta.as_ref()));
@@ -112,12 +115,30 @@ fn blacklist(cluster: &mut Cluster, node_id: &str, now: SystemTime) {
     cluster.blacklisted_certificates.insert(node_id.to_owned(), expiry);
 }
 
-/// Ends the attachments of a node that has been down too long.
+/// Gives up the tasks of a node that has been down too long.
 pub(crate) fn give_up_tasks(view: &View, transaction: &mut Transaction, node: &Node) {
-    let tasks: Vec<&Task> = view.tasks_of_node(&node.id).map(AsRef::as_ref).collect();
-    if !tasks.is_empty() {
-        network::forget_tasks(view, transaction, &node.id, &tasks);
+    let (attachments, tasks): (Vec<&Task>, Vec<&Task>) =
+        view.tasks_of_node(&node.id).map(AsRef::as_ref).partition(|task| is_attachment(task));
+    if !attachments.is_empty() {
+        network::forget_tasks(view, transaction, &node.id, &attachments);
     }
+    for task in tasks {
+        orphan(view, transaction, task);
+    }
+}
+
+/// A service's task whose node will not be heard of again: it holds nothing any more and stays as history.
+fn orphan(view: &View, transaction: &mut Transaction, task: &Task) {
+    let mut status = task.status.clone().unwrap_or_default();
+    if status.state() >= TaskState::Orphaned {
+        return;
+    }
+    for claim in view.held_by(&task.id) {
+        transaction.release(claim);
+    }
+    status.state = TaskState::Orphaned.into();
+    status.timestamp = Some(SystemTime::now().into());
+    transaction.update(Task { status: Some(status), ..task.clone() });
 }
 
 fn find(view: &View, term: &str) -> Result<Arc<Node>, ControlError> {

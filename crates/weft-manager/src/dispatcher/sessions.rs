@@ -128,6 +128,13 @@ impl Sessions {
         current
     }
 
+    /// Ends all: the nodes look for the manager that leads now.
+    pub(crate) fn end_all(&self) {
+        for session in self.nodes().drain().filter_map(|(_, entry)| entry.session) {
+            session.ended.cancel();
+        }
+    }
+
     /// Forgets a removed node.
     pub(crate) fn remove(&self, node_id: &str) {
         if let Some(session) = self.nodes().remove(node_id).and_then(|entry| entry.session) {

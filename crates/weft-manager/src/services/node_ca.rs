@@ -64,7 +64,6 @@ fn status(error: &IssueError) -> Status {
         IssueError::NoRequest | IssueError::BadRequest(_) | IssueError::Token => {
             Status::invalid_argument(text)
         }
-        IssueError::ManagerToken => Status::failed_precondition(text),
         IssueError::NoSuchNode(_) => Status::not_found(text),
         IssueError::Authority(_) | IssueError::Contention => Status::aborted(text),
         IssueError::Consensus(error) => super::consensus_status(error),

@@ -118,6 +118,25 @@ impl Machine for Store {
 
     fn restore(&self, image: Arc<View>) {
         *self.pending() = Pending::default();
-        self.view.store(image);
+        let before = self.view.swap(Arc::clone(&image));
+        // Who watches sees the leap of a manager that was far behind as one commit.
+        let changes = difference(&before, &image);
+        if !changes.is_empty() {
+            let _ = self.commits.send(Arc::new(Commit { index: image.index(), changes }));
+        }
     }
+}
+
+/// What leads from one state to another.
+fn difference(before: &View, after: &View) -> Vec<Change> {
+    let gone = before.objects().filter(|old| after.object(old.kind(), old.id()).is_none());
+    let mut changes: Vec<Change> =
+        gone.map(|old| Change { before: Some(old), after: None }).collect();
+    for new in after.objects() {
+        let old = before.object(new.kind(), new.id());
+        if old.as_ref().map(Object::version) != Some(new.version()) {
+            changes.push(Change { before: old, after: Some(new) });
+        }
+    }
+    changes
 }

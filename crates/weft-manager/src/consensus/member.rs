@@ -1,0 +1,52 @@
+//! Who is a member of the group, and which member this manager is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::RngCore;
+use serde::{Deserialize, Serialize};
+
+/// What the membership says of one member, beside its raft id.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct MemberNode {
+    /// Node id in the swarm; empty in files older than manager join.
+    #[serde(default)]
+    pub(crate) node_id: String,
+    /// `address:port` of its manager port.
+    pub(crate) addr: String,
+}
+
+impl std::fmt::Display for MemberNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.node_id, self.addr)
+    }
+}
+
+/// This manager's place in a group, kept with its log: who loses the log loses the place, because its votes are lost
+/// with it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// Never given twice within a group.
+    pub(crate) raft_id: u64,
+    /// Made anew with each group; 0 until a leader has told a manager that joins.
+    group: AtomicU64,
+}
+
+impl Seat {
+    pub(crate) fn new(raft_id: u64, group: u64) -> Self {
+        Self { raft_id, group: AtomicU64::new(group) }
+    }
+
+    pub(crate) fn group(&self) -> u64 {
+        self.group.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place in a group.
+    pub(super) fn enter(&self, group: u64) {
+        self.group.store(group, Ordering::Relaxed);
+    }
+}
+
+/// A number that no other member and no other group has: 63 bits, as SwarmKit's raft ids, and never 0.
+pub(crate) fn random_number() -> u64 {
+    (rand::rng().next_u64() >> 1).max(1)
+}

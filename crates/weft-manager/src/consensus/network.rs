@@ -1,0 +1,225 @@
+//! Raft's messages to the other members, over tonic and mutual TLS.
+//!
+//! openraft owns one [`Line`] per member and calls it again and again; what fails is tried again by openraft. A line
+//! knows whom it is for: the receiver refuses what was meant for another member.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::v2::RaftNetworkV2;
+use openraft::network::{RPCOption, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::{SnapshotOf, VoteOf};
+use openraft::{OptionalSend, RPCTypes};
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+use weft_wire::weft_v1::append_response::Outcome;
+use weft_wire::weft_v1::consensus_client::ConsensusClient;
+use weft_wire::weft_v1::{self, Envelope};
+
+use super::convert::{from_log_id, from_vote, to_log_id, to_vote};
+use super::member::{MemberNode, Seat};
+use super::peers::Peers;
+use super::raft::RaftTypes;
+use super::snapshot::{self, Header};
+use super::wire;
+use crate::store::View;
+
+/// A message of entries is cut after the entry that reaches this size.
+const APPEND_BYTES: usize = 1 << 20;
+/// Entries are answered when they are on the receiver's disk, and a disk may stall.
+const APPEND_DEADLINE: Duration = Duration::from_secs(10);
+/// A whole state over a slow line.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Makes a line for each member.
+pub(super) struct Lines {
+    pub(super) seat: Arc<Seat>,
+    pub(super) peers: Arc<Peers>,
+}
+
+impl RaftNetworkFactory<RaftTypes> for Lines {
+    type Network = Line;
+
+    async fn new_client(&mut self, target: u64, node: &MemberNode) -> Line {
+        Line {
+            seat: Arc::clone(&self.seat),
+            peers: Arc::clone(&self.peers),
+            target,
+            address: node.addr.clone(),
+        }
+    }
+}
+
+/// The way to one member.
+pub(super) struct Line {
+    seat: Arc<Seat>,
+    peers: Arc<Peers>,
+    target: u64,
+    address: String,
+}
+
+impl Line {
+    fn envelope(&self) -> Option<Envelope> {
+        Some(Envelope { group: self.seat.group(), from: self.seat.raft_id, to: self.target })
+    }
+
+    async fn call<T, F>(
+        &self,
+        action: RPCTypes,
+        limit: Duration,
+        call: impl FnOnce(ConsensusClient<Channel>) -> F,
+    ) -> Result<T, RPCError<RaftTypes>>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let client = self.peers.client(&self.address).map_err(|error| unreachable(&error))?;
+        match tokio::time::timeout(limit, call(client)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(failed(&status)),
+            Err(_) => Err(RPCError::Timeout(Timeout {
+                action,
+                id: self.seat.raft_id,
+                target: self.target,
+                timeout: limit,
+            })),
+        }
+    }
+
+    async fn ask_vote(
+        &self,
+        request: VoteRequest<RaftTypes>,
+        before: bool,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<RaftTypes>, RPCError<RaftTypes>> {
+        let message = weft_v1::VoteRequest {
+            envelope: self.envelope(),
+            vote: Some(from_vote(request.vote)),
+            last: request.last_log_id.map(from_log_id),
+            before,
+            transfer: request.leadership_transfer,
+        };
+        let answer = self
+            .call(RPCTypes::Vote, option.hard_ttl(), |mut client| async move { client.vote(message).await })
+            .await?;
+        Ok(VoteResponse::new(to_vote(answer.vote), answer.last.map(to_log_id), answer.granted))
+    }
+}
+
+fn unreachable(error: &(impl std::error::Error + 'static)) -> RPCError<RaftTypes> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+/// Nobody there is worth a pause; anything else may work the next time.
+fn failed(status: &Status) -> RPCError<RaftTypes> {
+    let error = io::Error::other(format!("{:?}: {}", status.code(), status.message()));
+    match status.code() {
+        Code::Unavailable | Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented => {
+            unreachable(&error)
+        }
+        _ => RPCError::Network(NetworkError::new(&error)),
+    }
+}
+
+fn malformed(what: &str) -> RPCError<RaftTypes> {
+    unreachable(&io::Error::other(format!("malformed answer: {what}")))
+}
+
+impl RaftNetworkV2<RaftTypes> for Line {
+    type SnapshotData = Arc<View>;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<RaftTypes>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<RaftTypes>, RPCError<RaftTypes>> {
+        let mut entries = Vec::with_capacity(request.entries.len());
+        let (mut size, mut last) = (0, request.prev_log_id);
+        for entry in &request.entries {
+            if size >= APPEND_BYTES {
+                break;
+            }
+            let encoded = wire::encode_entry(entry);
+            size += encoded.len();
+            last = Some(entry.log_id);
+            entries.push(encoded);
+        }
+        let cut = entries.len() < request.entries.len();
+        let limit = if entries.is_empty() { option.hard_ttl() } else { APPEND_DEADLINE };
+        let message = weft_v1::AppendRequest {
+            envelope: self.envelope(),
+            vote: Some(from_vote(request.vote)),
+            previous: request.prev_log_id.map(from_log_id),
+            committed: request.leader_commit.map(from_log_id),
+            entries,
+        };
+        let call = |mut client: ConsensusClient<Channel>| async move { client.append(message).await };
+        let answer = self.call(RPCTypes::AppendEntries, limit, call).await?;
+        Ok(match answer.outcome() {
+            Outcome::Success if cut => AppendEntriesResponse::PartialSuccess(last),
+            Outcome::Success => AppendEntriesResponse::Success,
+            Outcome::Partial => AppendEntriesResponse::PartialSuccess(answer.matching.map(to_log_id)),
+            Outcome::Conflict => AppendEntriesResponse::Conflict,
+            Outcome::HigherVote => AppendEntriesResponse::HigherVote(to_vote(answer.vote)),
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<RaftTypes>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<RaftTypes>, RPCError<RaftTypes>> {
+        self.ask_vote(request, false, &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<RaftTypes>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<RaftTypes>, RPCError<RaftTypes>> {
+        self.ask_vote(request, true, &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<RaftTypes>,
+        snapshot: SnapshotOf<RaftTypes, Arc<View>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<RaftTypes>, StreamingError<RaftTypes>> {
+        let envelope = self.envelope().unwrap_or_default();
+        let chunks = snapshot::send(Header { envelope, vote, meta: snapshot.meta }, snapshot.snapshot);
+        let call = |mut client: ConsensusClient<Channel>| async move { client.install_snapshot(chunks).await };
+        let sending = self.call(RPCTypes::InstallSnapshot, SNAPSHOT_DEADLINE, call);
+        let answer = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            answer = sending => answer?,
+        };
+        Ok(SnapshotResponse::new(to_vote(answer.vote)))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<RaftTypes>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<RaftTypes>, RPCError<RaftTypes>> {
+        let message = weft_v1::TransferRequest {
+            envelope: self.envelope(),
+            from_leader: Some(from_vote(*request.from_leader())),
+            to_member: *request.to_node_id(),
+            last: request.last_log_id().copied().map(from_log_id),
+        };
+        let call = |mut client: ConsensusClient<Channel>| async move { client.transfer_leader(message).await };
+        let answer = self.call(RPCTypes::TransferLeader, option.hard_ttl(), call).await?;
+        match answer.refusal.as_str() {
+            "" => Ok(Ok(())),
+            refusal => Err(malformed(refusal)),
+        }
+    }
+}
