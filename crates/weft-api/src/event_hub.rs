@@ -13,6 +13,8 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::network_backend::NetworkEvent;
+use crate::swarm_backend::SwarmChange;
+use crate::swarm_events;
 
 /// moby `daemon/events`: `eventsLimit`.
 const HISTORY: usize = 256;
@@ -140,6 +142,10 @@ impl EventHub {
             scope: "local",
             time: since_epoch(event.time),
         }));
+    }
+
+    pub(crate) fn follow_swarm(&self, changes: impl Stream<Item = SwarmChange> + Send + 'static) {
+        self.follow(changes.filter_map(|change| async move { swarm_events::event(&change) }));
     }
 
     /// Ends when the source does.

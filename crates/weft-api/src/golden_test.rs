@@ -252,7 +252,11 @@ fn tasks() {
             runtime: Some(swarmkit::task_spec::Runtime::Attachment(swarmkit::NetworkAttachmentSpec {
                 container_id: "c".to_owned(),
             })),
-            resources: Some(swarmkit::ResourceRequirements::default()),
+            resources: Some(swarmkit::ResourceRequirements {
+                limits: Some(swarmkit::Resources::default()),
+                reservations: Some(swarmkit::Resources::default()),
+                ..Default::default()
+            }),
             networks: vec![swarmkit::NetworkAttachmentConfig {
                 target: "n".to_owned(),
                 ..Default::default()

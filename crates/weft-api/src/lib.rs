@@ -18,6 +18,8 @@ mod filters;
 mod frames;
 mod go_json;
 #[cfg(test)]
+mod golden_services_test;
+#[cfg(test)]
 mod golden_test;
 mod hijack;
 mod images;
@@ -32,8 +34,10 @@ mod router;
 mod server;
 mod services;
 mod state;
+mod stored;
 mod swarm;
 mod swarm_backend;
+mod swarm_events;
 mod system;
 mod tasks;
 mod version;
@@ -45,6 +49,6 @@ pub use network_backend::{
 pub use server::{Listener, Server};
 pub use state::{ApiState, SystemSettings};
 pub use swarm_backend::{
-    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceChange, SwarmBackend,
+    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceStatus, SwarmBackend,
     SwarmChange, SwarmChanges, SwarmError, SwarmLogs, SwarmObject, SwarmResult, SwarmStatus,
 };

@@ -16,7 +16,8 @@ use crate::response::{Body, full};
 use crate::state::ApiState;
 use crate::version::{self, ApiVersion};
 use crate::{
-    containers, distribution, exec, images, networks, nodes, plugins, services, swarm, system, tasks, volumes,
+    containers, distribution, exec, images, networks, nodes, plugins, services, stored, swarm, system, tasks,
+    volumes,
 };
 
 /// A handler at work. Boxed, so that a connection holds one handler's state and not the largest of all.
@@ -116,8 +117,8 @@ fn route(method: &Method, segments: &[&str]) -> Option<Route> {
         "nodes" => nodes_route(method, rest),
         "services" => services_route(method, rest),
         "tasks" => tasks_route(method, rest),
-        "secrets" => store_route(method, rest, services::Kind::Secret),
-        "configs" => store_route(method, rest, services::Kind::Config),
+        "secrets" => stored_route(method, rest, stored::Kind::Secret),
+        "configs" => stored_route(method, rest, stored::Kind::Config),
         "plugins" => plugins_route(method, rest),
         "distribution" => distribution_route(method, rest),
         _ => system_route(method, segments),
@@ -250,8 +251,8 @@ fn services_route(method: &str, rest: &[&str]) -> Option<Route> {
         ("GET", []) => bind(services::list),
         ("POST", ["create"]) => bind(services::create),
         ("GET", [id]) => bind1(services::inspect, id),
-        ("DELETE", [id]) => bind1(services::inspect, id),
-        ("POST", [id, "update"]) => bind1(services::inspect, id),
+        ("DELETE", [id]) => bind1(services::remove, id),
+        ("POST", [id, "update"]) => bind1(services::update, id),
         ("GET", [id, "logs"]) => bind1(services::logs, id),
         _ => None,
     }
@@ -261,18 +262,18 @@ fn tasks_route(method: &str, rest: &[&str]) -> Option<Route> {
     match (method, rest) {
         ("GET", []) => bind(tasks::list),
         ("GET", [id]) => bind1(tasks::inspect, id),
-        ("GET", [id, "logs"]) => bind1(tasks::logs, id),
+        ("GET", [id, "logs"]) => bind1(services::task_logs, id),
         _ => None,
     }
 }
 
-fn store_route(method: &str, rest: &[&str], kind: services::Kind) -> Option<Route> {
+fn stored_route(method: &str, rest: &[&str], kind: stored::Kind) -> Option<Route> {
     match (method, rest) {
-        ("GET", []) => bind(move |call| services::store_list(call, kind)),
-        ("POST", ["create"]) => bind(move |call| services::store_create(call, kind)),
-        ("GET" | "DELETE", [id]) | ("POST", [id, "update"]) => {
-            bind1(move |call, id| services::store_inspect(call, kind, id), id)
-        }
+        ("GET", []) => bind(move |call| stored::list(call, kind)),
+        ("POST", ["create"]) => bind(move |call| stored::create(call, kind)),
+        ("GET", [id]) => bind1(move |call, id| stored::inspect(call, kind, id), id),
+        ("DELETE", [id]) => bind1(move |call, id| stored::remove(call, kind, id), id),
+        ("POST", [id, "update"]) => bind1(move |call, id| stored::update(call, kind, id), id),
         _ => None,
     }
 }

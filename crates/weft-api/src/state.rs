@@ -58,6 +58,7 @@ impl ApiState {
         let events = EventHub::new();
         events.follow_engine(engine.events());
         events.follow_networks(networks.events());
+        events.follow_swarm(Arc::clone(&swarm).changes());
         Self { engine, networks, swarm, system: Arc::new(system), events }
     }
 }

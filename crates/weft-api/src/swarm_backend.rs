@@ -126,13 +126,15 @@ pub struct Rotate {
     pub manager_unlock_key: bool,
 }
 
-/// `POST /services/{id}/update`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ServiceChange {
-    /// To this spec. Networks are named by id.
-    To(Box<ServiceSpec>),
-    /// Back to the spec before.
-    Rollback,
+/// How far a service is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceStatus {
+    /// Tasks that run.
+    pub running: u64,
+    /// Tasks that shall run.
+    pub desired: u64,
+    /// Tasks of the current run of a job that are done.
+    pub completed: u64,
 }
 
 /// A request to the swarm was refused or failed. `Display` is Docker's wording.
@@ -316,10 +318,18 @@ pub trait SwarmBackend: Send + Sync {
     async fn services(&self) -> SwarmResult<Vec<Arc<Service>>>;
     /// One service.
     async fn service(&self, term: &str) -> SwarmResult<Arc<Service>>;
-    /// Creates a service; its id. Networks are named by id.
+    /// Creates a service; its id.
     async fn create_service(&self, spec: ServiceSpec) -> SwarmResult<String>;
-    /// Replaces a service's spec if `version` is the current one, or goes back to its previous spec.
-    async fn update_service(&self, id: &str, version: u64, change: ServiceChange) -> SwarmResult<()>;
+    /// How many of its tasks run and shall run.
+    async fn service_status(&self, id: &str) -> SwarmResult<ServiceStatus>;
+    /// Replaces a service's spec if `version` is the current one; with `rollback`, by its previous spec.
+    async fn update_service(
+        &self,
+        id: &str,
+        version: u64,
+        spec: ServiceSpec,
+        rollback: bool,
+    ) -> SwarmResult<()>;
     /// Removes a service; its tasks end after that.
     async fn remove_service(&self, term: &str) -> SwarmResult<()>;
     /// Output of the tasks that `selector` names by their ids.
@@ -348,5 +358,5 @@ pub trait SwarmBackend: Send + Sync {
     async fn remove_config(&self, term: &str) -> SwarmResult<()>;
 
     /// What changes in the store from now on, on this and on later swarms of this node.
-    fn changes(&self) -> SwarmChanges;
+    fn changes(self: Arc<Self>) -> SwarmChanges;
 }

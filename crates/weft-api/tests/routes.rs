@@ -270,6 +270,23 @@ async fn workers_refuse_what_managers_know() {
     .await;
 }
 
+const SERVICE: &str = r#"{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"i"}}}"#;
+
+#[tokio::test]
+async fn services_secrets_and_configs_are_created() {
+    let api = manager().await;
+    let answer = api.post("/services/create", SERVICE).await;
+    assert_eq!((answer.status, answer.json()), (201, json!({ "ID": "s".repeat(25), "Warnings": null })));
+    let answer = api.post("/secrets/create", r#"{"Name":"x","Data":"aGVsbG8="}"#).await;
+    assert_eq!((answer.status, answer.json()), (201, json!({ "ID": "x".repeat(25) })));
+    let answer = api.post("/configs/create", r#"{"Name":"c","Data":"aGVsbG8="}"#).await;
+    assert_eq!((answer.status, answer.json()), (201, json!({ "ID": "c".repeat(25) })));
+    for (path, status) in [("/services/s", 200), ("/secrets/x", 204), ("/configs/c", 204)] {
+        let answer = api.delete(path).await;
+        assert_eq!((answer.status, answer.text.as_str()), (status, ""), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn managers_refuse_bad_updates() {
     let api = manager().await;
@@ -288,7 +305,16 @@ async fn managers_refuse_bad_updates() {
             ("GET", "/services/nosuch", "", 404, "service nosuch not found"),
             ("GET", "/secrets/nosuch", "", 404, "secret nosuch not found"),
             ("GET", "/configs/nosuch", "", 404, "config nosuch not found"),
-            ("POST", "/services/create", "{}", 501, "creating services is not implemented by this version of Weft"),
+            ("POST", "/services/create", "{}", 400, "mismatched Runtime and *Spec fields"),
+            ("POST", "/services/x/update", SERVICE, 400, "invalid service version '': strconv.ParseUint: parsing \"\": invalid syntax"),
+            ("POST", "/services/x/update?version=1&rollback=bogus", SERVICE, 400, "unrecognized rollback option bogus"),
+            ("GET", "/services?filters=%7B%22bogus%22%3A%5B%22x%22%5D%7D", "", 400, "invalid filter 'bogus'"),
+            ("GET", "/services/x/logs", "", 500, "Bad parameters: you must choose at least one stream"),
+            ("GET", "/services/x/logs?stdout=1", "", 404, "service x not found"),
+            ("GET", "/tasks/x/logs?stdout=1", "", 404, "task x not found"),
+            ("POST", "/secrets/x/update?version=", "{}", 400, "invalid secret version"),
+            ("POST", "/configs/x/update?version=1", "{}", 404, "config x not found"),
+            ("POST", "/v1.36/secrets/create", "{\"Templating\":{\"Name\":\"golang\"}}", 400, "secret templating is not supported on the specified API version: 1.36"),
             ("POST", "/swarm/leave", "", 503, "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. "),
         ],
     )

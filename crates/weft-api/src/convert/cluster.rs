@@ -6,11 +6,10 @@ use weft_wire::swarmkit::{
     EncryptionConfig, ExternalCa, OrchestrationConfig, RaftConfig, TaskDefaults,
 };
 
+use super::time::{duration, nanos};
 use super::{annotations, ca, object_head, put_filled, put_number, put_text};
 use crate::error::ApiError;
 
-/// Nanoseconds in a second.
-const NANOS: i64 = 1_000_000_000;
 /// Docker shows the default pool as `null`.
 const DEFAULT_POOL: &str = "10.0.0.0/8";
 /// SwarmKit's prefix length of a subnet cut from the pools.
@@ -47,14 +46,6 @@ fn info_map(cluster: &Cluster) -> Map<String, Value> {
 
 fn non_zero(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
-}
-
-fn nanos(duration: Option<&prost_types::Duration>) -> i64 {
-    duration.map_or(0, |d| d.seconds.saturating_mul(NANOS).saturating_add(i64::from(d.nanos)))
-}
-
-fn duration(nanos: i64) -> prost_types::Duration {
-    prost_types::Duration { seconds: nanos / NANOS, nanos: (nanos % NANOS) as i32 }
 }
 
 fn spec(spec: Option<&ClusterSpec>) -> Value {

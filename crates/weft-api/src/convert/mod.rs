@@ -2,31 +2,52 @@
 
 mod ca;
 mod cluster;
+mod container_spec;
+mod defaults;
+mod fields;
+mod mount;
 mod network;
 mod node;
+mod privileges;
+mod service;
+mod stored;
 mod task;
+mod task_spec;
 mod time;
 
 pub(crate) use cluster::{cluster_info, cluster_spec, swarm};
-pub(crate) use network::{network_spec, swarm_network};
-pub(crate) use node::{availability, node, node_spec, role_word};
-pub(crate) use task::{desired_state, task};
-pub(crate) use time::{rfc3339, rfc3339_proto};
+pub(crate) use defaults::insert_defaults;
+pub(crate) use network::{is_predefined, network_spec, swarm_network};
+pub(crate) use node::{
+    availability, availability_word, node, node_spec, reachability_word, role_word,
+    state_word as node_state_word,
+};
+pub(crate) use service::{service, service_spec, update_state_word};
+pub(crate) use stored::{config, config_spec, secret, secret_spec};
+pub(crate) use task::{task, task_name, task_state};
+pub(crate) use time::{rfc3339, rfc3339_fixed, rfc3339_proto};
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use weft_wire::swarmkit::{Annotations, Meta};
+use weft_wire::swarmkit::{Annotations, Meta, Version};
 
 /// `ID`, `Version`, `CreatedAt`, `UpdatedAt`: how every swarm object begins.
 fn object_head(id: &str, meta: Option<&Meta>) -> Map<String, Value> {
     let meta = meta.cloned().unwrap_or_default();
     let mut head = Map::new();
     head.insert("ID".to_owned(), id.into());
-    head.insert("Version".to_owned(), json!({ "Index": meta.version.map_or(0, |v| v.index) }));
+    head.insert("Version".to_owned(), version_json(meta.version.as_ref()));
     head.insert("CreatedAt".to_owned(), rfc3339_proto(meta.created_at.as_ref()).into());
     head.insert("UpdatedAt".to_owned(), rfc3339_proto(meta.updated_at.as_ref()).into());
     head
+}
+
+/// An index that is zero is left out.
+fn version_json(version: Option<&Version>) -> Value {
+    let mut map = Map::new();
+    put_number(&mut map, "Index", version.map_or(0, |v| v.index));
+    map.into()
 }
 
 /// `Name` (absent when empty, as Go's `omitempty`) and `Labels`.

@@ -47,6 +47,12 @@ fn config(config: &IpamConfig) -> Value {
     map.into()
 }
 
+/// Networks that every node has by itself stand in the swarm's store only for services that use them.
+pub(crate) fn is_predefined(network: &Network) -> bool {
+    let annotations = network.spec.as_ref().and_then(|spec| spec.annotations.as_ref());
+    annotations.is_some_and(|a| a.labels.contains_key("com.docker.swarm.predefined"))
+}
+
 /// A network inside a task's attachment: the object as SwarmKit has it, in Docker's field names.
 pub(super) fn attached_network(network: &Network) -> Value {
     let mut map = object_head(&network.id, network.meta.as_ref());

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use weft_wire::swarmkit::node_spec::{Availability, Membership};
 use weft_wire::swarmkit::raft_member_status::Reachability;
 use weft_wire::swarmkit::{
-    Annotations, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeStatus, Platform, Resources,
-    generic_resource, node_status,
+    Annotations, GenericResource, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeStatus,
+    Platform, Resources, generic_resource, node_status,
 };
 
 use super::{annotations, ca, object_head, put_filled, put_number, put_text, put_true};
@@ -28,13 +28,16 @@ fn spec(node: &Node) -> Value {
     let spec = node.spec.clone().unwrap_or_default();
     let mut map = annotations(spec.annotations.as_ref());
     put_text(&mut map, "Role", role_word(spec.desired_role()));
-    let availability = match spec.availability() {
+    put_text(&mut map, "Availability", availability_word(spec.availability()));
+    map.into()
+}
+
+pub(crate) fn availability_word(availability: Availability) -> &'static str {
+    match availability {
         Availability::Active => "active",
         Availability::Pause => "pause",
         Availability::Drain => "drain",
-    };
-    put_text(&mut map, "Availability", availability);
-    map.into()
+    }
 }
 
 pub(crate) fn role_word(role: NodeRole) -> &'static str {
@@ -77,17 +80,20 @@ pub(super) fn resources(resources: Option<&Resources>) -> Value {
     let mut map = Map::new();
     put_number(&mut map, "NanoCPUs", resources.nano_cpus);
     put_number(&mut map, "MemoryBytes", resources.memory_bytes);
-    let generic =
-        resources.generic.iter().filter_map(|r| r.resource.as_ref()).map(|resource| match resource {
-            generic_resource::Resource::NamedResourceSpec(named) => {
-                json!({ "NamedResourceSpec": { "Kind": named.kind, "Value": named.value } })
-            }
-            generic_resource::Resource::DiscreteResourceSpec(discrete) => {
-                json!({ "DiscreteResourceSpec": { "Kind": discrete.kind, "Value": discrete.value } })
-            }
-        });
-    put_filled(&mut map, "GenericResources", generic.collect::<Vec<_>>().into());
+    put_filled(&mut map, "GenericResources", generic_resources(&resources.generic));
     map.into()
+}
+
+pub(super) fn generic_resources(resources: &[GenericResource]) -> Value {
+    let resource = |resource: &generic_resource::Resource| match resource {
+        generic_resource::Resource::NamedResourceSpec(named) => {
+            json!({ "NamedResourceSpec": { "Kind": named.kind, "Value": named.value } })
+        }
+        generic_resource::Resource::DiscreteResourceSpec(discrete) => {
+            json!({ "DiscreteResourceSpec": { "Kind": discrete.kind, "Value": discrete.value } })
+        }
+    };
+    resources.iter().filter_map(|r| r.resource.as_ref()).map(resource).collect()
 }
 
 fn status(status: Option<&NodeStatus>) -> Value {
@@ -99,7 +105,7 @@ fn status(status: Option<&NodeStatus>) -> Value {
     map.into()
 }
 
-fn state_word(state: node_status::State) -> &'static str {
+pub(crate) fn state_word(state: node_status::State) -> &'static str {
     match state {
         node_status::State::Unknown => "unknown",
         node_status::State::Down => "down",
@@ -111,14 +117,17 @@ fn state_word(state: node_status::State) -> &'static str {
 fn manager_status(status: &ManagerStatus) -> Value {
     let mut map = Map::new();
     put_true(&mut map, "Leader", status.leader);
-    let reachability = match status.reachability() {
+    put_text(&mut map, "Reachability", reachability_word(status.reachability()));
+    put_text(&mut map, "Addr", &status.addr);
+    map.into()
+}
+
+pub(crate) fn reachability_word(reachability: Reachability) -> &'static str {
+    match reachability {
         Reachability::Unknown => "unknown",
         Reachability::Unreachable => "unreachable",
         Reachability::Reachable => "reachable",
-    };
-    put_text(&mut map, "Reachability", reachability);
-    put_text(&mut map, "Addr", &status.addr);
-    map.into()
+    }
 }
 
 /// Docker's word for an availability, empty for the default.

@@ -1,91 +1,53 @@
 //! Tasks, those of services and those of attachments.
 
 use serde_json::{Map, Value, json};
-use weft_wire::swarmkit::{
-    ContainerSpec, NetworkAttachment, NetworkAttachmentConfig, Task, TaskSpec, TaskState, TaskStatus,
-    task_spec, task_status,
-};
+use weft_wire::swarmkit::{NetworkAttachment, Task, TaskSpec, TaskState, TaskStatus, task_status};
 
-use super::{annotations, network, node, object_head, put_filled, put_number, put_text, rfc3339_proto};
+use super::{
+    annotations, network, node, object_head, put_filled, put_number, put_text, rfc3339_proto, service,
+    task_spec,
+};
 
 /// `GET /tasks/{id}`.
 pub(crate) fn task(task: &Task) -> Value {
     let mut map = object_head(&task.id, task.meta.as_ref());
     map.extend(annotations(task.annotations.as_ref()));
-    map.insert("Spec".to_owned(), spec(&task.spec.clone().unwrap_or_default()));
+    map.insert(
+        "Spec".to_owned(),
+        task_spec::to_json(task.spec.as_ref().unwrap_or(&TaskSpec::default())).into(),
+    );
     put_text(&mut map, "ServiceID", &task.service_id);
     put_number(&mut map, "Slot", task.slot);
     put_text(&mut map, "NodeID", &task.node_id);
     map.insert("Status".to_owned(), status(task.status.as_ref()));
     put_text(&mut map, "DesiredState", state_word(task.desired_state()));
-    put_filled(
-        &mut map,
-        "NetworksAttachments",
-        task.networks.iter().map(attachment).collect::<Vec<_>>().into(),
-    );
-    map.insert("Volumes".to_owned(), Value::Null);
-    map.into()
-}
-
-fn spec(spec: &TaskSpec) -> Value {
-    let mut map = Map::new();
-    match &spec.runtime {
-        Some(task_spec::Runtime::Container(container)) => {
-            map.insert("ContainerSpec".to_owned(), container_spec(container));
-        }
-        Some(task_spec::Runtime::Attachment(attachment)) => {
-            map.insert("NetworkAttachmentSpec".to_owned(), json!({ "ContainerID": attachment.container_id }));
-        }
-        Some(task_spec::Runtime::Generic(_)) | None => {}
+    put_filled(&mut map, "NetworksAttachments", task.networks.iter().map(attachment).collect());
+    put_filled(&mut map, "GenericResources", node::generic_resources(&task.assigned_generic_resources));
+    if let Some(iteration) = &task.job_iteration {
+        map.insert("JobIteration".to_owned(), super::version_json(Some(iteration)));
     }
-    if let Some(resources) = &spec.resources {
-        map.insert(
-            "Resources".to_owned(),
-            json!({
-                "Limits": node::resources(resources.limits.as_ref()),
-                "Reservations": node::resources(resources.reservations.as_ref()),
-            }),
-        );
+    map.insert("Volumes".to_owned(), volumes(task));
+    map.into()
+}
+
+/// The only list that Docker writes as `null` when it is empty.
+fn volumes(task: &Task) -> Value {
+    if task.volumes.is_empty() {
+        return Value::Null;
     }
-    map.insert("Placement".to_owned(), placement(spec));
-    put_filled(&mut map, "Networks", spec.networks.iter().map(network_config).collect::<Vec<_>>().into());
-    map.insert("ForceUpdate".to_owned(), spec.force_update.into());
-    if matches!(spec.runtime, Some(task_spec::Runtime::Attachment(_))) {
-        map.insert("Runtime".to_owned(), "attachment".into());
+    task.volumes.iter().map(|v| json!({ "ID": v.id, "Source": v.source, "Target": v.target })).collect()
+}
+
+/// The name users know a task by: that of its service, its slot or node, its id (swarmkit `api/naming`).
+pub(crate) fn task_name(task: &Task) -> String {
+    if let Some(named) = task.annotations.as_ref().filter(|a| !a.name.is_empty()) {
+        return named.name.clone();
     }
-    map.into()
-}
-
-fn placement(spec: &TaskSpec) -> Value {
-    let placement = spec.placement.clone().unwrap_or_default();
-    let mut map = Map::new();
-    put_filled(&mut map, "Constraints", json!(placement.constraints));
-    let platforms: Vec<Value> = placement.platforms.iter().map(|p| node::platform(Some(p))).collect();
-    put_filled(&mut map, "Platforms", platforms.into());
-    put_number(&mut map, "MaxReplicas", placement.max_replicas);
-    map.into()
-}
-
-fn container_spec(spec: &ContainerSpec) -> Value {
-    let mut map = Map::new();
-    put_text(&mut map, "Image", &spec.image);
-    put_filled(&mut map, "Labels", json!(spec.labels));
-    put_filled(&mut map, "Command", json!(spec.command));
-    put_filled(&mut map, "Args", json!(spec.args));
-    put_text(&mut map, "Hostname", &spec.hostname);
-    put_filled(&mut map, "Env", json!(spec.env));
-    put_text(&mut map, "Dir", &spec.dir);
-    put_text(&mut map, "User", &spec.user);
-    put_text(&mut map, "Isolation", "default");
-    map.into()
-}
-
-fn network_config(config: &NetworkAttachmentConfig) -> Value {
-    let mut map = Map::new();
-    put_text(&mut map, "Target", &config.target);
-    put_filled(&mut map, "Aliases", json!(config.aliases));
-    put_filled(&mut map, "DriverOpts", json!(config.driver_attachment_opts));
-    map.into()
+    let service = task.service_annotations.as_ref().map_or("", |a| a.name.as_str());
+    match task.slot {
+        0 => format!("{service}.{}.{}", task.node_id, task.id),
+        slot => format!("{service}.{slot}.{}", task.id),
+    }
 }
 
 fn attachment(attachment: &NetworkAttachment) -> Value {
@@ -115,7 +77,10 @@ fn status(status: Option<&TaskStatus>) -> Value {
             }),
         );
     }
-    map.insert("PortStatus".to_owned(), json!({}));
+    let mut ports = Map::new();
+    let open = status.port_status.iter().flat_map(|p| &p.ports);
+    put_filled(&mut ports, "Ports", open.map(service::port_json).collect());
+    map.insert("PortStatus".to_owned(), ports.into());
     map.into()
 }
 
@@ -138,14 +103,24 @@ pub(crate) fn state_word(state: TaskState) -> &'static str {
     }
 }
 
-/// The states a user may filter desired states by.
-pub(crate) fn desired_state(word: &str) -> Option<TaskState> {
-    match word {
-        "running" => Some(TaskState::Running),
-        "ready" => Some(TaskState::Ready),
-        "shutdown" => Some(TaskState::Shutdown),
-        "accepted" => Some(TaskState::Accepted),
-        "remove" => Some(TaskState::Remove),
-        _ => None,
-    }
+const STATES: [TaskState; 14] = [
+    TaskState::New,
+    TaskState::Pending,
+    TaskState::Assigned,
+    TaskState::Accepted,
+    TaskState::Preparing,
+    TaskState::Ready,
+    TaskState::Starting,
+    TaskState::Running,
+    TaskState::Complete,
+    TaskState::Shutdown,
+    TaskState::Failed,
+    TaskState::Rejected,
+    TaskState::Remove,
+    TaskState::Orphaned,
+];
+
+/// The state of that word, in whatever case.
+pub(crate) fn task_state(word: &str) -> Option<TaskState> {
+    STATES.into_iter().find(|state| state_word(*state).eq_ignore_ascii_case(word))
 }

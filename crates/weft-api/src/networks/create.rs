@@ -1,8 +1,5 @@
 //! `POST /networks/create`: of this host, or of the swarm.
 
-use std::collections::BTreeMap;
-use std::time::SystemTime;
-
 use bollard_stubs::models::NetworkCreateRequest;
 use serde_json::json;
 use weft_network::{IpamConfig, NetworkSpec};
@@ -10,7 +7,6 @@ use weft_types::ErrorKind;
 
 use crate::convert;
 use crate::error::{ApiError, ApiResult};
-use crate::event_hub::{ApiEvent, since_epoch};
 use crate::request::Call;
 use crate::response::created;
 use crate::state::ApiState;
@@ -114,7 +110,6 @@ async fn create_in_swarm(state: &ApiState, request: NetworkCreateRequest) -> Res
     }
     name_is_free(state, &name).await?;
     let id = state.swarm.create_network(convert::network_spec(request)).await?;
-    publish(state, "create", &id, &name);
     Ok(id)
 }
 
@@ -128,18 +123,6 @@ async fn name_is_free(state: &ApiState, name: &str) -> Result<(), ApiError> {
 
 fn exists(name: &str) -> ApiError {
     ApiError::new(ErrorKind::Conflict, format!("network with name {name} already exists"))
-}
-
-/// The swarm's networks are made and removed here; this host's tell of themselves.
-pub(super) fn publish(state: &ApiState, action: &str, id: &str, name: &str) {
-    state.events.publish(ApiEvent {
-        typ: "network",
-        action: action.to_owned(),
-        id: id.to_owned(),
-        attributes: BTreeMap::from([("name".to_owned(), name.to_owned())]),
-        scope: "swarm",
-        time: since_epoch(SystemTime::now()),
-    });
 }
 
 #[cfg(test)]

@@ -44,7 +44,10 @@ pub(crate) async fn list(call: Call) -> ApiResult {
 /// The swarm's networks, as far as this node is told of them.
 async fn swarm_view(state: &ApiState) -> Result<Vec<Value>, ApiError> {
     match state.swarm.networks().await {
-        Ok(networks) => Ok(networks.iter().map(convert::swarm_network).collect()),
+        Ok(networks) => {
+            let shown = networks.iter().filter(|n| !convert::is_predefined(n));
+            Ok(shown.map(convert::swarm_network).collect())
+        }
         // The node may have ceased to be a manager meanwhile.
         Err(SwarmError::NoSwarm | SwarmError::NotManager | SwarmError::Locked) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
@@ -115,17 +118,13 @@ pub(crate) async fn remove(call: Call, term: String) -> ApiResult {
             call.state.networks.remove_network(&network.id).await?;
             no_content()
         }
-        Found::Local(network) => remove_swarm(&call.state, &network.id, &network.name).await,
-        Found::Swarm(network) => {
-            let name = network.spec.and_then(|s| s.annotations).map(|a| a.name).unwrap_or_default();
-            remove_swarm(&call.state, &network.id, &name).await
-        }
+        Found::Local(network) => remove_swarm(&call.state, &network.id).await,
+        Found::Swarm(network) => remove_swarm(&call.state, &network.id).await,
     }
 }
 
-async fn remove_swarm(state: &ApiState, id: &str, name: &str) -> ApiResult {
+async fn remove_swarm(state: &ApiState, id: &str) -> ApiResult {
     state.swarm.remove_network(id).await?;
-    create::publish(state, "remove", id, name);
     no_content()
 }
 
@@ -184,7 +183,6 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
                 && filters.labels_match(&named.labels)
                 && call.state.swarm.remove_network(&network.id).await.is_ok()
             {
-                create::publish(&call.state, "remove", &network.id, &named.name);
                 deleted.push(named.name);
             }
         }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::{
     ApiState, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState, NetworkBackend, NetworkEvent,
-    Rotate, Server, ServiceChange, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult,
+    Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult,
     SwarmStatus, SystemSettings,
 };
 use weft_engine::{
@@ -325,7 +325,11 @@ impl SwarmBackend for FakeSwarm {
         self.managed()?;
         Ok("s".repeat(25))
     }
-    async fn update_service(&self, _: &str, _: u64, _: ServiceChange) -> SwarmResult<()> {
+    async fn service_status(&self, _: &str) -> SwarmResult<ServiceStatus> {
+        self.managed()?;
+        Ok(ServiceStatus::default())
+    }
+    async fn update_service(&self, _: &str, _: u64, _: ServiceSpec, _: bool) -> SwarmResult<()> {
         self.managed()
     }
     async fn remove_service(&self, _: &str) -> SwarmResult<()> {
@@ -371,7 +375,7 @@ impl SwarmBackend for FakeSwarm {
     async fn remove_config(&self, _: &str) -> SwarmResult<()> {
         self.managed()
     }
-    fn changes(&self) -> SwarmChanges {
+    fn changes(self: Arc<Self>) -> SwarmChanges {
         Box::pin(futures_util::stream::empty())
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use weft_api::{
-    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceChange, SwarmBackend,
+    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceStatus, SwarmBackend,
     SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus,
 };
 use weft_manager::{Control, Rotation};
@@ -13,11 +14,11 @@ use weft_wire::swarmkit::{
     Task,
 };
 
-use super::{Cluster, Membership, refused};
+use super::{Cluster, Membership, changes, refused};
 
 impl Cluster {
     /// The control interface, or Docker's words for why there is none here.
-    fn control(&self) -> SwarmResult<(Arc<Membership>, Control)> {
+    pub(super) fn control(&self) -> SwarmResult<(Arc<Membership>, Control)> {
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
         let control = member.manager().ok_or(SwarmError::NotManager)?.control();
         Ok((member, control))
@@ -177,86 +178,85 @@ impl SwarmBackend for Cluster {
     }
 
     async fn services(&self) -> SwarmResult<Vec<Arc<Service>>> {
-        self.control()?;
-        Ok(Vec::new())
+        Ok(self.control()?.1.services())
     }
 
-    async fn service(&self, _term: &str) -> SwarmResult<Arc<Service>> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("services"))
+    async fn service(&self, term: &str) -> SwarmResult<Arc<Service>> {
+        self.control()?.1.service(term).map_err(refused)
     }
 
-    async fn create_service(&self, _spec: ServiceSpec) -> SwarmResult<String> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("services"))
+    async fn service_status(&self, id: &str) -> SwarmResult<ServiceStatus> {
+        let status = self.control()?.1.service_status(id);
+        Ok(ServiceStatus { running: status.running, desired: status.desired, completed: status.completed })
     }
 
-    async fn update_service(&self, _id: &str, _version: u64, _change: ServiceChange) -> SwarmResult<()> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("services"))
+    async fn create_service(&self, spec: ServiceSpec) -> SwarmResult<String> {
+        let service = self.control()?.1.create_service(spec).await.map_err(refused)?;
+        Ok(service.id.clone())
     }
 
-    async fn remove_service(&self, _term: &str) -> SwarmResult<()> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("services"))
+    async fn update_service(
+        &self,
+        id: &str,
+        version: u64,
+        spec: ServiceSpec,
+        rollback: bool,
+    ) -> SwarmResult<()> {
+        self.control()?.1.update_service(id, version, spec, rollback).await.map_err(refused).map(drop)
     }
 
-    async fn logs(&self, _: LogSelector, _: LogSubscriptionOptions) -> SwarmResult<SwarmLogs> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("logs of services"))
+    async fn remove_service(&self, term: &str) -> SwarmResult<()> {
+        self.control()?.1.remove_service(term).await.map_err(refused)
+    }
+
+    async fn logs(&self, selector: LogSelector, options: LogSubscriptionOptions) -> SwarmResult<SwarmLogs> {
+        let messages = self.control()?.1.subscribe_logs(selector, options).map_err(refused)?;
+        Ok(Box::pin(messages.map(|message| message.map_err(refused))))
     }
 
     async fn secrets(&self) -> SwarmResult<Vec<Arc<Secret>>> {
-        self.control()?;
-        Ok(Vec::new())
+        Ok(self.control()?.1.secrets())
     }
 
-    async fn secret(&self, _term: &str) -> SwarmResult<Arc<Secret>> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("secrets"))
+    async fn secret(&self, term: &str) -> SwarmResult<Arc<Secret>> {
+        self.control()?.1.secret(term).map_err(refused)
     }
 
-    async fn create_secret(&self, _spec: SecretSpec) -> SwarmResult<String> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("secrets"))
+    async fn create_secret(&self, spec: SecretSpec) -> SwarmResult<String> {
+        let secret = self.control()?.1.create_secret(spec).await.map_err(refused)?;
+        Ok(secret.id.clone())
     }
 
-    async fn update_secret(&self, _id: &str, _version: u64, _spec: SecretSpec) -> SwarmResult<()> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("secrets"))
+    async fn update_secret(&self, id: &str, version: u64, spec: SecretSpec) -> SwarmResult<()> {
+        self.control()?.1.update_secret(id, version, spec).await.map_err(refused).map(drop)
     }
 
-    async fn remove_secret(&self, _term: &str) -> SwarmResult<()> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("secrets"))
+    async fn remove_secret(&self, term: &str) -> SwarmResult<()> {
+        self.control()?.1.remove_secret(term).await.map_err(refused)
     }
 
     async fn configs(&self) -> SwarmResult<Vec<Arc<Config>>> {
-        self.control()?;
-        Ok(Vec::new())
+        Ok(self.control()?.1.configs())
     }
 
-    async fn config(&self, _term: &str) -> SwarmResult<Arc<Config>> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("configs"))
+    async fn config(&self, term: &str) -> SwarmResult<Arc<Config>> {
+        self.control()?.1.config(term).map_err(refused)
     }
 
-    async fn create_config(&self, _spec: ConfigSpec) -> SwarmResult<String> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("configs"))
+    async fn create_config(&self, spec: ConfigSpec) -> SwarmResult<String> {
+        let config = self.control()?.1.create_config(spec).await.map_err(refused)?;
+        Ok(config.id.clone())
     }
 
-    async fn update_config(&self, _id: &str, _version: u64, _spec: ConfigSpec) -> SwarmResult<()> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("configs"))
+    async fn update_config(&self, id: &str, version: u64, spec: ConfigSpec) -> SwarmResult<()> {
+        self.control()?.1.update_config(id, version, spec).await.map_err(refused).map(drop)
     }
 
-    async fn remove_config(&self, _term: &str) -> SwarmResult<()> {
-        self.control()?;
-        Err(SwarmError::NotImplemented("configs"))
+    async fn remove_config(&self, term: &str) -> SwarmResult<()> {
+        self.control()?.1.remove_config(term).await.map_err(refused)
     }
 
-    fn changes(&self) -> SwarmChanges {
-        Box::pin(futures_util::stream::empty())
+    fn changes(self: Arc<Self>) -> SwarmChanges {
+        Box::pin(changes::of(&self))
     }
 }

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod backend;
+mod changes;
 mod record;
 
 use std::net::SocketAddr;
