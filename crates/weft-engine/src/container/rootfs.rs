@@ -1,5 +1,6 @@
 //! The root file system of a container: an overlay of its image's layers and a directory of its own.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
 use crate::error::EngineError;
@@ -61,18 +62,41 @@ impl RootFs {
     }
 
     fn try_mount(&self, lower: &[PathBuf]) -> Result<(), Errno> {
+        if lower.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        match self.mount_layer_by_layer(lower) {
+            // Linux before 6.7 does not know `lowerdir+`.
+            Err(Errno::INVAL) => self.mount_in_one_call(lower),
+            outcome => outcome,
+        }
+    }
+
+    fn mount_layer_by_layer(&self, lower: &[PathBuf]) -> Result<(), Errno> {
         let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         for dir in lower {
             fsconfig_set_string(&overlay, "lowerdir+", dir.as_path())?;
-        }
-        if lower.is_empty() {
-            return Err(Errno::NOENT);
         }
         fsconfig_set_string(&overlay, "upperdir", self.upper().as_path())?;
         fsconfig_set_string(&overlay, "workdir", self.work().as_path())?;
         fsconfig_create(&overlay)?;
         let mounted = fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
         move_mount(&mounted, "", CWD, self.merged().as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    }
+
+    /// The options are one text of at most a page. Open directories make it short, whatever their names are: more
+    /// than 200 layers fit, and no name needs escaping.
+    fn mount_in_one_call(&self, lower: &[PathBuf]) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |dir: &Path| rustix::fs::open(dir, flags, Mode::empty());
+        let name = |dir: &OwnedFd| format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let layers = lower.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
+        let (upper, work) = (open(&self.upper())?, open(&self.work())?);
+        let names: Vec<String> = layers.iter().map(name).collect();
+        let options =
+            format!("lowerdir={},upperdir={},workdir={}", names.join(":"), name(&upper), name(&work));
+        let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+        mount("overlay", self.merged().as_path(), "overlay", MountFlags::empty(), options.as_c_str())
     }
 
     /// Unmounts it; not being mounted is no error.
@@ -160,4 +184,31 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_without_single_layers_get_the_same_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        // A comma and a colon mean something in mount options.
+        let lower: Vec<PathBuf> = (0..100).map(|n| dir.path().join(format!("layer,{n}:x"))).collect();
+        for (n, layer) in lower.iter().enumerate() {
+            fs::create_dir(layer).unwrap();
+            fs::write(layer.join("who"), n.to_string()).unwrap();
+            fs::write(layer.join(format!("only-{n}")), "").unwrap();
+        }
+        let rootfs = RootFs::new(dir.path());
+        rootfs.create(&lower).unwrap();
+        rootfs.mount_in_one_call(&lower).unwrap();
+        let merged = rootfs.merged();
+        let seen = (fs::read_to_string(merged.join("who")), merged.join("only-99").exists());
+        let written = fs::write(merged.join("new"), "");
+        rootfs.unmount().unwrap();
+        assert_eq!((seen.0.unwrap().as_str(), seen.1), ("0", true));
+        written.unwrap();
+        assert!(rootfs.upper().join("new").exists());
+    }
 }
