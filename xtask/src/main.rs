@@ -9,6 +9,7 @@ mod packages;
 mod run;
 mod soak;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ usage: cargo xtask <command>
 
   build [--release]   target/debug/weft, and weftd as its second name
   demo [--keep]       two hosts behind a router, one overlay network between containers on them
-  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, peers
+  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, vm, peers
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
   bench               measurements beside Docker, printed as ratios
   fix                 cargo fmt and clippy --fix
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some((&"soak", rest)) => soak::soak(rest),
         Some((&"bench", [])) => soak::bench(),
         Some((&"fix", [])) => test::fix(),
+        Some((&"vm-run", rest)) => vm::run_inside(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

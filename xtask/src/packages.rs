@@ -37,6 +37,11 @@ const TEST: &[Package] = &[
     Package { name: "docker.io", proof: Program("dockerd") },
     Package { name: "iptables", proof: Program("iptables") },
     Package { name: "iputils-ping", proof: Program("ping") },
+    Package { name: "qemu-system-x86", proof: Program("qemu-system-x86_64") },
+    Package { name: "kmod", proof: Program("modprobe") },
+    Package { name: "xz-utils", proof: Program("unxz") },
+    Package { name: "binutils", proof: Program("strip") },
+    Package { name: "procps", proof: Program("ps") },
 ];
 
 /// What is needed to build.

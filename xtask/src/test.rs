@@ -7,8 +7,15 @@ use crate::run::{Counts, Steps, cargo, need_root, run, run_tests};
 
 type Step = (&'static str, fn(&mut Counts) -> Result<()>);
 
-const STEPS: &[Step] =
-    &[("fmt", fmt), ("clippy", clippy), ("unit", unit), ("sim", sim), ("e2e", e2e), ("peers", peers)];
+const STEPS: &[Step] = &[
+    ("fmt", fmt),
+    ("clippy", clippy),
+    ("unit", unit),
+    ("sim", sim),
+    ("e2e", e2e),
+    ("vm", crate::vm::checks),
+    ("peers", peers),
+];
 
 /// Runs the named steps, or all.
 pub(crate) fn test(names: &[&str]) -> Result<()> {

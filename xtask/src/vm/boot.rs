@@ -1,0 +1,101 @@
+//! One run of the virtual machine.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::kernel::Kernel;
+
+/// Time for everything: the boot and all checks.
+const DEADLINE: Duration = Duration::from_secs(420);
+/// Megabytes of memory; the file system is in it.
+const MEMORY: &str = "3072";
+/// What the first process says last, before the test program's exit code.
+const VERDICT: &str = "weft-vm: ended with ";
+/// Lines of the kernel's words that an error shows.
+const CONSOLE_LINES: usize = 30;
+
+/// Boots, passes on what the test program prints, and returns its exit code.
+pub(super) fn boot(cache: &Path, kernel: &Kernel, image: &Path) -> Result<i32> {
+    let console = cache.join("console.log");
+    let mut machine = Machine::start(kernel, image, &console)?;
+    let lines = machine.lines()?;
+    let end = Instant::now() + DEADLINE;
+    loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                if let Some(code) = line.strip_prefix(VERDICT) {
+                    return code.trim().parse().context("the test program's exit code");
+                }
+                println!("{line}");
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the virtual machine was not done after {} s\n{}", DEADLINE.as_secs(), tail(&console))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the virtual machine ended before the checks did\n{}", tail(&console))
+            }
+        }
+    }
+}
+
+/// The running emulator; it ends with this value.
+struct Machine(Child);
+
+impl Machine {
+    fn start(kernel: &Kernel, image: &Path, console: &Path) -> Result<Self> {
+        let mut command = Command::new("qemu-system-x86_64");
+        // Emulated, not virtualised: it works inside other virtual machines too.
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"]);
+        command.args(["-serial", "stdio", "-serial"]).arg(format!("file:{}", console.display()));
+        command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
+        command.args([
+            "-append",
+            "console=ttyS1 rdinit=/init rootfstype=tmpfs panic=-1 random.trust_cpu=on loglevel=5",
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.spawn().context("start qemu-system-x86_64, from the package qemu-system-x86")?;
+        Ok(Self(child))
+    }
+
+    /// Lines of the first serial line, read by a thread so that waiting for them can end.
+    fn lines(&mut self) -> Result<Receiver<String>> {
+        let output = self.0.stdout.take().context("the virtual machine's serial line")?;
+        let (send, receive) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(output);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                if send.send(text).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+        Ok(receive)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have powered off by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn tail(console: &Path) -> String {
+    let text = std::fs::read(console).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    format!(
+        "the end of {}:\n{}",
+        console.display(),
+        lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
+    )
+}
