@@ -26,6 +26,7 @@ mod spec;
 mod volumes;
 
 pub use config::{EngineConfig, Reexec};
+pub use container::health::HealthStatus;
 pub use engine::Engine;
 pub use error::{EngineError, PullFailure};
 pub use events::{Event, EventType};

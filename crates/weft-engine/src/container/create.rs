@@ -92,6 +92,10 @@ impl Request {
         if empty(&config.stop_signal) {
             config.stop_signal = image.stop_signal.clone();
         }
+        config.healthcheck = super::health::merge(config.healthcheck.take(), image);
+        if config.shell.as_deref().is_none_or(<[String]>::is_empty) {
+            config.shell = image.shell.clone();
+        }
         let mut env = image.env.clone().unwrap_or_default();
         let own = config.env.clone().unwrap_or_default();
         env.retain(|entry| !own.iter().any(|o| o.split('=').next() == entry.split('=').next()));
@@ -185,10 +189,8 @@ impl Request {
                 return invalid(format!("invalid environment variable: {entry}"));
             }
         }
-        if self.config.healthcheck.as_ref().is_some_and(|check| {
-            check.test.as_ref().is_some_and(|test| !test.is_empty() && test[0] != "NONE")
-        }) {
-            warnings.push("Health checks are not run by this engine yet.".to_owned());
+        if let Some(check) = &self.config.healthcheck {
+            super::health::validate(check)?;
         }
         if self.host.shm_size.unwrap_or(0) == 0 {
             self.host.shm_size = Some(default_shm_size);

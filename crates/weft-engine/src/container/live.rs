@@ -5,8 +5,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio_util::task::AbortOnDropHandle;
 use weft_types::ContainerId;
 
+use super::health::HealthStatus;
 use super::record::{Record, RunState};
 use super::rootfs::RootFs;
 use crate::error::EngineError;
@@ -43,6 +45,9 @@ pub(crate) struct Container {
     /// Ends the wait of a restart policy.
     pub(crate) restart_cancel: Notify,
     pub(crate) restart_delay: Mutex<Duration>,
+    /// `None` without a health check.
+    pub(crate) health: watch::Sender<Option<HealthStatus>>,
+    health_task: Mutex<Option<AbortOnDropHandle<()>>>,
     /// Execs that were created and not forgotten.
     pub(crate) execs: Mutex<Vec<String>>,
 }
@@ -51,6 +56,7 @@ impl Container {
     pub(crate) fn new(record: Record, dir: PathBuf, bundle: Bundle) -> Self {
         let life =
             Life { running: record.state.is_running(), exit_code: record.state.exit_code, ..Life::default() };
+        let health = record.state.health.as_ref().map(|health| health.status);
         Self {
             id: record.id.clone(),
             dir,
@@ -62,8 +68,15 @@ impl Container {
             pending: Mutex::new(Vec::new()),
             restart_cancel: Notify::new(),
             restart_delay: Mutex::new(RESTART_DELAY_MIN),
+            health: watch::channel(health).0,
+            health_task: Mutex::new(None),
             execs: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Replaces the task that probes its health; the old one ends.
+    pub(crate) fn set_health_task(&self, task: Option<AbortOnDropHandle<()>>) {
+        *self.health_task.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = task;
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {

@@ -7,6 +7,7 @@ use bollard_stubs::models::{ContainerConfig, EndpointSettings, HostConfig};
 use serde::{Deserialize, Serialize};
 use weft_types::ContainerId;
 
+use super::health::Health;
 use crate::error::EngineError;
 use crate::image::Digest;
 
@@ -108,6 +109,9 @@ pub(crate) struct RunState {
     pub(crate) restart_count: i64,
     /// Stopped by the user: `unless-stopped` then means stopped.
     pub(crate) manually_stopped: bool,
+    /// With a health check only.
+    #[serde(default)]
+    pub(crate) health: Option<Health>,
 }
 
 impl Default for RunState {
@@ -123,6 +127,7 @@ impl Default for RunState {
             finished_at: NEVER.to_owned(),
             restart_count: 0,
             manually_stopped: false,
+            health: None,
         }
     }
 }

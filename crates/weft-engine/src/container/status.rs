@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::health::HealthStatus;
 use super::record::{Phase, RunState};
 
 /// The status column of `docker ps`.
@@ -13,7 +14,15 @@ pub(crate) fn text(state: &RunState, now: Timestamp) -> String {
     match state.phase {
         Phase::Created => "Created".to_owned(),
         Phase::Running if state.paused => format!("Up {} (Paused)", since(&state.started_at)),
-        Phase::Running => format!("Up {}", since(&state.started_at)),
+        Phase::Running => {
+            let health = match state.health.as_ref().map(|health| health.status) {
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+                None => "",
+            };
+            format!("Up {}{health}", since(&state.started_at))
+        }
         Phase::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(&state.finished_at)),
         Phase::Exited => format!("Exited ({}) {} ago", state.exit_code, since(&state.finished_at)),
         Phase::Removing => "Removal In Progress".to_owned(),

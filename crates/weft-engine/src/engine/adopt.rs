@@ -97,6 +97,9 @@ impl Engine {
         self.watch_exit(container.clone(), watcher);
         if self.config.live_restore {
             tracing::info!(container = %container.id, pid, "container adopted");
+            if !container.state().paused {
+                self.resume_health(&container);
+            }
         } else {
             // As dockerd does with what survived a crash: stopped now, started again if its policy says so.
             tracing::info!(container = %container.id, pid, "stopping a container that has survived the daemon");
@@ -108,6 +111,7 @@ impl Engine {
     async fn settle(self: &Arc<Self>, container: &Arc<Container>) {
         let restarting = container.state().phase == Phase::Restarting;
         let exit = container.bundle.read_exit().unwrap_or_else(unknown_exit);
+        self.end_health(container);
         self.release(container).await;
         let saved = container.update(|record| {
             record.state.phase = Phase::Exited;

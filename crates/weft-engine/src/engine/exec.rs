@@ -77,6 +77,17 @@ impl Execs {
         all.insert(exec.id.clone(), exec);
     }
 
+    /// Forgets one that nobody asks about.
+    pub(super) fn forget_one(&self, id: &str) {
+        if let Some(exec) = self.lock().remove(id) {
+            exec.container
+                .execs
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .retain(|own| own != id);
+        }
+    }
+
     /// Forgets those of a removed container.
     pub(super) fn forget(&self, container: &Container) {
         self.lock().retain(|_, exec| exec.container.id != container.id);
@@ -201,6 +212,16 @@ impl Engine {
             return Ok(None);
         }
         Ok(Some(into_streams(client, tty)))
+    }
+
+    /// Kills it, if it runs.
+    pub(super) fn exec_kill(&self, exec_id: &str) {
+        let Ok(exec) = self.execs.find(exec_id) else { return };
+        let state = exec.state().clone();
+        let pid = i32::try_from(state.pid).ok().and_then(rustix::process::Pid::from_raw);
+        if let (true, Some(pid)) = (state.running, pid) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 
     fn exec_process(&self, exec: &Exec, console_size: Option<(u16, u16)>) -> Result<serde_json::Value> {

@@ -32,6 +32,7 @@ impl Engine {
 
     /// The container has ended.
     pub(super) async fn on_exit(self: &Arc<Self>, container: &Arc<Container>, exit: ExitStatus) {
+        self.end_health(container);
         self.release(container).await;
         let started = container.with(|record| record.state.started_at.clone());
         let restart = !self.is_shutting_down() && container.with(|record| record.wants_restart(exit.code));

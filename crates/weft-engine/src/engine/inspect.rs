@@ -9,6 +9,7 @@ use bollard_stubs::models::{
 };
 
 use super::{Engine, Result};
+use crate::container::health::Health;
 use crate::container::record::{MountKind, MountRecord, Phase, Record};
 use crate::error::EngineError;
 use crate::spec::{MASKED_PATHS, READONLY_PATHS};
@@ -151,7 +152,7 @@ fn state(record: &Record) -> ContainerState {
         error: Some(state.error.clone()),
         started_at: Some(state.started_at.clone()),
         finished_at: Some(state.finished_at.clone()),
-        health: None,
+        health: state.health.as_ref().map(Health::shown),
     }
 }
 

@@ -78,7 +78,10 @@ impl Engine {
                 "ancestor" => any(&|value| self.is_ancestor(record, value)),
                 "network" => any(&|value| self.is_on_network(record, value)),
                 "publish" | "expose" => any(&|value| has_port(record, value, key == "publish")),
-                "health" => any(&|value| value == "none"),
+                "health" => {
+                    let health = record.state.health.as_ref().map_or("none", |health| health.status.as_str());
+                    any(&|value| value == health)
+                }
                 "is-task" => any(&|value| {
                     let labels = record.config.labels.as_ref();
                     let task = labels.is_some_and(|labels| labels.contains_key("com.docker.swarm.task.id"));

@@ -8,6 +8,7 @@ mod attach;
 mod create;
 mod exec;
 mod exit;
+mod health;
 mod inspect;
 mod list;
 mod logs;

@@ -74,6 +74,7 @@ impl Engine {
                     life.error = None;
                 });
                 self.container_event(container, "start", &[]);
+                self.start_health(container);
                 self.watch_exit(container.clone(), launched.watcher);
                 Ok(())
             }

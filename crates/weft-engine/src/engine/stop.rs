@@ -178,6 +178,7 @@ impl Engine {
             return Err(EngineError::Conflict(format!("Container {} is already paused", container.id)));
         }
         self.set_paused(&container, true).await?;
+        self.suspend_health(&container);
         self.container_event(&container, "pause", &[]);
         Ok(())
     }
@@ -190,6 +191,7 @@ impl Engine {
             return Err(EngineError::Refused(format!("Container {} is not paused", container.id)));
         }
         self.set_paused(&container, false).await?;
+        self.resume_health(&container);
         self.container_event(&container, "unpause", &[]);
         Ok(())
     }

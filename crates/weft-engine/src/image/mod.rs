@@ -273,6 +273,12 @@ impl Inner {
         self.events.send(EventType::Image, action, &id.to_string(), attributes);
     }
 
+    /// An image that is here with all its layers.
+    fn complete(&self, id: &Digest) -> Option<Document> {
+        let document = self.lock().images.get(id).cloned()?;
+        document.rootfs.diff_ids.iter().all(|layer| self.store.has_layer(layer)).then_some(document)
+    }
+
     fn add(&self, image: Image, names: Vec<Name>) -> Result<Digest> {
         let mut state = self.lock();
         state.images.insert(image.id.clone(), image.document);

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 
 use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
@@ -33,6 +34,15 @@ const ZSTD_LEVEL: i32 = 1;
 #[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
+    /// Held while something that is ready takes its place: two pulls may bring the same.
+    placing: Mutex<()>,
+}
+
+/// A layer that is ready, but not in its place.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    id: Digest,
+    work: WorkDir,
 }
 
 /// A stored image.
@@ -52,7 +62,7 @@ impl Store {
             let path = root.join(dir);
             fs::create_dir_all(&path).map_err(EngineError::file("create", path))?;
         }
-        Ok(Self { root })
+        Ok(Self { root, placing: Mutex::new(()) })
     }
 
     fn config_path(&self, id: &Digest) -> PathBuf {
@@ -123,6 +133,7 @@ impl Store {
         let id = Digest::of(bytes);
         let document = parse_document(bytes)?;
         let path = self.config_path(&id);
+        let _placing = self.placing();
         weft_durable::replace(&path, bytes, 0o600).map_err(EngineError::file("write", path))?;
         Ok(Image { id, document })
     }
@@ -145,6 +156,23 @@ impl Store {
 
     /// Unpacks an archive (plain, gzip or zstd) as a layer; its diff id.
     pub(crate) fn put_layer(&self, archive: impl Read, expected: Option<&Digest>) -> Result<Digest> {
+        self.place_layer(self.unpack_layer(archive, expected)?)
+    }
+
+    /// The same so that what is in its place survives a crash of the machine whole.
+    pub(crate) fn put_layer_durably(&self, archive: impl Read, expected: &Digest) -> Result<Digest> {
+        let unpacked = self.unpack_layer(archive, Some(expected))?;
+        File::open(&unpacked.work.0)
+            .and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from))
+            .map_err(EngineError::file("sync", &unpacked.work.0))?;
+        self.place_layer(unpacked)
+    }
+
+    fn placing(&self) -> MutexGuard<'_, ()> {
+        self.placing.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn unpack_layer(&self, archive: impl Read, expected: Option<&Digest>) -> Result<Unpacked> {
         let work = self.work_dir()?;
         let failed = |source: io::Error| EngineError::file("write", &work.0)(source);
         let diff = work.0.join("diff");
@@ -162,13 +190,18 @@ impl Store {
             return Err(EngineError::Malformed { what: "image", detail });
         }
         fs::write(work.0.join("size"), size.to_string()).map_err(EngineError::file("write", &work.0))?;
+        Ok(Unpacked { id, work })
+    }
+
+    fn place_layer(&self, Unpacked { id, work }: Unpacked) -> Result<Digest> {
+        let _placing = self.placing();
         let path = self.layer_path(&id);
         if self.has_layer(&id) {
             return Ok(id);
         }
         // What is there without its size is left from a crash.
         let _ = fs::remove_dir_all(&path);
-        fs::rename(&work.0, &path).map_err(EngineError::file("create", &path))?;
+        fs::rename(work.keep(), &path).map_err(EngineError::file("create", &path))?;
         Ok(id)
     }
 

@@ -12,8 +12,11 @@
 
 mod confinement;
 mod execs;
+mod health;
 mod images;
 mod lifecycle;
+mod pulls;
+mod registry;
 mod restarts;
 mod streams;
 mod support;
@@ -46,8 +49,16 @@ fn run(args: &[OsString]) -> i32 {
                 .iter()
                 .any(|filter| if has("--exact") { name == *filter } else { name.contains(filter.as_str()) })
     };
-    let all =
-        [lifecycle::TESTS, streams::TESTS, execs::TESTS, confinement::TESTS, restarts::TESTS, images::TESTS];
+    let all = [
+        lifecycle::TESTS,
+        streams::TESTS,
+        execs::TESTS,
+        confinement::TESTS,
+        restarts::TESTS,
+        images::TESTS,
+        pulls::TESTS,
+        health::TESTS,
+    ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     if has("--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));

@@ -198,6 +198,9 @@ impl<'a> Pull<'a> {
     /// Everything of the image but its names.
     async fn image(&self, served: Manifest, name: &Name) -> std::result::Result<Image, PullError> {
         let manifest: ImageManifest = self.image_manifest(served, name).await?;
+        if let Some(document) = self.inner.complete(&manifest.config.digest) {
+            return Ok(Image { id: manifest.config.digest, document });
+        }
         let config = self.config(&manifest.config.digest).await?;
         let document = parse_document(&config).map_err(PullError::Store)?;
         if document.rootfs.diff_ids.len() != manifest.layers.len() {

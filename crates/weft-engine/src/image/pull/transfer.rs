@@ -234,7 +234,7 @@ impl Job {
                 count: 0,
                 told: |current| tell.amount(Phase::Extracting { current, total }),
             };
-            inner.store.put_layer(counted, Some(&wanted.diff_id)).map_err(PullError::Store)?;
+            inner.store.put_layer_durably(counted, &wanted.diff_id).map_err(PullError::Store)?;
             tell.tell(Phase::Extracting { current: total, total });
             Ok(())
         });
