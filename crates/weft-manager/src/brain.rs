@@ -8,6 +8,7 @@ use weft_wire::swarmkit::Node;
 use crate::core::Core;
 use crate::dispatcher::Sessions;
 use crate::liveness::Liveness;
+use crate::logs::LogBroker;
 use crate::network::{Reports, engine_of};
 use crate::network_state::Progress;
 
@@ -20,6 +21,8 @@ pub(crate) struct Brain {
     pub(crate) reports: Reports,
     /// What nodes have programmed.
     pub(crate) progress: Progress,
+    /// Output of tasks on its way to who reads it.
+    pub(crate) logs: Arc<LogBroker>,
     /// Asks a node's helper whether the node lives.
     pub(crate) liveness: Arc<dyn Liveness>,
 }

@@ -202,6 +202,12 @@ pub enum ControlError {
     /// A subscription to logs breaks a rule.
     #[error("rpc error: code = InvalidArgument desc = log selector must not be empty")]
     EmptyLogSelector,
+    /// Some output of tasks could not be had.
+    #[error(
+        "rpc error: code = Unknown desc = warning: incomplete log stream. some logs could not be retrieved for the \
+         following reasons: {0}"
+    )]
+    Logs(String),
     /// A node that is up is not removed without force.
     #[error("rpc error: code = FailedPrecondition desc = node {0} is not down and can't be removed")]
     NodeNotDown(String),
@@ -365,7 +371,7 @@ impl Classified for ControlError {
             | Self::ServiceExists(_)
             | Self::FileExists { .. } => ErrorKind::Conflict,
             // Docker answers 500 for "update out of sequence".
-            Self::OutOfSequence => ErrorKind::System,
+            Self::OutOfSequence | Self::Logs(_) => ErrorKind::System,
             Self::Allocation(error) => error.kind(),
             Self::Pools(error) => error.kind(),
             Self::Contention => ErrorKind::Unavailable,

@@ -30,6 +30,7 @@ mod error;
 mod init;
 mod keys;
 mod liveness;
+mod logs;
 mod manager;
 mod membership;
 mod network;

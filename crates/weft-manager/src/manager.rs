@@ -158,6 +158,16 @@ impl Manager {
         }
     }
 
+    /// Whether this manager leads the swarm.
+    pub fn leads(&self) -> bool {
+        *self.brain.core.in_office().borrow()
+    }
+
+    /// Whether this manager knows one that leads.
+    pub fn has_leader(&self) -> bool {
+        self.brain.core.leadership().borrow().leader.is_some()
+    }
+
     /// Tells the other managers, if they can be reached, that this one leaves for good, so that they no longer count
     /// it. To be followed by [`Manager::stop`] and [`Manager::erase`].
     pub async fn leave(&self) {
@@ -250,6 +260,7 @@ impl Manager {
             sessions: Sessions::new(timing.rate_limit_count, timing.rate_limit_period),
             reports: Reports::default(),
             progress: Progress::default(),
+            logs: Arc::default(),
             liveness: Arc::new(HelperProbe { port: timing.helper_port }),
         });
         let mut tasks = JoinSet::new();

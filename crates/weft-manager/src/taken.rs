@@ -33,7 +33,7 @@ impl<'a> ViewTaken<'a> {
     }
 }
 
-fn to_store(claim: &weft_orchestration::Claim) -> Claim {
+pub(crate) fn to_store(claim: &weft_orchestration::Claim) -> Claim {
     match claim {
         weft_orchestration::Claim::Subnet(subnet) => Claim::Subnet(*subnet),
         weft_orchestration::Claim::Vni(vni) => Claim::Vni(vni.get()),

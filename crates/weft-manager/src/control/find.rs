@@ -25,10 +25,8 @@ pub(super) fn object<'a, T: Named + 'a>(
     match found.as_slice() {
         [] => Err(missing(term.to_owned())),
         [object] => Ok(Arc::clone(object)),
-        several => Err(ControlError::Ambiguous {
-            kind: T::KIND,
-            term: term.to_owned(),
-            matches: several.len(),
-        }),
+        several => {
+            Err(ControlError::Ambiguous { kind: T::KIND, term: term.to_owned(), matches: several.len() })
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use weft_orchestration::{AllocateError, Allocator, allocate_service};
 use weft_types::ServiceId;
 use weft_wire::swarmkit::{
     JobStatus, Service, ServiceSpec, TaskState, TaskStatus, UpdateStatus, Version, service_spec::Mode,
@@ -14,6 +15,7 @@ use super::find::{self, Named};
 use super::spec;
 use crate::error::ControlError;
 use crate::store::{Claim, ObjectKind, Transaction, View, version_of};
+use crate::taken::{ViewTaken, to_store};
 
 /// How far a service is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,7 +49,7 @@ impl Control {
         spec::check(&spec)?;
         let id = ServiceId::random(&mut rand::rng()).to_string();
         (self.brain.core)
-            .change(|view, transaction| {
+            .allocate(|view, allocator, transaction| {
                 let spec = spec::resolve(view, &spec)?;
                 if view.service_named(name_of(&spec)).is_some() {
                     return Err(ControlError::ServiceExists(name_of(&spec).to_owned()));
@@ -58,14 +60,15 @@ impl Control {
                     last_execution: Some(SystemTime::now().into()),
                 });
                 transaction.claim(&Claim::name(ObjectKind::Service, name_of(&spec)), &id);
-                claim_ports(transaction, &spec, &id);
-                transaction.create(Service {
+                let mut service = Service {
                     id: id.clone(),
                     spec: Some(spec),
                     spec_version: Some(Version::default()),
                     job_status,
                     ..Default::default()
-                });
+                };
+                allocate(view, allocator, transaction, &mut service)?;
+                transaction.create(service);
                 Ok(())
             })
             .await?;
@@ -83,21 +86,16 @@ impl Control {
     ) -> Result<Arc<Service>, ControlError> {
         spec::check(&spec)?;
         (self.brain.core)
-            .change(|view, transaction| {
-                let service =
-                    view.service(id).ok_or_else(|| ControlError::NoSuchService(id.to_owned()))?;
+            .allocate(|view, allocator, transaction| {
+                let service = view.service(id).ok_or_else(|| ControlError::NoSuchService(id.to_owned()))?;
                 let spec = spec::resolve(view, &spec)?;
                 spec::check_references(view, transaction, &spec, Some(service))?;
                 spec::check_update(service, &spec)?;
                 if version_of(service.meta.as_ref()) != version {
                     return Err(ControlError::OutOfSequence);
                 }
-                let changed = if rollback {
-                    rolled_back(service)?
-                } else {
-                    updated(service, spec)
-                };
-                claim_ports(transaction, changed.spec.as_ref().unwrap_or(&ServiceSpec::default()), id);
+                let mut changed = if rollback { rolled_back(service)? } else { updated(service, spec) };
+                allocate(view, allocator, transaction, &mut changed)?;
                 transaction.update(changed);
                 Ok(())
             })
@@ -140,11 +138,32 @@ pub(super) fn is_job(spec: &ServiceSpec) -> bool {
     matches!(spec.mode, Some(Mode::ReplicatedJob(_) | Mode::GlobalJob(_)))
 }
 
-/// Ports that the user chose are the service's from here on; the others are found when it is allocated, and those
-/// given up are freed then.
-fn claim_ports(transaction: &mut Transaction, spec: &ServiceSpec, id: &str) {
-    for (protocol, port) in spec::ingress_ports(spec) {
-        transaction.claim(&Claim::Port { protocol, port }, id);
+/// Addresses and ports are the service's with the transaction that stores it. What cannot be had now is no reason to
+/// refuse the service, save a port that another one has: it is tried again, and its tasks say why they wait.
+fn allocate(
+    view: &View,
+    allocator: &mut Allocator,
+    transaction: &mut Transaction,
+    service: &mut Service,
+) -> Result<(), ControlError> {
+    let mut taken = ViewTaken::new(view);
+    match allocate_service(view, allocator, &taken, service) {
+        Ok(allocated) => {
+            for claim in &allocated.releases {
+                transaction.release(&to_store(claim));
+            }
+            taken.claim(transaction, allocated.claims, &service.id);
+            Ok(())
+        }
+        Err(
+            error @ (AllocateError::PortInUse { .. }
+            | AllocateError::NotAPort(_)
+            | AllocateError::NotAProtocol(_)),
+        ) => Err(ControlError::InvalidService(error.into())),
+        Err(error) => {
+            tracing::warn!(service = service.id, %error, "the service waits for what it asks for");
+            Ok(())
+        }
     }
 }
 
@@ -182,10 +201,7 @@ fn rolled_back(service: &Service) -> Result<Service, ControlError> {
 
 fn next_iteration(status: JobStatus) -> JobStatus {
     let index = status.job_iteration.map_or(0, |iteration| iteration.index) + 1;
-    JobStatus {
-        job_iteration: Some(Version { index }),
-        last_execution: Some(SystemTime::now().into()),
-    }
+    JobStatus { job_iteration: Some(Version { index }), last_execution: Some(SystemTime::now().into()) }
 }
 
 /// SwarmKit's way of counting.

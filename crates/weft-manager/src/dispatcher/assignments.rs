@@ -3,7 +3,6 @@
 //! Invariant: what was sent so far, applied in order, equals the node's tasks as of some view; the loop compares that
 //! with the newest view, so a commit that was missed only delays, it never loses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::broadcast::error::RecvError;
@@ -12,18 +11,14 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use weft_orchestration::NodeEngine;
-use weft_wire::swarmkit::assignment::Item;
-use weft_wire::swarmkit::assignment_change::AssignmentAction;
 use weft_wire::swarmkit::assignments_message::Type;
-use weft_wire::swarmkit::{
-    Annotations, Assignment, AssignmentChange, AssignmentsMessage, Meta, Task, TaskSpec, TaskState,
-    TaskStatus, Version,
-};
+use weft_wire::swarmkit::{AssignmentChange, AssignmentsMessage};
 
+use super::known::Known;
 use super::sessions::Session;
 use crate::brain::Brain;
 use crate::network::engine_of;
-use crate::store::{Commit, Object, View};
+use crate::store::{Commit, Object};
 
 /// Messages that wait for a slow reader.
 const BACKLOG: usize = 4;
@@ -39,7 +34,7 @@ pub(crate) fn stream(
 ) -> ReceiverStream<Result<AssignmentsMessage, Status>> {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     tokio::spawn(async move {
-        let mut stream = Stream { brain, session, sender, sent: BTreeMap::new(), number: 0 };
+        let mut stream = Stream { brain, session, sender, known: Known::default(), number: 0 };
         if let Err(status) = stream.run().await {
             // The reader may be gone.
             let _ = stream.sender.send(Err(status)).await;
@@ -53,7 +48,7 @@ struct Stream {
     session: Arc<Session>,
     sender: Sender,
     /// What the node knows.
-    sent: BTreeMap<String, Arc<Task>>,
+    known: Known,
     /// Of the last message.
     number: u64,
 }
@@ -64,28 +59,25 @@ struct Gone;
 impl Stream {
     async fn run(&mut self) -> Result<(), Status> {
         let mut commits = self.brain.core.store.watch();
-        let quiet = self.brain.core.timing.assignment_quiet;
-        let changes = self.changes(&self.brain.core.view());
+        let changes = self.changes();
         if self.send(Type::Complete, changes).await.is_err() {
             return Ok(());
         }
-        let mut last_sent = Instant::now();
         loop {
             self.wait(&mut commits).await?;
-            // A Weft node that was left alone for a while is told at once. A Docker node waits for its
+            // A Weft node is told at once; while it is slow to read, changes gather. A Docker node waits for its
             // load-balancer address, so its session update goes first.
-            if self.is_docker() || last_sent.elapsed() < quiet {
+            if self.is_docker() {
                 self.settle(&mut commits).await?;
             }
             loop {
-                let changes = self.changes(&self.brain.core.view());
+                let changes = self.changes();
                 if changes.is_empty() {
                     break;
                 }
                 if self.send(Type::Incremental, changes).await.is_err() {
                     return Ok(());
                 }
-                last_sent = Instant::now();
             }
         }
     }
@@ -133,30 +125,9 @@ impl Stream {
     }
 
     /// What the node does not know yet, at most one message's worth unless it is the first; counts as sent.
-    fn changes(&mut self, view: &View) -> Vec<AssignmentChange> {
+    fn changes(&mut self) -> Vec<AssignmentChange> {
         let limit = if self.number == 0 { usize::MAX } else { self.brain.core.timing.assignment_batch };
-        let wanted: BTreeMap<&str, &Arc<Task>> = view
-            .tasks_of_node(&self.session.node_id)
-            .filter(|task| is_for_node(task))
-            .map(|task| (task.id.as_str(), task))
-            .collect();
-        let mut changes = Vec::new();
-        for (id, task) in &wanted {
-            if changes.len() == limit {
-                return changes;
-            }
-            if self.sent.get(*id).is_none_or(|sent| differs(sent, task)) {
-                self.sent.insert((*id).to_owned(), Arc::clone(task));
-                changes.push(change(Task::clone(task), AssignmentAction::Update));
-            }
-        }
-        let gone: Vec<String> =
-            self.sent.keys().filter(|id| !wanted.contains_key(id.as_str())).cloned().collect();
-        for id in gone.into_iter().take(limit - changes.len().min(limit)) {
-            self.sent.remove(&id);
-            changes.push(change(id_only(id), AssignmentAction::Remove));
-        }
-        changes
+        self.known.changes(&self.brain.core.view(), &self.session.node_id, limit)
     }
 
     async fn send(&mut self, kind: Type, changes: Vec<AssignmentChange>) -> Result<(), Gone> {
@@ -171,33 +142,4 @@ impl Stream {
 fn concerns(commit: &Commit, node_id: &str) -> bool {
     let objects = commit.changes.iter().flat_map(|change| [&change.before, &change.after]).flatten();
     { objects }.any(|object| matches!(object, Object::Task(task) if task.node_id == node_id))
-}
-
-/// Nodes hear of a task once it is theirs.
-fn is_for_node(task: &Task) -> bool {
-    let state = task.status.as_ref().map_or(TaskState::New, TaskStatus::state);
-    (TaskState::Assigned..TaskState::Orphaned).contains(&state)
-}
-
-/// Whether a node needs to hear of a change: its own words are not repeated to it.
-fn differs(sent: &Task, now: &Task) -> bool {
-    let stable = |task: &Task| Task { status: None, meta: None, ..task.clone() };
-    stable(sent) != stable(now)
-}
-
-fn change(task: Task, action: AssignmentAction) -> AssignmentChange {
-    AssignmentChange { assignment: Some(Assignment { item: Some(Item::Task(task)) }), action: action.into() }
-}
-
-/// A removal names the task only; the parts that SwarmKit always writes are there and empty.
-fn id_only(id: String) -> Task {
-    Task {
-        id,
-        meta: Some(Meta { version: Some(Version::default()), ..Default::default() }),
-        spec: Some(TaskSpec::default()),
-        annotations: Some(Annotations::default()),
-        service_annotations: Some(Annotations::default()),
-        status: Some(TaskStatus::default()),
-        ..Default::default()
-    }
 }

@@ -2,6 +2,7 @@
 
 mod assignments;
 mod heartbeat;
+mod known;
 mod registration;
 mod session_stream;
 mod sessions;
@@ -12,4 +13,4 @@ pub(crate) use heartbeat::{beat, give_up_unknown, jittered, mark_unknown};
 pub(crate) use registration::{RegisterError, register};
 pub(crate) use session_stream::stream as session_messages;
 pub(crate) use sessions::{Session, SessionError, Sessions};
-pub(crate) use task_status::{UpdateError, update as update_task_status};
+pub(crate) use task_status::{UpdateError, is_attachment, update as update_task_status};

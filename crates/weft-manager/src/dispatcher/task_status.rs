@@ -1,7 +1,7 @@
 //! `UpdateTaskStatus`: what a node says of its tasks.
 //!
 //! A status only grows; hearing the same again changes nothing. An attachment that ended is removed, and its address
-//! with it: nothing restarts it.
+//! with it: nothing restarts it. A service's task that ended keeps its object, and its addresses are freed.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -62,10 +62,16 @@ fn write(
         if !is_news(task, status) {
             continue;
         }
-        if is_attachment(task) && status.state() > TaskState::Running {
+        if is_attachment(task) && has_ended(status) {
             tracing::info!(task = id, node = node_id, state = ?status.state(), err = status.err, "attachment ended");
             ended.push(task.as_ref());
             continue;
+        }
+        if has_ended(status) && !task.status.as_ref().is_some_and(has_ended) {
+            // What it held is free at once; its object stays for history.
+            for claim in view.held_by(id) {
+                transaction.release(claim);
+            }
         }
         let status = TaskStatus {
             applied_by: core.node_id.to_string(),
@@ -80,7 +86,11 @@ fn write(
     Ok(())
 }
 
-fn is_attachment(task: &Task) -> bool {
+fn has_ended(status: &TaskStatus) -> bool {
+    status.state() > TaskState::Running
+}
+
+pub(crate) fn is_attachment(task: &Task) -> bool {
     matches!(task.spec.as_ref().and_then(|spec| spec.runtime.as_ref()), Some(Runtime::Attachment(_)))
 }
 

@@ -2,6 +2,7 @@
 //! nodes balance from.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use weft_orchestration::{AllocationError, Allocator, NodeEngine};
@@ -160,13 +161,61 @@ pub(crate) async fn free_unneeded(core: &Core, reports: &Reports) -> Result<(), 
     .await
 }
 
+/// Gives a Docker node an address on each overlay that it shall balance from, and takes those on others away. A
+/// network that is full gives none: the node says so of its task in time.
+pub(crate) fn rebalance(
+    allocator: &mut Allocator,
+    transaction: &mut Transaction,
+    taken: &mut ViewTaken<'_>,
+    node: &Node,
+    wanted: &[Arc<Network>],
+) {
+    let stays = |network: &Network| {
+        network.spec.as_ref().is_some_and(|spec| spec.ingress)
+            || wanted.iter().any(|other| other.id == network.id)
+    };
+    let mut attachments = Vec::with_capacity(node.attachments.len());
+    for attachment in &node.attachments {
+        match attachment.network.as_ref().filter(|network| !stays(network)) {
+            None => attachments.push(attachment.clone()),
+            Some(network) => release(transaction, &network.id, attachment),
+        }
+    }
+    for network in wanted.iter().filter(|network| super::is_overlay(network)) {
+        if attachments.iter().any(|has| has.network.as_ref().is_some_and(|of| of.id == network.id)) {
+            continue;
+        }
+        match allocator.node_addresses(network, NodeEngine::Docker, taken) {
+            Ok(Some(given)) => {
+                attachments.push(NetworkAttachment {
+                    network: Some(Network::clone(network)),
+                    addresses: given.to_texts(),
+                    ..Default::default()
+                });
+                taken.claim(transaction, given.claims, &node.id);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(node = node.id, %error, "the node gets no address to balance from"),
+        }
+    }
+    if attachments != node.attachments {
+        transaction.update(Node { attachments, ..node.clone() });
+    }
+}
+
+fn release(transaction: &mut Transaction, network: &str, attachment: &NetworkAttachment) {
+    for address in attachment.addresses.iter().filter_map(|text| host_address(text)) {
+        transaction.release(&Claim::Address { network: network.to_owned(), address });
+    }
+}
+
 /// Adds a load-balancer address per network to a node that needs them. Says whether the node is changed.
 fn balance_from(
     allocator: &mut Allocator,
     transaction: &mut Transaction,
     taken: &mut ViewTaken<'_>,
     node: &Node,
-    networks: &[&std::sync::Arc<Network>],
+    networks: &[&Arc<Network>],
     engine: Option<NodeEngine>,
 ) -> Result<bool, AllocationError> {
     let mut changed = node.clone();
@@ -202,11 +251,7 @@ pub(super) fn drop_from_node(transaction: &mut Transaction, node: &Node, network
     for attachment in &node.attachments {
         match attachment.network.as_ref().filter(|network| networks.contains(&network.id)) {
             None => kept.push(attachment.clone()),
-            Some(network) => {
-                for address in attachment.addresses.iter().filter_map(|text| host_address(text)) {
-                    transaction.release(&Claim::Address { network: network.id.clone(), address });
-                }
-            }
+            Some(network) => release(transaction, &network.id, attachment),
         }
     }
     if kept.len() != node.attachments.len() {
@@ -215,7 +260,7 @@ pub(super) fn drop_from_node(transaction: &mut Transaction, node: &Node, network
 }
 
 /// By id, else by name: SwarmKit's order.
-fn find<'a>(view: &'a View, target: &str) -> Result<&'a std::sync::Arc<Network>, AttachError> {
+fn find<'a>(view: &'a View, target: &str) -> Result<&'a Arc<Network>, AttachError> {
     view.network(target)
         .or_else(|| view.network_named(target))
         .ok_or_else(|| AttachError::NoSuchNetwork(target.to_owned()))

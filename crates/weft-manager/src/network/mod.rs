@@ -12,10 +12,12 @@ use weft_wire::swarmkit::{
     Annotations, Driver, IpamOptions, Network, NetworkSpec, Task, TaskState, TaskStatus,
 };
 
-pub(crate) use attachment::{AttachError, attach, detach, ensure_ingress, forget_tasks, free_unneeded};
-pub(crate) use spec::check_name;
+pub(crate) use attachment::{
+    AttachError, attach, detach, ensure_ingress, forget_tasks, free_unneeded, rebalance,
+};
 pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu};
 pub(crate) use report::{Reports, data_path_address, decode as decode_report, engine_of, to_resource};
+pub(crate) use spec::check_name;
 
 use crate::control::{is_ingress, network_uses};
 use crate::error::ControlError;
@@ -24,6 +26,8 @@ use crate::taken::ViewTaken;
 
 /// The network that swarms publish ports on.
 pub(crate) const INGRESS: &str = "ingress";
+/// SwarmKit's mark of networks that every node has of its own.
+const PREDEFINED_LABEL: &str = "com.docker.swarm.predefined";
 const OVERLAY: &str = "overlay";
 
 /// The spec of the ingress network that `init` makes.
@@ -64,6 +68,10 @@ pub(crate) fn remove(
     transaction: &mut Transaction,
     network: &Network,
 ) -> Result<(), ControlError> {
+    if is_node_local(network) {
+        let (id, name) = (network.id.clone(), network_name(network).to_owned());
+        return Err(ControlError::PredefinedNetwork { id, name });
+    }
     if let Some(service) = view.services().find(|service| network_uses(service, network)) {
         let service = service.id.clone();
         return Err(match is_ingress(network) {
@@ -80,6 +88,12 @@ pub(crate) fn remove(
     }
     transaction.remove(ObjectKind::Network, &network.id, crate::store::version_of(network.meta.as_ref()));
     Ok(())
+}
+
+/// Whether every node has it of its own.
+fn is_node_local(network: &Network) -> bool {
+    let labels = network.spec.as_ref().and_then(|spec| Some(&spec.annotations.as_ref()?.labels));
+    labels.is_some_and(|labels| labels.get(PREDEFINED_LABEL).is_some_and(|value| value == "true"))
 }
 
 /// Whether a task still needs its addresses: SwarmKit's rule.

@@ -5,6 +5,7 @@ mod dispatcher;
 mod forward;
 mod health;
 mod log_broker;
+mod logs;
 mod membership;
 mod network_state;
 mod node_ca;
@@ -20,7 +21,7 @@ use weft_identity::TlsConn;
 use weft_types::{Classified, ErrorKind};
 use weft_wire::swarmkit::{
     ca_server::CaServer, dispatcher_server::DispatcherServer, health_server::HealthServer,
-    log_broker_server::LogBrokerServer, node_ca_server::NodeCaServer,
+    log_broker_server::LogBrokerServer, logs_server::LogsServer, node_ca_server::NodeCaServer,
     raft_membership_server::RaftMembershipServer, resource_allocator_server::ResourceAllocatorServer,
 };
 use weft_wire::weft_v1::consensus_server::ConsensusServer;
@@ -57,6 +58,7 @@ pub(crate) async fn serve(
         .add_service(DispatcherServer::new(dispatcher::Dispatcher(brain())))
         .add_service(ResourceAllocatorServer::new(resource::ResourceAllocator(brain())))
         .add_service(LogBrokerServer::new(log_broker::LogBroker(brain())))
+        .add_service(LogsServer::new(logs::Logs(brain())))
         .add_service(HealthServer::new(health::Health(brain())))
         .add_service(RaftMembershipServer::new(membership::RaftMembership(brain())))
         .add_service(NetworkStateServer::new(network_state::NetworkState(brain())))

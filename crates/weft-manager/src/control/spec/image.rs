@@ -102,7 +102,9 @@ mod tests {
         ] {
             assert!(is_reference(good), "{good}");
         }
-        for bad in ["", "Bad/NAME", "NAME", "a___b", "-a", "a:", "a:b:c", "a@sha256:xyz", "a//b", &"a".repeat(64)] {
+        for bad in
+            ["", "Bad/NAME", "NAME", "a___b", "-a", "a:", "a:b:c", "a@sha256:xyz", "a//b", &"a".repeat(64)]
+        {
             assert!(!is_reference(bad), "{bad}");
         }
     }

@@ -8,8 +8,8 @@ mod task;
 use std::collections::BTreeSet;
 
 use weft_wire::swarmkit::{
-    EndpointSpec, NetworkAttachmentConfig, PortConfig, Service, ServiceSpec, UpdateConfig, endpoint_spec::ResolutionMode,
-    port_config::PublishMode, service_spec::Mode,
+    EndpointSpec, NetworkAttachmentConfig, PortConfig, Service, ServiceSpec, UpdateConfig,
+    endpoint_spec::ResolutionMode, port_config::PublishMode, service_spec::Mode,
 };
 
 pub use problem::ServiceProblem;
@@ -51,9 +51,7 @@ fn check_mode(spec: &ServiceSpec) -> Result<(), ServiceProblem> {
         Err(_) => Err(ServiceProblem::NegativeCount(text)),
     };
     match spec.mode.as_ref().ok_or(ServiceProblem::Mode)? {
-        Mode::Replicated(replicated) => {
-            count(replicated.replicas, "Number of replicas must be non-negative")
-        }
+        Mode::Replicated(replicated) => count(replicated.replicas, "Number of replicas must be non-negative"),
         Mode::ReplicatedJob(job) => {
             count(job.max_concurrent, "Maximum concurrent jobs must not be negative")?;
             count(job.total_completions, "Total completed jobs must not be negative")
@@ -127,13 +125,6 @@ fn resolve_network(view: &View, attachment: &NetworkAttachmentConfig) -> Result<
         None if NODE_LOCAL.contains(&target) => Ok(target.to_owned()),
         None => Err(ControlError::NoSuchNetwork(target.to_owned())),
     }
-}
-
-/// Ports that the user chose to publish on every node: protocol and port.
-pub(super) fn ingress_ports(spec: &ServiceSpec) -> impl Iterator<Item = (i32, u16)> + '_ {
-    ports(spec)
-        .filter(|port| port.publish_mode() == PublishMode::Ingress && port.published_port != 0)
-        .filter_map(|port| Some((port.protocol, u16::try_from(port.published_port).ok()?)))
 }
 
 fn ports(spec: &ServiceSpec) -> impl Iterator<Item = &PortConfig> {

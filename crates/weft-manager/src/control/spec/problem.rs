@@ -26,15 +26,9 @@ pub enum ServiceProblem {
     /// A ratio outside of 0 to 1.
     #[error("TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1")]
     FailureRatio,
-    /// A constraint without operator.
-    #[error("constraint expected one operator from ==, !=")]
-    ConstraintOperator,
-    /// A constraint on something unnameable.
-    #[error("key '{0}' is invalid")]
-    ConstraintKey(String),
-    /// A constraint with a value that cannot be.
-    #[error("value '{0}' is invalid")]
-    ConstraintValue(String),
+    /// Not a constraint.
+    #[error(transparent)]
+    Constraint(#[from] weft_orchestration::ConstraintError),
     /// No image.
     #[error("ContainerSpec: image reference must be provided")]
     NoImage,
@@ -85,19 +79,9 @@ pub enum ServiceProblem {
     /// One port twice.
     #[error("EndpointSpec: duplicate published ports provided")]
     DuplicatePorts,
-    /// A port of another service.
-    #[error("port '{port}' is already in use by service '{name}' ({id}) as {}",
-        if *host { "a host-published port" } else { "an ingress port" })]
-    PortInUse {
-        /// The port.
-        port: u32,
-        /// The other service's name.
-        name: String,
-        /// The other service's id.
-        id: String,
-        /// Whether that one publishes it on its tasks' hosts only.
-        host: bool,
-    },
+    /// A port of another service, or one that cannot be.
+    #[error(transparent)]
+    Ports(#[from] weft_orchestration::AllocateError),
     /// Ingress is for published ports.
     #[error("Service cannot be explicitly attached to the ingress network {0:?}")]
     OnIngress(String),
@@ -125,7 +109,7 @@ impl ServiceProblem {
     /// SwarmKit's status code, which Docker shows.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::ConstraintOperator | Self::ConstraintKey(_) | Self::ConstraintValue(_) => "Unknown",
+            Self::Constraint(_) => "Unknown",
             Self::Runtime | Self::ModeChange | Self::Rename | Self::NetworkUpdate => "Unimplemented",
             _ => "InvalidArgument",
         }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use weft_orchestration::Constraint;
 use weft_wire::swarmkit::{
-    ContainerSpec, HealthConfig, Placement, Resources, RestartPolicy, TaskSpec, config_reference, secret_reference,
+    ContainerSpec, HealthConfig, Resources, RestartPolicy, TaskSpec, config_reference, secret_reference,
     task_spec::Runtime,
 };
 
@@ -23,7 +24,9 @@ pub(super) fn check(spec: &TaskSpec) -> Result<(), ServiceProblem> {
         }
     }
     spec.restart.as_ref().map_or(Ok(()), check_restart)?;
-    spec.placement.as_ref().map_or(Ok(()), check_placement)?;
+    if let Some(placement) = &spec.placement {
+        Constraint::parse_all(&placement.constraints)?;
+    }
     let container = match &spec.runtime {
         Some(Runtime::Container(container)) => container,
         Some(_) => return Err(ServiceProblem::Runtime),
@@ -57,35 +60,6 @@ pub(super) fn not_negative(
         Some(duration) if Duration::try_from(*duration).is_err() => Err(ServiceProblem::Negative(name)),
         _ => Ok(()),
     }
-}
-
-/// SwarmKit's form of a constraint: `key == value` or `key != value`.
-fn check_placement(placement: &Placement) -> Result<(), ServiceProblem> {
-    for constraint in &placement.constraints {
-        let (key, value) = constraint
-            .split_once("==")
-            .or_else(|| constraint.split_once("!="))
-            .ok_or(ServiceProblem::ConstraintOperator)?;
-        let (key, value) = (key.trim(), value.trim());
-        if !is_constraint_key(key) {
-            return Err(ServiceProblem::ConstraintKey(key.to_owned()));
-        }
-        if !is_constraint_value(value) {
-            return Err(ServiceProblem::ConstraintValue(value.to_owned()));
-        }
-    }
-    Ok(())
-}
-
-fn is_constraint_key(key: &str) -> bool {
-    let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
-    let rest = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    key.len() >= 2 && key.bytes().next().is_some_and(first) && key.bytes().skip(1).all(rest)
-}
-
-fn is_constraint_value(value: &str) -> bool {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b":-_.*()?+[]\\^$|/".contains(&b);
-    !value.is_empty() && value.bytes().all(good)
 }
 
 /// References to secrets and configs are whole and do not meet.
@@ -166,8 +140,7 @@ fn check_health(health: &HealthConfig) -> Result<(), ServiceProblem> {
     ];
     for (duration, name) in durations {
         let too_short = |duration: &prost_types::Duration| {
-            !Duration::try_from(*duration)
-                .is_ok_and(|duration| duration.is_zero() || duration >= MIN_HEALTH)
+            !Duration::try_from(*duration).is_ok_and(|duration| duration.is_zero() || duration >= MIN_HEALTH)
         };
         if duration.is_some_and(too_short) {
             return Err(ServiceProblem::HealthDuration(name));

@@ -210,7 +210,7 @@ impl SwarmBackend for Cluster {
     }
 
     async fn logs(&self, selector: LogSelector, options: LogSubscriptionOptions) -> SwarmResult<SwarmLogs> {
-        let messages = self.control()?.1.subscribe_logs(selector, options).map_err(refused)?;
+        let messages = self.control()?.1.subscribe_logs(selector, options).await.map_err(refused)?;
         Ok(Box::pin(messages.map(|message| message.map_err(refused))))
     }
 
