@@ -47,6 +47,8 @@ pub struct EngineConfig {
     pub default_shm_size: i64,
     /// Seconds that containers get to stop when the daemon stops and the container does not say.
     pub shutdown_timeout: u64,
+    /// Bind sources below it are the daemon's own (secrets of tasks) and not shown.
+    pub private_sources: Option<PathBuf>,
     /// `--insecure-registry`: networks or `host[:port]` that may be spoken to without verified TLS.
     pub insecure_registries: Vec<String>,
 }
@@ -63,6 +65,7 @@ impl EngineConfig {
             log_options: BTreeMap::new(),
             default_shm_size: 64 << 20,
             shutdown_timeout: 15,
+            private_sources: None,
             insecure_registries: Vec::new(),
         }
     }

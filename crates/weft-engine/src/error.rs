@@ -46,6 +46,9 @@ pub enum EngineError {
         /// Full id of its owner.
         id: String,
     },
+    /// No such volume driver.
+    #[error("error looking up volume plugin {0}: plugin \"{0}\" not found")]
+    NoSuchPlugin(String),
     /// The container is not running.
     #[error("container {0} is not running")]
     NotRunning(String),
@@ -149,6 +152,7 @@ impl Classified for EngineError {
             | Self::NoSuchExec(_)
             | Self::NoSuchProcess(_)
             | Self::NoSuchImage(_)
+            | Self::NoSuchPlugin(_)
             | Self::NoSuchVolume(_) => ErrorKind::NotFound,
             Self::AmbiguousPrefix(_) | Self::Invalid(_) => ErrorKind::InvalidParameter,
             Self::Conflict(_) | Self::NameTaken { .. } | Self::NotRunning(_) => ErrorKind::Conflict,

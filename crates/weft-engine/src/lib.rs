@@ -34,7 +34,7 @@ pub use image::{
     DistributionInspect, Images, ProgressDetail, PullOptions, PullProgress, PullSink, RegistryAuth,
     ServedPlatform,
 };
-pub use network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxRequest, SandboxView};
+pub use network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxSpec, SandboxView};
 pub use options::{
     AttachOptions, AttachedStreams, ByteStream, Created, ExecStartOptions, Filters, ListOptions, LogOptions,
     LogStream, OutputStream, RemoveOptions, StopOptions, StreamKind, WaitCondition, WaitFuture, WaitResult,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bollard_stubs::models::{EndpointSettings, PortMap};
+pub use weft_network::{SandboxKind, SandboxSpec};
 use weft_types::{ContainerId, ErrorKind};
 
 /// The network refused or failed.
@@ -22,48 +23,6 @@ impl weft_types::Classified for NetworkFailure {
     fn kind(&self) -> ErrorKind {
         self.kind
     }
-}
-
-/// What kind of network namespace a container wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SandboxKind {
-    /// Its own, with endpoints.
-    Own,
-    /// The host's.
-    Host,
-    /// Its own, with a loopback only.
-    None,
-    /// That of another container.
-    Shared(ContainerId),
-}
-
-/// A request for a sandbox.
-#[derive(Debug, Clone)]
-pub struct SandboxRequest {
-    /// Whose sandbox it is.
-    pub container: ContainerId,
-    /// Its name, without the slash.
-    pub name: String,
-    /// Kind of namespace.
-    pub kind: SandboxKind,
-    /// Host name inside.
-    pub hostname: String,
-    /// Domain name inside, may be empty.
-    pub domainname: String,
-    /// `--dns`.
-    pub dns: Vec<String>,
-    /// `--dns-search`.
-    pub dns_search: Vec<String>,
-    /// `--dns-option`.
-    pub dns_options: Vec<String>,
-    /// `--add-host`, `name:address`.
-    pub extra_hosts: Vec<String>,
-    /// Ports of the image and `--expose`, `80/tcp`.
-    pub exposed_ports: Vec<String>,
-    /// `-p`, as given.
-    pub port_bindings: PortMap,
-    /// `-P`.
-    pub publish_all: bool,
 }
 
 /// A sandbox that stands.
@@ -87,7 +46,7 @@ pub struct SandboxView {
 #[async_trait::async_trait]
 pub trait ContainerNetwork: Send + Sync {
     /// Makes the namespace and the files of `/etc`.
-    async fn create_sandbox(&self, request: SandboxRequest) -> Result<SandboxView, NetworkFailure>;
+    async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxView, NetworkFailure>;
 
     /// Joins a network (name, id or id prefix) with the wished settings; the answer is complete.
     async fn connect(
@@ -107,6 +66,12 @@ pub trait ContainerNetwork: Send + Sync {
 
     /// Publishes the sandbox's ports once its endpoints stand; answers what was bound.
     async fn publish(&self, container: &ContainerId) -> Result<PortMap, NetworkFailure>;
+
+    /// The container has another name now: names of its endpoints follow. Without a sandbox there is nothing to do.
+    async fn rename(&self, container: &ContainerId, name: &str) -> Result<(), NetworkFailure> {
+        let _ = (container, name);
+        Ok(())
+    }
 
     /// Removes the sandbox with all its endpoints. Removing what is gone is no error.
     async fn remove_sandbox(&self, container: &ContainerId) -> Result<(), NetworkFailure>;

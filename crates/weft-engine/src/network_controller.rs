@@ -7,32 +7,12 @@ use bollard_stubs::models::{EndpointIpamConfig, EndpointSettings, PortMap};
 use weft_network::{Controller, EndpointSpec, EndpointView, NetworkError, SandboxSpec};
 use weft_types::{Classified, ContainerId, ErrorKind};
 
-use crate::error::EngineError;
-use crate::network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxRequest, SandboxView};
+use crate::network::{ContainerNetwork, NetworkFailure, SandboxView};
 use crate::ports;
 
 #[async_trait]
 impl ContainerNetwork for Controller {
-    async fn create_sandbox(&self, request: SandboxRequest) -> Result<SandboxView, NetworkFailure> {
-        let ports = ports::wishes(&request.port_bindings, &request.exposed_ports, request.publish_all)
-            .map_err(|error| of_engine(&error))?;
-        let spec = SandboxSpec {
-            container: request.container,
-            name: request.name,
-            kind: match request.kind {
-                SandboxKind::Own => weft_network::SandboxKind::Own,
-                SandboxKind::Host => weft_network::SandboxKind::Host,
-                SandboxKind::None => weft_network::SandboxKind::None,
-                SandboxKind::Shared(other) => weft_network::SandboxKind::Shared(other),
-            },
-            hostname: request.hostname,
-            domainname: request.domainname,
-            dns: request.dns,
-            dns_search: request.dns_search,
-            dns_options: request.dns_options,
-            extra_hosts: request.extra_hosts,
-            ports,
-        };
+    async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxView, NetworkFailure> {
         let view = Controller::create_sandbox(self, spec).await.map_err(|error| failure(&error))?;
         Ok(SandboxView {
             id: view.id,
@@ -74,6 +54,10 @@ impl ContainerNetwork for Controller {
         Ok(ports::shown(&mappings))
     }
 
+    async fn rename(&self, container: &ContainerId, name: &str) -> Result<(), NetworkFailure> {
+        Controller::rename(self, container, name).await.map_err(|error| failure(&error))
+    }
+
     async fn remove_sandbox(&self, container: &ContainerId) -> Result<(), NetworkFailure> {
         Controller::remove_sandbox(self, container).await.map_err(|error| failure(&error))
     }
@@ -98,10 +82,6 @@ impl ContainerNetwork for Controller {
 }
 
 fn failure(error: &NetworkError) -> NetworkFailure {
-    NetworkFailure { message: error.to_string(), kind: error.kind() }
-}
-
-fn of_engine(error: &EngineError) -> NetworkFailure {
     NetworkFailure { message: error.to_string(), kind: error.kind() }
 }
 

@@ -85,8 +85,8 @@ impl Volumes {
 }
 
 impl VolumeMaker for Volumes {
-    fn volume(&self, name: Option<&str>) -> Result<(String, PathBuf)> {
-        let volume = self.create(name, BTreeMap::new())?;
+    fn volume(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<(String, PathBuf)> {
+        let volume = self.create(name, labels)?;
         Ok((volume.name, volume.mountpoint))
     }
 }

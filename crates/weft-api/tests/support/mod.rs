@@ -21,7 +21,7 @@ use weft_api::{
     SwarmStatus, SystemSettings,
 };
 use weft_engine::{
-    ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxRequest, SandboxView,
+    ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxSpec, SandboxView,
 };
 use weft_network::NetworkSpec;
 use weft_types::{ContainerId, ErrorKind};
@@ -141,7 +141,7 @@ fn failure() -> NetworkFailure {
 
 #[async_trait]
 impl ContainerNetwork for NoNetwork {
-    async fn create_sandbox(&self, _: SandboxRequest) -> Result<SandboxView, NetworkFailure> {
+    async fn create_sandbox(&self, _: SandboxSpec) -> Result<SandboxView, NetworkFailure> {
         Err(failure())
     }
     async fn connect(

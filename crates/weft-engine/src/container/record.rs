@@ -70,6 +70,30 @@ pub(crate) struct MountRecord {
     pub(crate) propagation: String,
     /// A volume that nobody has named: removed by `rm -v`.
     pub(crate) anonymous: bool,
+    /// A volume that does not get what the image has at its place.
+    #[serde(default)]
+    pub(crate) no_copy: bool,
+    /// A bind without what is mounted below its source.
+    #[serde(default)]
+    pub(crate) non_recursive: bool,
+}
+
+impl MountRecord {
+    /// A writable mount of nothing yet.
+    pub(crate) fn new(kind: MountKind, destination: PathBuf) -> Self {
+        Self {
+            kind,
+            name: String::new(),
+            source: PathBuf::new(),
+            destination,
+            writable: true,
+            mode: String::new(),
+            propagation: String::new(),
+            anonymous: false,
+            no_copy: false,
+            non_recursive: false,
+        }
+    }
 }
 
 /// Kinds of mounts.

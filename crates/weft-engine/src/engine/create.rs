@@ -6,13 +6,16 @@ use std::sync::Arc;
 use bollard_stubs::models::{ContainerCreateBody, EndpointSettings};
 use weft_types::{ContainerId, ObjectName};
 
-use super::{Engine, Result, now};
+use super::{Engine, Result, blocking, now};
 use crate::container::create::{Request, mounts};
 use crate::container::live::Container;
 use crate::container::record::{Record, RunState};
 use crate::error::EngineError;
 use crate::options::Created;
 use crate::shim::bundle::Bundle;
+
+/// Marks a container as a task of a service.
+pub(super) const TASK_LABEL: &str = "com.docker.swarm.task.id";
 
 impl Engine {
     /// Creates a container.
@@ -35,14 +38,17 @@ impl Engine {
         {
             request.config.hostname = Some(id.short().to_owned());
         }
-        let made = mounts(&request, &self.volumes).and_then(|mounts| {
+        let (engine, own_id, own_name) = (self.clone(), id.clone(), name.clone());
+        // Waits for the disk: beside the event loop.
+        let made = blocking(move || {
+            let mounts = mounts(&request, &engine.volumes)?;
             let record = Record {
-                id: id.clone(),
-                name: name.clone(),
+                id: own_id,
+                name: own_name,
                 created: now(),
-                image: image.id.clone(),
+                image: image.id,
                 image_name,
-                layers: image.layers.clone(),
+                layers: image.layers,
                 config: request.config,
                 host: request.host,
                 endpoints: request.endpoints,
@@ -53,9 +59,9 @@ impl Engine {
                 sandbox: None,
                 connected: Default::default(),
             };
-            self.store(record)
+            engine.store(record)
         });
-        match made {
+        match made.await {
             Ok(container) => {
                 self.registry().containers.insert(id.clone(), container.clone());
                 self.container_event(&container, "create", &[]);
@@ -94,11 +100,16 @@ impl Engine {
         if request.config.network_disabled == Some(true) {
             request.host.network_mode = Some("none".to_owned());
         }
-        let mode = match request.host.network_mode.as_deref() {
-            None | Some("" | "default") => "bridge".to_owned(),
-            Some(mode) => mode.to_owned(),
+        let (mode, given) = match request.host.network_mode.as_deref() {
+            None | Some("" | "default") => ("bridge".to_owned(), false),
+            Some(mode) => (mode.to_owned(), true),
         };
         request.host.network_mode = Some(mode.clone());
+        // A task of a service is on its networks only; the mode is shown as `bridge` all the same.
+        let is_task = request.config.labels.iter().flatten().any(|(key, _)| key == TASK_LABEL);
+        if is_task && !given && !request.endpoints.is_empty() {
+            return self.check_endpoints(request);
+        }
         if mode.starts_with("container:") {
             request.endpoints.clear();
             return Ok(());
@@ -111,6 +122,10 @@ impl Engine {
         if !request.endpoints.keys().any(|name| *name == mode || display(name) == wanted) {
             request.endpoints.insert(mode.clone(), EndpointSettings::default());
         }
+        self.check_endpoints(request)
+    }
+
+    fn check_endpoints(&self, request: &Request) -> Result<()> {
         for (name, settings) in &request.endpoints {
             self.network.check(name, settings).map_err(|failure| {
                 EngineError::Invalid(format!("invalid config for network {name}: {}", failure.message))
@@ -162,6 +177,9 @@ impl Engine {
             return Err(error);
         }
         self.registry().names.remove(&old);
+        if let Err(error) = self.network.rename(&container.id, plain).await {
+            tracing::warn!(container = %container.id, %error, "other containers still know it by its old name");
+        }
         self.container_event(&container, "rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }

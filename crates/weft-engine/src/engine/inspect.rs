@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bollard_stubs::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerTopResponse, DriverData,
-    EndpointSettings, MountPoint, NetworkSettings, PortMap,
+    EndpointSettings, HostConfig, MountPoint, NetworkSettings, PortMap,
 };
 
 use super::{Engine, Result};
@@ -45,7 +45,7 @@ impl Engine {
             process_label: Some(String::new()),
             app_armor_profile: Some(String::new()),
             exec_ids: (!execs.is_empty()).then_some(execs),
-            host_config: Some(host_config(&record)),
+            host_config: Some(self.shown_host_config(&record)),
             graph_driver: Some(DriverData {
                 name: "overlay2".to_owned(),
                 data: HashMap::from([
@@ -56,7 +56,7 @@ impl Engine {
             }),
             size_rw: sizes.map(|(own, _)| own),
             size_root_fs: sizes.map(|(_, all)| all),
-            mounts: Some(record.mounts.iter().filter_map(mount_point).collect()),
+            mounts: Some(self.shown_mounts(&record)),
             config: Some(record.config.clone()),
             network_settings: Some(NetworkSettings {
                 sandbox_id: Some(sandbox.id.clone()),
@@ -70,6 +70,27 @@ impl Engine {
             }),
             ..ContainerInspectResponse::default()
         })
+    }
+
+    /// Mounts but for those that the daemon itself has put there.
+    pub(super) fn shown_mounts(&self, record: &Record) -> Vec<MountPoint> {
+        let shown = record.mounts.iter().filter(|mount| !self.is_private(&mount.source));
+        shown.filter_map(mount_point).collect()
+    }
+
+    fn shown_host_config(&self, record: &Record) -> HostConfig {
+        let mut host = host_config(record);
+        if let Some(mounts) = &mut host.mounts {
+            mounts.retain(|mount| {
+                mount.source.as_deref().is_none_or(|source| !self.is_private(Path::new(source)))
+            });
+        }
+        host.mounts = host.mounts.filter(|mounts| !mounts.is_empty());
+        host
+    }
+
+    fn is_private(&self, source: &Path) -> bool {
+        self.config.private_sources.as_ref().is_some_and(|folder| source.starts_with(folder))
     }
 
     /// Bytes of its own layer, and together with its image's.
@@ -157,7 +178,7 @@ fn state(record: &Record) -> ContainerState {
 }
 
 /// What applies, also where nothing was asked for.
-fn host_config(record: &Record) -> bollard_stubs::models::HostConfig {
+fn host_config(record: &Record) -> HostConfig {
     let mut host = record.host.clone();
     let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     if host.privileged != Some(true) {
@@ -200,7 +221,7 @@ fn shown_ports(record: &Record, bound: &PortMap) -> PortMap {
 }
 
 /// A mount as shown; tmpfs are only in the host configuration.
-pub(super) fn mount_point(mount: &MountRecord) -> Option<MountPoint> {
+fn mount_point(mount: &MountRecord) -> Option<MountPoint> {
     let (typ, name, driver) = match mount.kind {
         MountKind::Bind => ("bind", None, None),
         MountKind::Volume => ("volume", Some(mount.name.clone()), Some("local".to_owned())),

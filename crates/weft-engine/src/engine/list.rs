@@ -84,7 +84,7 @@ impl Engine {
                 }
                 "is-task" => any(&|value| {
                     let labels = record.config.labels.as_ref();
-                    let task = labels.is_some_and(|labels| labels.contains_key("com.docker.swarm.task.id"));
+                    let task = labels.is_some_and(|labels| labels.contains_key(super::create::TASK_LABEL));
                     matches!(value, "true" | "1") == task
                 }),
                 _ => true,
@@ -135,7 +135,7 @@ impl Engine {
             network_settings: Some(ContainerSummaryNetworkSettings {
                 networks: Some(self.shown_endpoints(record)),
             }),
-            mounts: Some(record.mounts.iter().filter_map(super::inspect::mount_point).collect()),
+            mounts: Some(self.shown_mounts(record)),
             ..ContainerSummary::default()
         }
     }

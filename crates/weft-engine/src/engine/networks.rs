@@ -9,7 +9,8 @@ use super::{Engine, Result};
 use crate::container::live::Container;
 use crate::container::record::{Phase, Record};
 use crate::error::EngineError;
-use crate::network::{NetworkFailure, SandboxKind, SandboxRequest, SandboxView};
+use crate::network::{NetworkFailure, SandboxKind, SandboxSpec, SandboxView};
+use crate::ports;
 
 /// Docker's words in front of a failure at the start.
 const SETUP: &str = "failed to set up container networking: ";
@@ -28,7 +29,9 @@ impl Engine {
         let kind = self.sandbox_kind(record)?;
         let hostname = self.hostname(record, &kind);
         let host = &record.host;
-        let request = SandboxRequest {
+        let exposed = record.config.exposed_ports.clone().unwrap_or_default();
+        let bindings = host.port_bindings.clone().unwrap_or_default();
+        let spec = SandboxSpec {
             container: record.id.clone(),
             name: record.name.clone(),
             kind: kind.clone(),
@@ -38,13 +41,11 @@ impl Engine {
             dns_search: host.dns_search.clone().unwrap_or_default(),
             dns_options: host.dns_options.clone().unwrap_or_default(),
             extra_hosts: host.extra_hosts.clone().unwrap_or_default(),
-            exposed_ports: record.config.exposed_ports.clone().unwrap_or_default(),
-            port_bindings: host.port_bindings.clone().unwrap_or_default(),
-            publish_all: host.publish_all_ports == Some(true),
+            ports: ports::wishes(&bindings, &exposed, host.publish_all_ports == Some(true))?,
         };
         // What a crash may have left would be in the way.
         self.network.remove_sandbox(&record.id).await.map_err(failed(SETUP))?;
-        let mut sandbox = self.network.create_sandbox(request).await.map_err(failed(SETUP))?;
+        let mut sandbox = self.network.create_sandbox(spec).await.map_err(failed(SETUP))?;
         let mut connected = BTreeMap::new();
         if kind == SandboxKind::Own {
             for (name, settings) in in_order(record) {

@@ -1,6 +1,6 @@
 //! Starting: root file system, network, specification, shim, process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Engine, Result, blocking, now};
@@ -17,6 +17,9 @@ use crate::spec::{self, Joined, Namespace, SpecInput};
 
 /// Exit code of a container that could not be started for another reason than its program.
 const CANNOT_START: i64 = 128;
+
+/// First processes for `--init`, statically linked: they run in any image.
+const INIT_PROGRAMS: [&str; 2] = ["docker-init", "tini-static"];
 
 /// A process that runs, and the connection that tells its end.
 struct Launched {
@@ -126,6 +129,7 @@ impl Engine {
         let joined = self.joined_namespaces(&record)?;
         let cgroup = container.cgroup(&self.config.cgroup_parent);
         let rootfs = container.rootfs().merged();
+        let init = init_program(&record)?;
         let spec = spec::build(&SpecInput {
             record: &record,
             rootfs: &rootfs,
@@ -135,6 +139,7 @@ impl Engine {
             joined: &joined,
             cgroup: &cgroup,
             hierarchies: &self.hierarchies,
+            init: init.as_deref(),
         })?;
         let path = container.bundle.spec();
         let bytes = serde_json::to_vec(&spec)
@@ -177,6 +182,7 @@ impl Engine {
             }
             for mount in &record.mounts {
                 match mount.kind {
+                    MountKind::Volume if mount.no_copy => {}
                     MountKind::Volume => rootfs
                         .fill_volume(&mount.destination, &mount.source)
                         .map_err(EngineError::file("fill", &mount.source))?,
@@ -292,6 +298,20 @@ impl Engine {
         let max_files = option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1).max(1);
         Ok(Some(LogConfig { path: container.log_path(), max_size, max_files }))
     }
+}
+
+/// The program of `--init`. Of no use where another's first process reaps.
+fn init_program(record: &Record) -> Result<Option<PathBuf>> {
+    let own_pids = record.host.pid_mode.as_deref().is_none_or(|mode| mode.is_empty() || mode == "private");
+    if record.host.init != Some(true) || !own_pids {
+        return Ok(None);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places =
+        std::env::split_paths(&path).flat_map(|dir| INIT_PROGRAMS.iter().map(move |name| dir.join(name)));
+    let missing =
+        || EngineError::Refused(format!("exec: {:?}: executable file not found in $PATH", INIT_PROGRAMS[0]));
+    places.find(|place| place.is_file()).map(Some).ok_or_else(missing)
 }
 
 /// runc says so for what fails inside the new process.

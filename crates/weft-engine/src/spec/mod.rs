@@ -21,6 +21,8 @@ use crate::network::SandboxView;
 
 /// Where programs are looked for unless the image says otherwise; Docker's.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where `--init` shows the first process; Docker's.
+const INIT_PATH: &str = "/sbin/docker-init";
 /// CFS period in microseconds; the kernel's default.
 const CPU_PERIOD: i64 = 100_000;
 
@@ -75,6 +77,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) joined: &'a Joined,
     pub(crate) cgroup: &'a Path,
     pub(crate) hierarchies: &'a Hierarchies,
+    /// Program on the host that reaps as first process, for `--init`.
+    pub(crate) init: Option<&'a Path>,
 }
 
 /// The process of an exec or of the container itself.
@@ -197,7 +201,11 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Value, EngineError> {
     let tty = record.tty();
     let env =
         environment(input.hostname, tty, &input.user.home, record.config.env.as_deref().unwrap_or_default());
-    let args = std::iter::once(record.path.clone()).chain(record.args.iter().cloned()).collect();
+    let own = std::iter::once(record.path.clone()).chain(record.args.iter().cloned());
+    let args = match input.init {
+        Some(_) => [INIT_PATH.to_owned(), "--".to_owned()].into_iter().chain(own).collect(),
+        None => own.collect(),
+    };
     let cwd =
         record.config.working_dir.clone().filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".to_owned());
     let console = record.host.console_size.as_deref().and_then(|size| match size {
@@ -422,6 +430,9 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
             system(mount(destination, "bind", &source.display().to_string(), &["rbind", "rprivate"]));
         }
     }
+    if let Some(init) = input.init {
+        mounts.push(mount(INIT_PATH, "bind", &init.display().to_string(), &["bind", "rprivate", "ro"]));
+    }
     mounts.extend(user.iter().map(user_mount));
     mounts
 }
@@ -435,11 +446,15 @@ fn user_mount(record: &MountRecord) -> Value {
             .filter(|option| !given.contains(&option.trim_start_matches("no")))
             .collect();
         options.extend(given.iter().filter(|option| !matches!(**option, "exec" | "suid" | "dev" | "rw")));
+        if !record.writable && !given.contains(&"ro") {
+            options.push("ro");
+        }
         return mount(&destination, "tmpfs", "tmpfs", &options);
     }
     let propagation = if record.propagation.is_empty() { "rprivate" } else { &record.propagation };
     let access = if record.writable { "rw" } else { "ro" };
-    mount(&destination, "bind", &record.source.display().to_string(), &["rbind", propagation, access])
+    let bind = if record.non_recursive { "bind" } else { "rbind" };
+    mount(&destination, "bind", &record.source.display().to_string(), &[bind, propagation, access])
 }
 
 #[cfg(test)]
@@ -456,14 +471,8 @@ mod tests {
     #[test]
     fn tmpfs_options_replace_the_defaults() {
         let record = MountRecord {
-            kind: MountKind::Tmpfs,
-            name: String::new(),
-            source: PathBuf::new(),
-            destination: PathBuf::from("/t"),
-            writable: true,
             mode: "exec,size=1m".to_owned(),
-            propagation: String::new(),
-            anonymous: false,
+            ..MountRecord::new(MountKind::Tmpfs, PathBuf::from("/t"))
         };
         assert_eq!(user_mount(&record)["options"], json!(["nosuid", "nodev", "size=1m"]));
     }

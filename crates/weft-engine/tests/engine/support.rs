@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use weft_engine::{
     AttachOptions, ContainerNetwork, Engine, EngineConfig, ExecStartOptions, LogOptions, NetworkFailure,
-    OutputStream, Reexec, RemoveOptions, SandboxKind, SandboxRequest, SandboxView, StreamKind, WaitCondition,
+    OutputStream, Reexec, RemoveOptions, SandboxKind, SandboxSpec, SandboxView, StreamKind, WaitCondition,
 };
 use weft_types::ContainerId;
 
@@ -349,7 +349,7 @@ fn pin_namespace(path: PathBuf) {
 
 #[async_trait]
 impl ContainerNetwork for TestNetwork {
-    async fn create_sandbox(&self, request: SandboxRequest) -> Result<SandboxView, NetworkFailure> {
+    async fn create_sandbox(&self, request: SandboxSpec) -> Result<SandboxView, NetworkFailure> {
         let dir = self.dir.join(request.container.short());
         std::fs::create_dir_all(&dir).unwrap();
         let write = |name: &str, text: String| {

@@ -154,6 +154,8 @@ fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
     let mut engine =
         EngineConfig::new(config.data_root.join("engine"), config.exec_root.join("engine"), reexec);
     engine.live_restore = config.live_restore;
+    engine.insecure_registries = config.insecure_registries.clone();
+    engine.private_sources = Some(config.exec_root.join("swarm"));
     Ok(engine)
 }
 

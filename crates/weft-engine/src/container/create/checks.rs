@@ -1,0 +1,193 @@
+//! What is refused before anything is made.
+
+use bollard_stubs::models::{HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum};
+
+use super::{Request, Result, invalid};
+use crate::container::{health, signal};
+use crate::error::EngineError;
+use crate::spec::capabilities::CapabilitySet;
+use crate::spec::security::SecurityOptions;
+
+/// Docker's least memory limit.
+const MEMORY_MIN: i64 = 6 << 20;
+
+impl Request {
+    /// Checks what can be checked before anything is made; warnings for the user.
+    pub(crate) fn check(&mut self, default_shm_size: i64) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        self.check_restart_policy()?;
+        self.check_resources(&mut warnings)?;
+        self.check_log_config()?;
+        let host = &self.host;
+        let bindings = host.port_bindings.clone().unwrap_or_default();
+        crate::ports::wishes(&bindings, self.config.exposed_ports.as_deref().unwrap_or_default(), true)?;
+        if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+            return Err(EngineError::NotImplemented(
+                "legacy links are not supported: put the containers on a user-defined network".to_owned(),
+            ));
+        }
+        let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        let privileged = host.privileged == Some(true);
+        CapabilitySet::of_container(privileged, &list(&host.cap_add), &list(&host.cap_drop))?;
+        SecurityOptions::parse(&list(&host.security_opt))?;
+        if host
+            .runtime
+            .as_deref()
+            .is_some_and(|runtime| !matches!(runtime, "" | "weft" | "runc" | "io.containerd.runc.v2"))
+        {
+            let runtime = host.runtime.as_deref().unwrap_or_default();
+            return invalid(format!("unknown or invalid runtime name: {runtime}"));
+        }
+        if host.userns_mode.as_deref().is_some_and(|mode| !matches!(mode, "" | "host")) {
+            return Err(EngineError::NotImplemented("user namespaces are not implemented yet".to_owned()));
+        }
+        if host.auto_remove == Some(true) && self.has_restart_policy() {
+            return invalid("can't create 'AutoRemove' container with restart policy");
+        }
+        if let Some(mode) = host.network_mode.as_deref().filter(|mode| mode.starts_with("container:")) {
+            let published = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+            if published || host.publish_all_ports == Some(true) {
+                return invalid("conflicting options: port publishing and the container type network mode");
+            }
+            if self.config.hostname.as_deref().is_some_and(|name| !name.is_empty()) {
+                return invalid("conflicting options: hostname and the network mode");
+            }
+            if mode == "container:" {
+                return invalid("Invalid network mode: invalid container format container:<name|id>");
+            }
+        }
+        if self.config.working_dir.as_deref().is_some_and(|dir| !dir.is_empty() && !dir.starts_with('/')) {
+            let dir = self.config.working_dir.as_deref().unwrap_or_default();
+            return invalid(format!(
+                "the working directory '{dir}' is invalid, it needs to be an absolute path"
+            ));
+        }
+        if let Some(signal) = self.config.stop_signal.as_deref().filter(|signal| !signal.is_empty()) {
+            signal::parse(signal)?;
+        }
+        for entry in self.config.env.iter().flatten() {
+            if entry.starts_with('=') || entry.is_empty() {
+                return invalid(format!("invalid environment variable: {entry}"));
+            }
+        }
+        if let Some(check) = &self.config.healthcheck {
+            health::validate(check)?;
+        }
+        if self.host.shm_size.unwrap_or(0) == 0 {
+            self.host.shm_size = Some(default_shm_size);
+        } else if self.host.shm_size.is_some_and(|size| size < 0) {
+            return invalid("SHM size can not be less than 0");
+        }
+        Ok(warnings)
+    }
+
+    fn has_restart_policy(&self) -> bool {
+        let name = self.host.restart_policy.as_ref().and_then(|policy| policy.name);
+        !matches!(name, None | Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO))
+    }
+
+    fn check_restart_policy(&mut self) -> Result<()> {
+        let policy = self.host.restart_policy.get_or_insert_with(RestartPolicy::default);
+        let retries = policy.maximum_retry_count.unwrap_or(0);
+        let name = policy.name.filter(|name| *name != RestartPolicyNameEnum::EMPTY);
+        let name = name.unwrap_or(RestartPolicyNameEnum::NO);
+        if retries < 0 {
+            return invalid("invalid restart policy: maximum retry count cannot be negative");
+        }
+        if retries > 0 && name != RestartPolicyNameEnum::ON_FAILURE {
+            return invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'");
+        }
+        *policy = RestartPolicy { name: Some(name), maximum_retry_count: Some(retries) };
+        Ok(())
+    }
+
+    fn check_resources(&mut self, warnings: &mut Vec<String>) -> Result<()> {
+        let host = &mut self.host;
+        let memory = host.memory.unwrap_or(0);
+        if memory != 0 && memory < MEMORY_MIN {
+            return invalid("Minimum memory limit allowed is 6MB");
+        }
+        let swap = host.memory_swap.unwrap_or(0);
+        if swap > 0 && memory == 0 {
+            return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
+        }
+        if swap > 0 && swap < memory {
+            return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+        }
+        // Docker allows as much swap as memory unless told otherwise.
+        if memory > 0 && swap == 0 {
+            host.memory_swap = Some(memory.saturating_mul(2));
+        }
+        let nano = host.nano_cpus.unwrap_or(0);
+        let available = std::thread::available_parallelism().map_or(1, usize::from);
+        if nano < 0 || nano > available as i64 * 1_000_000_000 {
+            return invalid(format!(
+                "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
+            ));
+        }
+        if nano > 0 && (host.cpu_period.unwrap_or(0) > 0 || host.cpu_quota.unwrap_or(0) > 0) {
+            return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+        }
+        if host.oom_kill_disable == Some(true) && memory == 0 {
+            warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_log_config(&mut self) -> Result<()> {
+        let log = self.host.log_config.get_or_insert_with(HostConfigLogConfig::default);
+        let driver = log.typ.clone().filter(|typ| !typ.is_empty()).unwrap_or_else(|| "json-file".to_owned());
+        if !matches!(driver.as_str(), "json-file" | "none") {
+            return invalid(format!(
+                "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
+            ));
+        }
+        let options = log.config.get_or_insert_default();
+        let known = ["max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "compress"];
+        if let Some(option) =
+            options.keys().find(|key| !known.contains(&key.as_str()) && driver == "json-file")
+        {
+            return invalid(format!("unknown log opt '{option}' for json-file log driver"));
+        }
+        if let Some(size) = options.get("max-size") {
+            parse_size(size)?;
+        }
+        if let Some(files) = options.get("max-file") {
+            match files.parse::<u32>() {
+                Ok(files) if files >= 1 => {}
+                _ => return invalid("max-file cannot be less than 1"),
+            }
+        }
+        log.typ = Some(driver);
+        Ok(())
+    }
+}
+
+/// `10m`, `1g`, `100k`, `512`: bytes.
+pub(crate) fn parse_size(text: &str) -> Result<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &lower[digits.len()..] {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => 0,
+    };
+    match digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
+        Some(size) if factor > 0 => Ok(size),
+        _ => invalid(format!("invalid size: '{text}'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("10m").unwrap(), 10 << 20);
+        assert!(parse_size("x").is_err());
+        assert!(parse_size("99999999999999g").is_err());
+    }
+}
