@@ -86,6 +86,7 @@ impl Agent {
         let core = Arc::new(Core::new(config.identity, network.clone(), &config.managers, memory));
         let host =
             HostDescription::of_this_machine(config.hostname, config.labels, ENGINE_VERSION.to_owned());
+        let engine = config.engine.clone();
         let runtime = Arc::new(EngineRuntime::new(config.engine, &config.run_dir));
         // Before a container can ask for its networks: it must be known whose it is.
         let worker = Worker::open(core.clone(), runtime.clone(), facts(&core, &host)).await;
@@ -97,6 +98,7 @@ impl Agent {
             async move { core.keep_memory(store).await }
         });
         tasks.spawn(renewal::run(core.clone()));
+        tasks.spawn(attachments::disconnect_withdrawn(core.clone(), config.controller.clone(), engine));
         tasks.spawn(sessions(core.clone(), runtime.clone(), host));
         config.controller.set_swarm(Some(Arc::new(Attacher { core: core.clone() })));
         // After the way to the networks is there, which a task's start needs.

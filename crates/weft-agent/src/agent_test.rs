@@ -18,6 +18,7 @@ use weft_wire::weft_v1::Endpoint;
 use super::*;
 use crate::network::{LocalView, NodeNetwork, Programmed, SwarmInputs};
 use crate::outlook::Outlook;
+use crate::task::pretended::PretendedRuntime;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const MTU: u32 = 1500;
@@ -140,6 +141,7 @@ impl Swarm {
 struct Node {
     core: Arc<Core>,
     network: Arc<PretendedNetwork>,
+    runtime: Arc<PretendedRuntime>,
     identity: IdentityHandle,
     tasks: JoinSet<()>,
 }
@@ -147,10 +149,10 @@ struct Node {
 impl Node {
     async fn start(swarm: &Swarm, hostname: &str, data_path: &str) -> Self {
         let identity = swarm.identity_of_new_worker().await;
-        Self::start_as(swarm, identity, PretendedNetwork::new(data_path), hostname)
+        Self::start_as(swarm, identity, PretendedNetwork::new(data_path), hostname).await
     }
 
-    fn start_as(
+    async fn start_as(
         swarm: &Swarm,
         identity: IdentityHandle,
         network: Arc<PretendedNetwork>,
@@ -164,8 +166,11 @@ impl Node {
         let keeper = core.clone();
         tasks.spawn(async move { keeper.keep_memory(store).await });
         tasks.spawn(renewal::run(core.clone()));
-        tasks.spawn(sessions(core.clone(), host));
-        Self { core, network, identity, tasks }
+        let runtime = Arc::new(PretendedRuntime::default());
+        let worker = Worker::open(core.clone(), runtime.clone(), facts(&core, &host)).await;
+        tasks.spawn(worker.run());
+        tasks.spawn(sessions(core.clone(), runtime.clone(), host));
+        Self { core, network, runtime, identity, tasks }
     }
 
     async fn ready(&self) {
@@ -286,7 +291,7 @@ async fn after_a_crash_what_no_container_uses_is_given_back_and_the_rest_kept() 
     let lost = attachments::attach(&node.core, "web", &"b".repeat(64), vec![]).await.unwrap();
     node.network.local.send_modify(|view| view.endpoints = vec![endpoint("c", &network, &kept)]);
     let (identity, networks) = node.crash().await;
-    let again = Node::start_as(&swarm, identity, networks, "w1");
+    let again = Node::start_as(&swarm, identity, networks, "w1").await;
     again.ready().await;
     eventually("the orphan given back", || swarm.task_state(&lost.id).is_none().then_some(())).await;
     assert_eq!(swarm.task_state(&kept.id), Some(TaskState::Running));
@@ -309,7 +314,7 @@ async fn an_agent_that_starts_without_its_manager_knows_what_it_knew() {
     let (identity, networks) = node.crash().await;
     swarm.stop().await;
     *networks.key_count.lock().unwrap() = 0;
-    let again = Node::start_as(&swarm, identity, networks, "w1");
+    let again = Node::start_as(&swarm, identity, networks, "w1").await;
     assert_eq!(*again.network.key_count.lock().unwrap(), 6);
     assert!(again.core.granted(&task.id).is_some());
     assert!(!again.core.status().borrow().ready);

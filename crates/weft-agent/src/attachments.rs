@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code, Status};
+use weft_engine::Engine;
+use weft_network::Controller;
 use weft_types::{Classified, ErrorKind};
 use weft_wire::swarmkit::resource_allocator_client::ResourceAllocatorClient;
 use weft_wire::swarmkit::{AttachNetworkRequest, DetachNetworkRequest, NetworkAttachmentConfig, Task};
@@ -151,6 +153,23 @@ pub(crate) async fn return_orphans(core: &Core, session: &OpenSession) {
     for id in core.orphaned_attachments() {
         tracing::info!(task = %id, "giving back an attachment that no container uses");
         tell_detached(session, &id).await;
+    }
+}
+
+/// Disconnects containers whose attachment the managers took away: somebody else may get the address next.
+pub(crate) async fn disconnect_withdrawn(core: Arc<Core>, controller: Arc<Controller>, engine: Arc<Engine>) {
+    loop {
+        for id in core.withdrawn().await {
+            let endpoints = controller.local_endpoints().borrow().clone();
+            let Some(endpoint) = endpoints.into_iter().find(|e| e.attachment.as_str() == id) else {
+                continue;
+            };
+            let (container, network) = (endpoint.container.to_string(), endpoint.network.to_string());
+            tracing::warn!(task = %id, %container, %network, "the managers took an attachment away");
+            if let Err(error) = engine.disconnect_network(&container, &network, true).await {
+                tracing::warn!(task = %id, %container, %network, %error, "a container could not be disconnected");
+            }
+        }
     }
 }
 

@@ -109,7 +109,13 @@ fn subnets(network: &Network, vnis: &str) -> Result<Vec<OverlaySubnet>, Unusable
             let place = if subnet.addr().is_ipv4() { &mut v4 } else { &mut v6 };
             let vni = vnis.get(*place).or(vnis.first()).copied();
             *place += 1;
-            Ok(OverlaySubnet { subnet, gateway: host(&config.gateway), vni })
+            Ok(OverlaySubnet {
+                subnet,
+                gateway: host(&config.gateway),
+                vni,
+                range: config.range.parse().ok(),
+                auxiliary: config.reserved.iter().filter_map(|(k, v)| Some((k.clone(), host(v)?))).collect(),
+            })
         })
         .collect()
 }

@@ -49,6 +49,8 @@ struct Model {
     unsent: BTreeSet<String>,
     /// Attachments whose container holds, or is about to hold, its addresses.
     connected: BTreeSet<String>,
+    /// Attachments that the managers took away while a container used them.
+    withdrawn: Vec<String>,
     /// Containers that wait for an attachment now.
     attaching: BTreeSet<String>,
     /// Containers of service tasks, with their tasks' ids.
@@ -74,6 +76,7 @@ pub(crate) struct Core {
     states_changed: watch::Sender<u64>,
     pub(crate) unsent: Notify,
     pub(crate) renew_now: Notify,
+    withdrawn: Notify,
     dirty: Notify,
 }
 
@@ -112,6 +115,7 @@ impl Core {
             states_changed: watch::Sender::new(0),
             unsent: Notify::new(),
             renew_now: Notify::new(),
+            withdrawn: Notify::new(),
             dirty: Notify::new(),
         };
         core.publish(&core.lock());
@@ -237,7 +241,8 @@ impl Core {
             model.statuses.remove(id);
             model.unsent.remove(id);
             if model.connected.remove(id) {
-                tracing::warn!(task = %id, "the managers removed an attachment that a container still uses");
+                model.withdrawn.push(id.clone());
+                self.withdrawn.notify_one();
             }
         }
         for task in changes.updated.iter().filter(|task| container_spec(task).is_none()) {
@@ -248,6 +253,17 @@ impl Core {
         self.unsent.notify_one();
         self.tasks_changed.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// Waits for attachments that the managers took away while a container used them.
+    pub(crate) async fn withdrawn(&self) -> Vec<String> {
+        loop {
+            let withdrawn = std::mem::take(&mut self.lock().withdrawn);
+            if !withdrawn.is_empty() {
+                return withdrawn;
+            }
+            self.withdrawn.notified().await;
+        }
     }
 
     pub(crate) fn begin_assignments(&self) {

@@ -28,6 +28,8 @@ mod status;
 mod store;
 mod task;
 mod tasks;
+#[doc(hidden)]
+pub mod testing;
 
 pub use agent::{Agent, AgentConfig};
 pub use attachments::AttachError;

@@ -146,7 +146,10 @@ pub enum JoinError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// The manager cannot be reached, or is no swarm manager.
-    #[error("cannot reach the manager at {address}")]
+    #[error(
+        "rpc error: code = Unavailable desc = connection error: desc = \"transport: {}\"",
+        transport_failure(*address, source)
+    )]
     Unreachable {
         /// Its address.
         address: SocketAddr,
@@ -190,6 +193,28 @@ impl Classified for JoinError {
             Self::Store(error) => error.kind(),
         }
     }
+}
+
+/// What went wrong on the way, as Docker's client library words it.
+fn transport_failure(address: SocketAddr, status: &tonic::Status) -> String {
+    use std::io::ErrorKind as Io;
+    let mut cause = std::error::Error::source(status);
+    let mut failed = None;
+    while let Some(error) = cause {
+        failed = error.downcast_ref::<std::io::Error>().or(failed);
+        cause = error.source();
+    }
+    let words = match failed.map(std::io::Error::kind) {
+        Some(Io::ConnectionRefused) => "connect: connection refused",
+        Some(Io::HostUnreachable) => "connect: no route to host",
+        Some(Io::NetworkUnreachable) => "connect: network is unreachable",
+        Some(Io::TimedOut) => "i/o timeout",
+        _ => {
+            let text = failed.map_or_else(|| status.message().to_owned(), ToString::to_string);
+            return format!("authentication handshake with {address} failed: {text}");
+        }
+    };
+    format!("Error while dialing: dial tcp {address}: {words}")
 }
 
 /// A refusal by the manager, shown as gRPC's own clients show it.

@@ -7,6 +7,8 @@ pub(crate) mod engine;
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod naming;
+#[cfg(test)]
+pub(crate) mod pretended;
 pub(crate) mod runtime;
 pub(crate) mod template;
 pub(crate) mod worker;

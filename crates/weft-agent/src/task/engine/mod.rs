@@ -4,13 +4,16 @@ mod body;
 mod files;
 mod log;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bollard_stubs::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use weft_engine::{Engine, EngineError, ListOptions, RemoveOptions, StopOptions, WaitCondition};
+use weft_engine::{
+    Engine, EngineError, ListOptions, PullOptions, RegistryAuth, RemoveOptions, StopOptions, WaitCondition,
+};
 use weft_wire::swarmkit::{FileTarget, LogSubscriptionOptions, Task, config_reference, secret_reference};
 
 use self::body::FileMount;
@@ -36,12 +39,14 @@ const HEALTH_ACTION: &str = "health_status: ";
 pub(crate) struct EngineRuntime {
     engine: Arc<Engine>,
     files: Arc<TaskFiles>,
+    /// Pulls under way by image.
+    pulls: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl EngineRuntime {
     /// `run_dir` need not survive a reboot.
     pub(crate) fn new(engine: Arc<Engine>, run_dir: &Path) -> Self {
-        Self { engine, files: Arc::new(TaskFiles::below(run_dir)) }
+        Self { engine, files: Arc::new(TaskFiles::below(run_dir)), pulls: Mutex::default() }
     }
 
     /// Everything that was made for tasks goes: this node leaves the swarm.
@@ -354,11 +359,37 @@ impl TaskRuntime for EngineRuntime {
 }
 
 impl EngineRuntime {
-    /// Gets the image from its registry.
+    /// Gets the image from its registry. Tasks that want the same one wait for the first of them.
     async fn pull(&self, work: &Work, cancelled: oneshot::Receiver<()>) -> Result<(), StepFailed> {
-        let image = container_spec(&work.task).map(|spec| spec.image.clone()).unwrap_or_default();
-        drop(cancelled);
-        Err(failed(&EngineError::NoSuchImage(image)))
+        let Some(spec) = container_spec(&work.task) else { return Ok(()) };
+        let pull = async {
+            let turn = self.turn(&spec.image);
+            let _turn = turn.lock().await;
+            if self.engine.images().inspect(&spec.image).is_ok() {
+                return Ok(());
+            }
+            let auth = spec.pull_options.as_ref().map_or("", |options| &options.registry_auth);
+            let auth = RegistryAuth::from_header(auth).unwrap_or_default();
+            // Nobody looks at the progress.
+            let (progress, _) = mpsc::unbounded_channel();
+            let options = PullOptions { auth, platform: None };
+            self.engine.images().pull(&spec.image, &options, &progress).await.map(drop)
+        };
+        let outcome = tokio::select! {
+            outcome = pull => outcome,
+            _ = cancelled => return Err(StepFailed("context canceled".to_owned())),
+        };
+        outcome.map_err(|error| {
+            // As Docker: what the user reads is that there is no such image.
+            tracing::warn!(image = spec.image, %error, "pulling the image of a task failed");
+            failed(&EngineError::NoSuchImage(spec.image.clone()))
+        })
+    }
+
+    fn turn(&self, image: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        pulls.retain(|_, turn| Arc::strong_count(turn) > 1);
+        pulls.entry(image.to_owned()).or_default().clone()
     }
 }
 
