@@ -11,10 +11,9 @@
 //! What an [`Orchestrator`] remembers is when to look again, and since when the tasks of a running update run, so
 //! a new leader's goes on where the old one stopped, and what is proposed twice does no harm.
 //!
-//! Invariants, also while a proposal is refused or half of them are lost: a desired state only grows; a slot has
-//! one wanted task, or two while a start-first update replaces one (the second wanted task of a slot that has two
-//! of the newest spec goes); at most `parallelism` slots are in the hands of an update; a task is removed only when
-//! nothing runs for it any more, or its node is gone.
+//! Invariants, also while proposals are refused: a desired state only grows; a slot has one wanted task, or two
+//! while a start-first update replaces one; at most `parallelism` slots are in the hands of an update; a task is
+//! removed only when nothing runs for it any more, or its node is gone.
 //!
 //! Not here: placing and enforcing placement (`schedule`), addresses and ports (`allocate`).
 
@@ -38,8 +37,5 @@ mod start;
 mod time;
 mod update;
 mod update_status;
-
-#[cfg(test)]
-mod tests;
 
 pub use orchestrator::Orchestrator;

@@ -141,25 +141,28 @@ impl Pass<'_> {
     fn settle(&mut self, slot: &Slot, order: UpdateOrder) -> bool {
         let (old, new): (Vec<usize>, Vec<usize>) =
             self.wanted(slot).into_iter().partition(|index| self.is_dirty(*index));
+        let new = self.keep_best(new);
+        let old = self.keep_best(old);
+        let (Some(best), Some(_)) = (new, old) else { return false };
+        let takes_over = order == UpdateOrder::StopFirst || self.tasks[best].state == TaskState::Running;
+        if let Some(old) = old.filter(|_| takes_over) {
+            self.ask(old, TaskState::Shutdown);
+        }
+        !takes_over
+    }
+
+    /// Leaves one of some tasks that can stand for each other.
+    fn keep_best(&mut self, tasks: Vec<usize>) -> Option<usize> {
         let preference = |index: &usize| {
             let entry = &self.tasks[*index];
             (entry.state == TaskState::Running, !entry.has_ended(), entry.desired)
         };
         // The oldest of equals, which `max_by_key` finds when it looks from the end.
-        let Some(best) = new.iter().rev().max_by_key(|index| preference(index)).copied() else {
-            return false;
-        };
-        for other in new.into_iter().filter(|index| *index != best) {
+        let best = tasks.iter().rev().max_by_key(|index| preference(index)).copied()?;
+        for other in tasks.into_iter().filter(|index| *index != best) {
             self.ask(other, TaskState::Shutdown);
         }
-        if old.is_empty() {
-            return false;
-        }
-        let takes_over = order == UpdateOrder::StopFirst || self.tasks[best].state == TaskState::Running;
-        for index in old.iter().filter(|_| takes_over) {
-            self.ask(*index, TaskState::Shutdown);
-        }
-        !takes_over
+        Some(best)
     }
 
     fn replace(&mut self, slot: &Slot, order: UpdateOrder) {

@@ -1,1 +1,0 @@
-//! What the loops ask for in exact situations.

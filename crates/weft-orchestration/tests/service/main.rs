@@ -1,0 +1,10 @@
+//! The loops over services, from outside: exact effects in given situations, and what holds whatever happens.
+
+mod global;
+mod history;
+mod jobs;
+mod properties;
+mod replicated;
+mod restart;
+mod update;
+mod world;
