@@ -110,9 +110,9 @@ fn subnet(pool: &Pool) -> Subnet {
 fn overlay_subnets(overlay: &OverlaySpec) -> Vec<Subnet> {
     let subnet = |s: &OverlaySubnet| Subnet {
         subnet: Some(s.subnet),
-        range: None,
+        range: s.range,
         gateway: s.gateway,
-        auxiliary: BTreeMap::new(),
+        auxiliary: s.auxiliary.clone(),
     };
     overlay.subnets.iter().map(subnet).collect()
 }

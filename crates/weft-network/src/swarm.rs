@@ -87,6 +87,12 @@ pub struct OverlaySubnet {
     pub gateway: Option<IpAddr>,
     /// Its identifier on the wire; IPv6 subnets share that of the IPv4 subnet at the same place.
     pub vni: Option<Vni>,
+    /// Where the managers take containers' addresses from; shown only.
+    #[serde(default)]
+    pub range: Option<IpNet>,
+    /// Addresses that the managers leave out, by name; shown only.
+    #[serde(default)]
+    pub auxiliary: BTreeMap<String, IpAddr>,
 }
 
 /// A member of the swarm by the managers' word.

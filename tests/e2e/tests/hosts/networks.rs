@@ -62,6 +62,7 @@ fn b2_options_are_honoured_and_shown() {
         hosts.run_idle("h1", name, "--network full").unwrap();
         addresses.push(hosts.address("h1", name, "full").unwrap());
     }
+    assert_eq!(inspect(&hosts, "h1", "full")["IPAM"], network["IPAM"], "the same once containers are on it");
     for address in &addresses {
         let last: u8 = address.strip_prefix("10.50.0.").unwrap().parse().unwrap();
         assert!(last >= 128 && last != 130, "{addresses:?}");
