@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::description::HostDescription;
 use crate::error::{AgentError, SessionError, StoreError};
 use crate::network::ControllerNetwork;
+use crate::network_state;
 use crate::renewal;
 use crate::session::{self, Ended};
 use crate::status::AgentStatus;
@@ -128,6 +129,15 @@ impl Agent {
     /// Removes the containers of all tasks, with their secrets: this node leaves the swarm. After [`Self::stop`].
     pub async fn remove_tasks(&self) {
         self.runtime.clear().await;
+    }
+
+    /// Ends the session and tells the managers that this node leaves the swarm.
+    pub async fn leave(&self) {
+        let session = self.core.session().borrow().clone();
+        self.stop().await;
+        if let Some(session) = session {
+            network_state::depart(session).await;
+        }
     }
 
     /// Ends the session. Networks stay as they are: the caller knows whether this node leaves the swarm.

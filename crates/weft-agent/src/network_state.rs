@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::Code;
 use tonic::transport::Channel;
 use weft_wire::weft_v1::network_state_client::NetworkStateClient;
-use weft_wire::weft_v1::{AckRequest, ReportRequest, WatchRequest};
+use weft_wire::weft_v1::{AckRequest, DepartRequest, ReportRequest, WatchRequest};
 
 use crate::core::{Core, OpenSession};
 use crate::error::SessionError;
@@ -15,6 +16,8 @@ use crate::network::Programmed;
 
 /// What the managers know this engine by.
 const ENGINE: &str = "weft";
+/// Leaving does not wait for managers that are away.
+const DEPART_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Reports and watches until the session ends. Docker's managers have no such service: then gossip alone rules.
 pub(crate) async fn run(core: Arc<Core>, session: OpenSession) -> Result<(), SessionError> {
@@ -27,6 +30,17 @@ pub(crate) async fn run(core: Arc<Core>, session: OpenSession) -> Result<(), Ses
             pending().await
         }
         other => other.map(drop),
+    }
+}
+
+/// Says that this node leaves the swarm. A manager that does not hear it misses the heartbeats soon enough.
+pub(crate) async fn depart(session: OpenSession) {
+    let request = DepartRequest { session_id: session.id };
+    let mut client = NetworkStateClient::new(session.channel);
+    match tokio::time::timeout(DEPART_DEADLINE, client.depart(request)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(status)) => tracing::debug!(%status, "the manager did not take note that this node leaves"),
+        Err(_) => tracing::debug!("the manager did not take note in time that this node leaves"),
     }
 }
 

@@ -73,6 +73,23 @@ pub(crate) enum Input {
     Tick,
 }
 
+impl Input {
+    /// A word for logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Assigned { .. } => "assigned",
+            Self::Gone => "gone",
+            Self::Prepared(_) => "prepare",
+            Self::Started(_) => "start",
+            Self::Exited(_) => "exited",
+            Self::Health(_) => "health",
+            Self::Stopped(_) => "stop",
+            Self::Removed(_) => "remove",
+            Self::Tick => "tick",
+        }
+    }
+}
+
 /// What is to be done for a task.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use weft_wire::swarmkit::Task;
@@ -183,7 +183,9 @@ impl Worker {
     fn step(&self, id: &str, step: impl Future<Output = Input> + Send + 'static) {
         let (id, inputs) = (id.to_owned(), self.inputs.0.clone());
         tokio::spawn(async move {
+            let begin = Instant::now();
             let input = step.await;
+            tracing::debug!(task = id, step = input.name(), elapsed = ?begin.elapsed(), "step done");
             let _ = inputs.send((id, input));
         });
     }

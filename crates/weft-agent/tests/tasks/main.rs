@@ -29,7 +29,11 @@ fn main() {
     match args.first().and_then(|arg| arg.to_str()) {
         Some("shim") => weft_engine::shim_main(args[1..].to_vec()),
         Some("runtime") => weft_engine::runtime_main(args[1..].to_vec()),
-        _ => std::process::exit(run(&args)),
+        _ => {
+            let filter = tracing_subscriber::EnvFilter::from_default_env();
+            tracing_subscriber::fmt().with_env_filter(filter).init();
+            std::process::exit(run(&args));
+        }
     }
 }
 
