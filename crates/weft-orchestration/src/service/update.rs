@@ -105,7 +105,9 @@ impl Pass<'_> {
             }
             return;
         }
-        if !self.is_updating() || survey.in_hand > 0 {
+        // A rollback that has nothing to do is to be seen all the same: clients wait for it, and its message says why.
+        let is_told = self.stored_update_state() == self.update_state();
+        if !self.is_updating() || survey.in_hand > 0 || !is_told {
             return;
         }
         let watched = survey.last_done.and_then(|at| self.pending(at, rules.delay + rules.last_watch()));

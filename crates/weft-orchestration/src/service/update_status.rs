@@ -21,6 +21,15 @@ impl Pass<'_> {
         is_in(&self.service, UpdateState::Paused) || is_in(&self.service, UpdateState::RollbackPaused)
     }
 
+    pub(super) fn update_state(&self) -> Option<i32> {
+        self.service.update_status.as_ref().map(|status| status.state)
+    }
+
+    /// As everybody sees it now.
+    pub(super) fn stored_update_state(&self) -> Option<i32> {
+        self.snapshot.service(&self.service.id)?.update_status.as_ref().map(|status| status.state)
+    }
+
     pub(super) fn update_started(&self) -> Option<std::time::SystemTime> {
         time_of(self.service.update_status.as_ref()?.started_at.as_ref())
     }
