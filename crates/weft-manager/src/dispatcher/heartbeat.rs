@@ -13,6 +13,7 @@ use crate::error::ControlError;
 
 /// SwarmKit's text.
 const SILENT: &str = "heartbeat failure";
+const LEFT: &str = "node left the swarm";
 const AWAY: &str = "heartbeat failure; the node's helper answers";
 /// SwarmKit's text.
 const UNKNOWN: &str = "Node moved to \"unknown\" state due to leadership change in cluster";
@@ -79,6 +80,14 @@ async fn expire(brain: &Brain, session: &Session) {
     if brain.sessions.end(session) {
         tracing::warn!(node = session.node_id, session = session.id, "node is down: no heartbeat");
         set_state(&brain.core, &session.node_id, State::Down, SILENT).await;
+    }
+}
+
+/// Takes a node's word that it leaves the swarm. It stays known until it is removed.
+pub(crate) async fn depart(brain: &Brain, session: &Session) {
+    if brain.sessions.end(session) {
+        tracing::info!(node = session.node_id, session = session.id, "node left the swarm");
+        set_state(&brain.core, &session.node_id, State::Down, LEFT).await;
     }
 }
 

@@ -9,7 +9,7 @@ mod sessions;
 mod task_status;
 
 pub(crate) use assignments::stream as assignments;
-pub(crate) use heartbeat::{beat, give_up_unknown, jittered, mark_unknown};
+pub(crate) use heartbeat::{beat, depart, give_up_unknown, jittered, mark_unknown};
 pub(crate) use registration::{RegisterError, register};
 pub(crate) use session_stream::stream as session_messages;
 pub(crate) use sessions::{Session, SessionError, Sessions};

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 use weft_wire::weft_v1::{
-    AckRequest, AckResponse, ReportRequest, ReportResponse, WatchMessage, WatchRequest, network_state_server,
+    AckRequest, AckResponse, DepartRequest, DepartResponse, ReportRequest, ReportResponse, WatchMessage,
+    WatchRequest, network_state_server,
 };
 
 use super::dispatcher::session_status;
 use super::{Answers, boxed, consensus_status};
 use crate::auth::{Caller, MEMBERS, authorize};
 use crate::brain::Brain;
-use crate::dispatcher::Session;
+use crate::dispatcher::{self, Session};
 use crate::network_state::{self, Acknowledged, ReportError};
 
 pub(super) struct NetworkState(pub(super) Arc<Brain>);
@@ -56,6 +57,13 @@ impl network_state_server::NetworkState for NetworkState {
         }
         self.0.progress.acknowledge(&caller.node_id, &network_id, Acknowledged { index, error });
         Ok(Response::new(AckResponse {}))
+    }
+
+    async fn depart(&self, request: Request<DepartRequest>) -> Result<Response<DepartResponse>, Status> {
+        let caller = authorize(&self.0.core, &request, MEMBERS)?;
+        let session = self.session(&caller, &request.get_ref().session_id)?;
+        dispatcher::depart(&self.0, &session).await;
+        Ok(Response::new(DepartResponse {}))
     }
 }
 

@@ -273,6 +273,7 @@ impl Cluster {
             return Err(SwarmError::LastManagerLeaves);
         }
         if let Some(member) = member {
+            member.agent.leave().await;
             member.stop().await;
             member.agent.remove_tasks().await;
         }
