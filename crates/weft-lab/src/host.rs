@@ -57,7 +57,7 @@ impl Host {
     pub(crate) fn start_keeper(netns: &str, name: &str) -> Result<i32, LabError> {
         // Everything a daemon mounts or writes below /run is the host's own and goes with its namespaces.
         let script = format!(
-            "mount --make-rprivate / && mount -t tmpfs tmpfs /run && mkdir -p /run/netns && hostname {name} && echo ready && exec sleep infinity"
+            "mount --make-rprivate / && mount -t tmpfs tmpfs /run && mkdir -p /run/netns && hostname {name} && echo ready && exec sleep infinity 2>/dev/null"
         );
         let mut command = Command::new("nsenter");
         command
