@@ -20,6 +20,7 @@ mod registry;
 mod restarts;
 mod streams;
 mod support;
+mod tasks;
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -58,6 +59,7 @@ fn run(args: &[OsString]) -> i32 {
         images::TESTS,
         pulls::TESTS,
         health::TESTS,
+        tasks::TESTS,
     ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     if has("--list") {

@@ -194,7 +194,12 @@ impl Lab {
 
 fn config(dir: &Path, live_restore: bool) -> EngineConfig {
     let reexec = Reexec::current_exe().unwrap();
-    EngineConfig { live_restore, ..EngineConfig::new(dir.join("data"), dir.join("run"), reexec) }
+    let private_sources = Some(dir.join("private"));
+    EngineConfig {
+        live_restore,
+        private_sources,
+        ..EngineConfig::new(dir.join("data"), dir.join("run"), reexec)
+    }
 }
 
 /// A request for `sh -c script`.
@@ -315,11 +320,18 @@ pub(crate) struct TestNetwork {
     dir: PathBuf,
     sandboxes: Mutex<HashMap<ContainerId, PathBuf>>,
     pub(crate) adopted: Mutex<Vec<ContainerId>>,
+    /// New names, in order.
+    pub(crate) renamed: Mutex<Vec<String>>,
 }
 
 impl TestNetwork {
     fn new(dir: &Path) -> Self {
-        Self { dir: dir.join("net"), sandboxes: Mutex::default(), adopted: Mutex::default() }
+        Self {
+            dir: dir.join("net"),
+            sandboxes: Mutex::default(),
+            adopted: Mutex::default(),
+            renamed: Mutex::default(),
+        }
     }
 
     /// Sandboxes that stand.
@@ -396,6 +408,11 @@ impl ContainerNetwork for TestNetwork {
 
     async fn publish(&self, _: &ContainerId) -> Result<PortMap, NetworkFailure> {
         Ok(PortMap::new())
+    }
+
+    async fn rename(&self, _: &ContainerId, name: &str) -> Result<(), NetworkFailure> {
+        self.renamed.lock().unwrap().push(name.to_owned());
+        Ok(())
     }
 
     async fn remove_sandbox(&self, container: &ContainerId) -> Result<(), NetworkFailure> {
