@@ -6,6 +6,7 @@ mod dataplane;
 mod faults;
 mod networks;
 mod refusals;
+mod services;
 mod swarm;
 
 use std::time::Duration;
