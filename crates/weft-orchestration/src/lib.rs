@@ -37,7 +37,7 @@ pub use error::AllocationError;
 pub use mtu::{
     MTU_OPTION, MTU_OPTION_GENERIC, MtuChoice, NodeMtu, carry_mtu, choose_mtu, mtu_option, too_small,
 };
-pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis};
+pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis, subnet_clash};
 pub use pipeline::{Pipeline, Proposal};
 pub use pools::{AddressPools, PoolError};
 pub use schedule::{Constraint, ConstraintError, Scheduled, Scheduler, enforce};

@@ -13,6 +13,8 @@ use crate::{AllocationError, Allocator, Claim, Taken, mtu_option};
 pub const VXLAN_ID_LIST_OPTION: &str = "com.docker.network.driver.overlay.vxlanid_list";
 const OVERLAY: &str = "overlay";
 const DEFAULT_IPAM: &str = "default";
+/// Drivers of networks that each node makes for itself when a task needs them.
+const NODE_LOCAL_DRIVERS: [&str; 5] = ["bridge", "host", "ipvlan", "macvlan", "null"];
 
 /// What to write into a new network, and what it needs to hold alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,16 @@ pub struct NetworkAllocation {
 }
 
 impl NetworkAllocation {
+    /// Of a network that each node makes for itself.
+    fn nothing(driver: String) -> Self {
+        Self {
+            driver_state: Driver { name: driver, ..Driver::default() },
+            // Docker's nodes read it without asking whether it is there.
+            ipam: IpamOptions { driver: Some(Driver::default()), ..IpamOptions::default() },
+            claims: Vec::new(),
+        }
+    }
+
     /// Writes the allocation into `network`.
     pub fn write_to(&self, network: &mut Network) {
         network.driver_state = Some(self.driver_state.clone());
@@ -64,6 +76,9 @@ impl Allocator {
         taken: &(impl Taken + ?Sized),
     ) -> Result<NetworkAllocation, AllocationError> {
         let driver = spec.driver_config.clone().unwrap_or_default();
+        if NODE_LOCAL_DRIVERS.contains(&driver.name.as_str()) {
+            return Ok(NetworkAllocation::nothing(driver.name));
+        }
         if !matches!(driver.name.as_str(), "" | OVERLAY) {
             return Err(AllocationError::Driver(driver.name));
         }
@@ -81,7 +96,11 @@ impl Allocator {
         })
     }
 
-    fn subnets(&self, spec: &NetworkSpec, taken: &(impl Taken + ?Sized)) -> Result<Vec<Subnet>, AllocationError> {
+    fn subnets(
+        &self,
+        spec: &NetworkSpec,
+        taken: &(impl Taken + ?Sized),
+    ) -> Result<Vec<Subnet>, AllocationError> {
         let name = name_of(Some(spec));
         let held = taken.subnets();
         let configs = spec.ipam.as_ref().map_or(&[][..], |ipam| &ipam.configs);
@@ -94,23 +113,19 @@ impl Allocator {
             }
             subnets.push(subnet);
         }
-        // A wanted subnet may lie in a pool: automatic ones step over both.
-        let in_use = |subnets: &[Subnet]| -> Vec<IpNet> {
-            held.iter().map(|(net, _)| *net).chain(subnets.iter().map(|subnet| subnet.subnet)).collect()
-        };
         if !subnets.iter().any(Subnet::is_ipv4) {
             let pools = &self.config.pools;
-            let free =
-                pools.first_free(&in_use(&subnets)).ok_or_else(|| AllocationError::PoolsExhausted {
-                    network: name.clone(),
-                    pools: pools.to_string(),
-                    size: pools.subnet_size(),
-                    total: pools.subnet_count(),
-                })?;
+            let free = free_subnet(taken, &held, &subnets, |in_use| pools.first_free(in_use));
+            let free = free.ok_or_else(|| AllocationError::PoolsExhausted {
+                network: name.clone(),
+                pools: pools.to_string(),
+                size: pools.subnet_size(),
+                total: pools.subnet_count(),
+            })?;
             subnets.push(Subnet::plain(free));
         }
         if spec.ipv6_enabled && subnets.iter().all(Subnet::is_ipv4) {
-            let free = self.config.ula.first_free(&in_use(&subnets));
+            let free = free_subnet(taken, &held, &subnets, |in_use| self.config.ula.first_free(in_use));
             let free = free.ok_or_else(|| AllocationError::PoolsExhausted {
                 network: name.clone(),
                 pools: "unique local IPv6 prefix of the swarm".to_owned(),
@@ -156,6 +171,32 @@ impl Allocator {
         self.last_vni = Some(found);
         Some(found)
     }
+}
+
+/// The first that overlaps neither a network's subnet nor, if there is such, what nodes use outside of the swarm.
+///
+/// A node that routes a whole pool elsewhere, to a private network say, does not make the swarm refuse networks: the
+/// managers warn of the clash instead.
+fn free_subnet(
+    taken: &(impl Taken + ?Sized),
+    held: &[(IpNet, String)],
+    siblings: &[Subnet],
+    first_free: impl Fn(&[IpNet]) -> Option<IpNet>,
+) -> Option<IpNet> {
+    let in_use: Vec<IpNet> =
+        held.iter().map(|(net, _)| *net).chain(siblings.iter().map(|sibling| sibling.subnet)).collect();
+    let avoided = [in_use.clone(), taken.subnets_of_nodes()].concat();
+    first_free(&avoided).or_else(|| first_free(&in_use))
+}
+
+/// The first subnet of a network that overlaps one that a node uses outside of the swarm, with that one: containers
+/// of the one do not reach hosts of the other.
+pub fn subnet_clash(network: &Network, of_node: &[IpNet]) -> Option<(IpNet, IpNet)> {
+    let subnets = subnets_of(network).ok()?;
+    subnets.iter().find_map(|subnet| {
+        let clash = of_node.iter().find(|net| overlap(net, &subnet.subnet))?;
+        Some((subnet.subnet, *clash))
+    })
 }
 
 fn refuse_overlap(

@@ -4,7 +4,7 @@
 //! long as the network has room, and traffic or cached names for its former holder do not reach the next one.
 //! This is only an order to try in: what is free, the store says.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -17,6 +17,8 @@ pub(crate) struct Rotation {
     last: BTreeMap<IpNet, u128>,
     /// Freed addresses, the one that rested longest in front.
     resting: VecDeque<IpAddr>,
+    /// The same, to be asked: a busy network has thousands of them.
+    is_resting: BTreeSet<IpAddr>,
 }
 
 impl Rotation {
@@ -35,19 +37,26 @@ impl Rotation {
 
     /// Remembers that an address was freed.
     pub(crate) fn rest(&mut self, address: IpAddr) {
-        self.resting.retain(|other| *other != address);
+        self.wake(address);
         self.resting.push_back(address);
+        self.is_resting.insert(address);
+    }
+
+    fn wake(&mut self, address: IpAddr) {
+        if self.is_resting.remove(&address) {
+            self.resting.retain(|other| *other != address);
+        }
     }
 
     /// The next address of `subnet` to give.
     pub(crate) fn next(&mut self, subnet: &Subnet, is_taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let free = |address: &IpAddr| subnet.gives(*address) && !is_taken(*address);
-        let fresh = self.serial(subnet).find(|address| free(address) && !self.resting.contains(address));
+        let fresh = self.serial(subnet).find(|address| free(address) && !self.is_resting.contains(address));
         let address = fresh.or_else(|| self.resting.iter().copied().find(free))?;
         if fresh.is_some() {
             self.last.insert(subnet.subnet, to_bits(address));
         }
-        self.resting.retain(|other| *other != address);
+        self.wake(address);
         Some(address)
     }
 

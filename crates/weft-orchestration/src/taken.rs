@@ -22,6 +22,11 @@ pub trait Taken {
     fn addresses(&self, network: &str) -> Vec<IpAddr>;
     /// Whether a service holds this port of the swarm.
     fn is_port_taken(&self, protocol: i32, port: u16) -> bool;
+    /// Subnets that nodes have addresses in or routes to outside of the swarm. Networks without a subnet of their
+    /// own do not get one that overlaps these; a subnet that the user wants is given all the same.
+    fn subnets_of_nodes(&self) -> Vec<IpNet> {
+        Vec::new()
+    }
 }
 
 /// Claims kept in memory, for callers whose store has no index of its own, and for what a transaction has
@@ -32,6 +37,7 @@ pub struct InUse {
     vnis: BTreeSet<Vni>,
     addresses: BTreeMap<String, BTreeSet<IpAddr>>,
     ports: BTreeSet<(i32, u16)>,
+    of_nodes: Vec<IpNet>,
 }
 
 impl InUse {
@@ -43,6 +49,11 @@ impl InUse {
             Claim::Address { network, address } => self.addresses.entry(network).or_default().insert(address),
             Claim::Port { protocol, port } => self.ports.insert((protocol, port)),
         }
+    }
+
+    /// Adds a subnet that a node uses outside of the swarm.
+    pub fn insert_subnet_of_node(&mut self, subnet: IpNet) {
+        self.of_nodes.push(subnet);
     }
 
     /// Frees `claim`. False if it was free.
@@ -81,6 +92,10 @@ impl Taken for InUse {
 
     fn is_port_taken(&self, protocol: i32, port: u16) -> bool {
         self.ports.contains(&(protocol, port))
+    }
+
+    fn subnets_of_nodes(&self) -> Vec<IpNet> {
+        self.of_nodes.clone()
     }
 }
 
@@ -129,5 +144,9 @@ impl Taken for TakenSince<'_> {
 
     fn is_port_taken(&self, protocol: i32, port: u16) -> bool {
         self.base.is_port_taken(protocol, port) || self.added.is_port_taken(protocol, port)
+    }
+
+    fn subnets_of_nodes(&self) -> Vec<IpNet> {
+        self.base.subnets_of_nodes()
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use weft_orchestration::{
     AllocationError, Allocator, AllocatorConfig, Claim, InUse, NetworkAllocation, NodeEngine, Taken,
-    VXLAN_ID_LIST_OPTION, network_vnis,
+    VXLAN_ID_LIST_OPTION, network_vnis, subnet_clash,
 };
 use weft_types::{Classified, ErrorKind, Vni};
 use weft_wire::swarmkit::{Annotations, Cluster, Driver, IpamConfig, IpamOptions, Network, NetworkSpec};
@@ -303,4 +303,36 @@ fn a_subnet_without_room_a_foreign_driver_and_a_bad_mtu_are_refused() {
     });
     assert_eq!(swarm.create("n", mtu).unwrap_err().kind(), ErrorKind::InvalidParameter);
     assert_eq!(swarm.taken.highest_vni(), None, "refusals claim nothing");
+}
+
+#[test]
+fn pools_step_over_what_nodes_route_elsewhere() {
+    let mut swarm = Swarm::new(&[], 0);
+    for of_node in ["10.0.0.0/23", "10.0.3.7/32", "192.168.0.0/16"] {
+        swarm.taken.insert_subnet_of_node(of_node.parse().unwrap());
+    }
+    for (name, expected) in [("a", "10.0.2.0/24"), ("b", "10.0.4.0/24")] {
+        assert_eq!(subnets(&swarm.create(name, spec(name, vec![])).unwrap())[0].0, expected);
+    }
+    // What the user wants he gets, and is warned; so it is when a node routes a whole pool.
+    let wanted = swarm.create("c", spec("c", vec![subnet("10.0.0.0/24")])).unwrap();
+    assert_eq!(subnets(&wanted)[0].0, "10.0.0.0/24");
+    let of_node = ["192.168.0.0/16".parse().unwrap(), "10.0.0.0/23".parse().unwrap()];
+    let clash =
+        subnet_clash(&swarm.networks["c"], &of_node).map(|(own, other)| (own.to_string(), other.to_string()));
+    assert_eq!(clash, Some(("10.0.0.0/24".into(), "10.0.0.0/23".into())));
+    assert_eq!(subnet_clash(&swarm.networks["a"], &of_node), None);
+    swarm.taken.insert_subnet_of_node("10.0.0.0/8".parse().unwrap());
+    assert_eq!(subnets(&swarm.create("d", spec("d", vec![])).unwrap())[0].0, "10.0.1.0/24");
+}
+
+/// Each node makes such a network for itself.
+#[test]
+fn networks_of_the_nodes_own_drivers_take_nothing() {
+    let mut swarm = Swarm::new(&[], 0);
+    let mut macvlan = spec("m", vec![]);
+    macvlan.driver_config = Some(Driver { name: "macvlan".into(), ..Driver::default() });
+    let allocation = swarm.create("m", macvlan).unwrap();
+    assert_eq!((allocation.driver_state.name.as_str(), allocation.claims.len()), ("macvlan", 0));
+    assert!(allocation.driver_state.options.is_empty() && allocation.ipam.configs.is_empty());
 }

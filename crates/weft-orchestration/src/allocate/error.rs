@@ -36,7 +36,9 @@ pub enum AllocateError {
     #[error("invalid protocol of a published port: {0}")]
     NotAProtocol(i32),
     /// No port is left to give to a service that asked for any.
-    #[error("no {protocol} port is left for service {service}: all {total} from {first} to {last} are in use")]
+    #[error(
+        "no {protocol} port is left for service {service}: all {total} from {first} to {last} are in use"
+    )]
     PortsExhausted {
         /// Of which protocol.
         protocol: PortProtocol,

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use weft_wire::swarmkit::{
-    Annotations, Driver, IpamOptions, Network, NetworkAttachmentConfig, NetworkSpec, PortConfig, Service, Task,
-    port_config::PublishMode,
+    Annotations, Driver, IpamOptions, Network, NetworkAttachmentConfig, NetworkSpec, PortConfig, Service,
+    Task, port_config::PublishMode,
 };
 
 use super::AllocateError;
@@ -42,10 +42,7 @@ pub fn predefined_network(name: &str) -> Option<Network> {
 }
 
 /// By id, else by name: SwarmKit's order.
-pub(super) fn find<'a>(
-    snapshot: &'a dyn Snapshot,
-    target: &str,
-) -> Result<Cow<'a, Network>, AllocateError> {
+pub(super) fn find<'a>(snapshot: &'a dyn Snapshot, target: &str) -> Result<Cow<'a, Network>, AllocateError> {
     if let Some(network) = snapshot.network(target) {
         return Ok(Cow::Borrowed(network));
     }

@@ -57,7 +57,8 @@ fn name_of(service: &Service) -> String {
 /// The claim of a port published on all nodes; none for other ports.
 pub(super) fn claim(port: &PortConfig) -> Option<Claim> {
     let number = u16::try_from(port.published_port).ok().filter(|number| *number != 0)?;
-    (port.publish_mode() == PublishMode::Ingress).then_some(Claim::Port { protocol: port.protocol, port: number })
+    (port.publish_mode() == PublishMode::Ingress)
+        .then_some(Claim::Port { protocol: port.protocol, port: number })
 }
 
 /// A service's published ports as its spec orders them, each with a number.
@@ -67,12 +68,15 @@ pub(super) fn allocate(
     taken: &dyn Taken,
     service: &Service,
 ) -> Result<Vec<PortConfig>, AllocateError> {
-    let mut held: Vec<PortConfig> = service.endpoint.as_ref().map_or(&[][..], |endpoint| &endpoint.ports).to_vec();
-    let is_held = |held: &[PortConfig], port: &PortConfig| held.iter().any(|other| claim(other) == claim(port));
+    let mut held: Vec<PortConfig> =
+        service.endpoint.as_ref().map_or(&[][..], |endpoint| &endpoint.ports).to_vec();
+    let is_held =
+        |held: &[PortConfig], port: &PortConfig| held.iter().any(|other| claim(other) == claim(port));
     let mut ports = published(service).to_vec();
     for port in ports.iter().filter(|port| port.publish_mode() == PublishMode::Ingress) {
         protocol_of(port)?;
-        let number = u16::try_from(port.published_port).map_err(|_| AllocateError::NotAPort(port.published_port))?;
+        let number =
+            u16::try_from(port.published_port).map_err(|_| AllocateError::NotAPort(port.published_port))?;
         if number != 0 && !is_held(&held, port) && taken.is_port_taken(port.protocol, number) {
             return Err(holder(snapshot, service, port));
         }
@@ -81,19 +85,19 @@ pub(super) fn allocate(
     held.retain(|port| {
         port.publish_mode() == PublishMode::Ingress && !ports.iter().any(|fixed| claim(fixed) == claim(port))
     });
-    let mut used: BTreeSet<(i32, u32)> =
-        ports.iter().filter(|port| port.published_port != 0).map(|port| (port.protocol, port.published_port)).collect();
-    for index in 0..ports.len() {
-        let port = &ports[index];
-        if port.publish_mode() != PublishMode::Ingress || port.published_port != 0 {
-            continue;
-        }
-        let number = match held.iter().position(|kept| is_same(kept, port)) {
+    let mut used: BTreeSet<(i32, u32)> = ports
+        .iter()
+        .filter(|port| port.published_port != 0)
+        .map(|port| (port.protocol, port.published_port))
+        .collect();
+    let is_open =
+        |port: &&mut PortConfig| port.publish_mode() == PublishMode::Ingress && port.published_port == 0;
+    for port in ports.iter_mut().filter(is_open) {
+        port.published_port = match held.iter().position(|kept| is_same(kept, port)) {
             Some(kept) => held.swap_remove(kept).published_port,
             None => next(snapshot, allocator, taken, service, port, &used)?.into(),
         };
-        used.insert((ports[index].protocol, number));
-        ports[index].published_port = number;
+        used.insert((port.protocol, port.published_port));
     }
     Ok(ports)
 }

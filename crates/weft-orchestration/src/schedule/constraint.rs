@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn what_a_node_does_not_have_is_unequal_to_everything() {
-        for key in ["node.hostname", "node.platform.os", "node.platform.arch", "node.labels.a", "engine.labels.a"]
+        for key in
+            ["node.hostname", "node.platform.os", "node.platform.arch", "node.labels.a", "engine.labels.a"]
         {
             let bare = Node::default();
             assert!(!Constraint::parse(&format!("{key}==a")).unwrap().is_met_by(&bare), "{key}");
@@ -235,9 +236,14 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_malformed_addresses_match_nothing() {
-        for text in
-            ["node.bogus==1", "node.bogus!=1", "node.labels.==1", "node.labels.!=1", "node.ip==nope", "node.ip!=nope"]
-        {
+        for text in [
+            "node.bogus==1",
+            "node.bogus!=1",
+            "node.labels.==1",
+            "node.labels.!=1",
+            "node.ip==nope",
+            "node.ip!=nope",
+        ] {
             assert!(!is_met(text), "{text}");
         }
     }

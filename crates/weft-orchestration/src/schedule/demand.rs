@@ -69,9 +69,7 @@ impl<'a> Demand<'a> {
 
     /// Whether a node that fitted still does, after tasks were given to it.
     pub(super) fn still_fits(&self, state: &NodeState<'_>, tasks_of_service: u32) -> bool {
-        self.fits_resources(state)
-            && self.fits_host_ports(state)
-            && self.fits_max_replicas(tasks_of_service)
+        self.fits_resources(state) && self.fits_host_ports(state) && self.fits_max_replicas(tasks_of_service)
     }
 
     fn fits_resources(&self, state: &NodeState<'_>) -> bool {

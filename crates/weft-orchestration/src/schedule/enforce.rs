@@ -94,8 +94,7 @@ struct Room {
 
 impl Room {
     fn of_node(node: &Node) -> Self {
-        let resources =
-            node.description.as_ref().and_then(|description| description.resources.as_ref());
+        let resources = node.description.as_ref().and_then(|description| description.resources.as_ref());
         Self {
             is_known: resources.is_some(),
             nano_cpus: resources.map_or(0, |resources| resources.nano_cpus),

@@ -17,7 +17,8 @@ impl Explanation {
 
     /// The most frequent reason first; empty if there was no node to ask.
     pub(super) fn to_text(&self) -> String {
-        let mut reasons: Vec<(Misfit, usize)> = self.nodes.iter().map(|(misfit, count)| (*misfit, *count)).collect();
+        let mut reasons: Vec<(Misfit, usize)> =
+            self.nodes.iter().map(|(misfit, count)| (*misfit, *count)).collect();
         // Stable: equally frequent ones stay in the order in which nodes are asked.
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let texts: Vec<String> = reasons.into_iter().map(|(misfit, count)| describe(misfit, count)).collect();

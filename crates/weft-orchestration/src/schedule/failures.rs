@@ -30,7 +30,8 @@ impl RecentFailures {
     /// Forgets what is too old, and adds what the snapshot shows of a service.
     pub(super) fn learn(&mut self, snapshot: &dyn Snapshot, service: &str, now: SystemTime) {
         let failed = |task: &Task| matches!(state_of(task), TaskState::Failed | TaskState::Rejected);
-        for task in snapshot.tasks_of_service(service).filter(|task| failed(task) && !task.node_id.is_empty()) {
+        for task in snapshot.tasks_of_service(service).filter(|task| failed(task) && !task.node_id.is_empty())
+        {
             let at = task.status.as_ref().and_then(failed_at).map_or(now, |at| at.min(now));
             if is_recent(at, now) {
                 let nodes = self.by_spec.entry(spec_key(task)).or_default();

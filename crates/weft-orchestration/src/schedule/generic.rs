@@ -45,7 +45,9 @@ impl GenericStock {
     pub(super) fn consume(&mut self, given: &[GenericResource]) {
         for resource in given.iter().filter_map(|entry| entry.resource.as_ref()) {
             match (resource, self.kinds.get_mut(kind_of(resource))) {
-                (Resource::DiscreteResourceSpec(counted), Some(Stock::Counted(left))) => *left -= counted.value,
+                (Resource::DiscreteResourceSpec(counted), Some(Stock::Counted(left))) => {
+                    *left -= counted.value
+                }
                 (Resource::NamedResourceSpec(named), Some(Stock::Named(names))) => {
                     names.remove(&named.value);
                 }
@@ -71,8 +73,12 @@ impl GenericStock {
     pub(super) fn still_has(&self, given: &[GenericResource]) -> bool {
         given.iter().filter_map(|entry| entry.resource.as_ref()).all(|resource| {
             match (resource, self.kinds.get(kind_of(resource))) {
-                (Resource::DiscreteResourceSpec(counted), Some(Stock::Counted(left))) => counted.value <= *left,
-                (Resource::NamedResourceSpec(named), Some(Stock::Named(names))) => names.contains(&named.value),
+                (Resource::DiscreteResourceSpec(counted), Some(Stock::Counted(left))) => {
+                    counted.value <= *left
+                }
+                (Resource::NamedResourceSpec(named), Some(Stock::Named(names))) => {
+                    names.contains(&named.value)
+                }
                 _ => false,
             }
         })
@@ -127,8 +133,12 @@ mod tests {
 
     #[test]
     fn counted_and_named_ones_are_given_until_none_is_left() {
-        let mut stock =
-            GenericStock::of_node(&[counted("ssd", 3), named("gpu", "b"), named("gpu", "a"), named("gpu", "c")]);
+        let mut stock = GenericStock::of_node(&[
+            counted("ssd", 3),
+            named("gpu", "b"),
+            named("gpu", "a"),
+            named("gpu", "c"),
+        ]);
         let wanted = [counted("ssd", 2), counted("gpu", 2)];
         assert!(stock.has(&wanted));
         assert_eq!(stock.take(&wanted), [counted("ssd", 2), named("gpu", "a"), named("gpu", "b")]);

@@ -24,8 +24,7 @@ pub(super) struct NodeState<'a> {
 
 impl<'a> NodeState<'a> {
     fn new(node: &'a Node) -> Self {
-        let resources =
-            node.description.as_ref().and_then(|description| description.resources.as_ref());
+        let resources = node.description.as_ref().and_then(|description| description.resources.as_ref());
         Self {
             node,
             free_nano_cpus: resources.map_or(0, |resources| resources.nano_cpus),

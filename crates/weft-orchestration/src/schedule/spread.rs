@@ -101,10 +101,8 @@ pub(super) fn preferences(task: &Task) -> Vec<&str> {
     placement
         .map_or(&[][..], |placement| &placement.preferences)
         .iter()
-        .filter_map(|preference| match &preference.preference {
-            Some(Preference::Spread(over)) => Some(over.spread_descriptor.as_str()),
-            None => None,
-        })
+        .filter_map(|preference| preference.preference.as_ref())
+        .map(|Preference::Spread(over)| over.spread_descriptor.as_str())
         .collect()
 }
 
@@ -116,9 +114,8 @@ fn build(
     penalty: &impl Fn(usize) -> Option<usize>,
 ) -> Tree {
     let Some((key, rest)) = preferences.split_first() else {
-        let fitting = members.iter().filter_map(|&node| {
-            Some(Reverse(candidate(service, nodes, node, penalty(node)?)))
-        });
+        let fitting =
+            members.iter().filter_map(|&node| Some(Reverse(candidate(service, nodes, node, penalty(node)?))));
         return Tree::Nodes(fitting.collect());
     };
     let mut by_value: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
