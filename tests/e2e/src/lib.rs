@@ -6,7 +6,9 @@
 mod command;
 mod hosts;
 mod probe;
+mod registry;
 
 pub use command::{Failed, Words, refusal};
 pub use hosts::{Hosts, weft_exe};
 pub use probe::{Ping, ping};
+pub use registry::Registry;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use weft_e2e::{Failed, Hosts, refusal, weft_exe};
+use weft_e2e::{Failed, Hosts, Registry, refusal, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Time in which what was asked for is seen.
@@ -77,6 +77,81 @@ fn images_are_imported_saved_loaded_tagged_and_removed() {
         pruned.contains("untagged: busybox:latest") && pruned.contains(&format!("deleted: {id}")),
         "{pruned}"
     );
+}
+
+#[test]
+fn c8_images_are_pulled_with_and_without_a_password() {
+    let hosts = up("pull");
+    let open = Registry::start(hosts.host("h1"), "127.0.0.1:5000", false);
+    let closed = Registry::start(hosts.host("h1"), "127.0.0.1:5001", true);
+    let archive = hosts.host("h1").dir.join("saved.tar");
+    docker(&hosts, ["save", "-o", &archive.display().to_string(), "busybox"]);
+    let manifest = open.put(&archive, "team/app", "v1");
+    closed.put(&archive, "team/app", "v1");
+    docker(&hosts, ["rmi", "busybox"]);
+
+    let name = open.name("team/app:v1");
+    let pulled = docker(&hosts, ["pull", &name]);
+    assert!(pulled.contains("Pull complete") && pulled.contains(&format!("Digest: {manifest}")), "{pulled}");
+    assert!(pulled.contains(&format!("Status: Downloaded newer image for {name}")), "{pulled}");
+    assert!(docker(&hosts, ["pull", &name]).contains("Image is up to date"));
+    let digests = docker(&hosts, ["image", "inspect", "--format", "{{index .RepoDigests 0}}", &name]);
+    assert_eq!(digests, format!("{}@{manifest}", open.name("team/app")));
+    // `run` pulls what is not here, and the daemon runs what it has by digest.
+    docker(&hosts, ["rmi", &name]);
+    assert!(docker(&hosts, ["run", "--rm", &digests, "echo", "whole"]).ends_with("whole"));
+
+    let name = closed.name("team/app:v1");
+    let text = refusal(hosts.docker("h1", ["pull", &name]));
+    assert!(text.contains("no basic auth credentials"), "{text}");
+    // What `docker login` writes, without the daemon being asked.
+    let login = format!(
+        r#"{{"auths":{{"{}":{{"auth":"YW5uOnNlY3JldA=="}}}}}}"#,
+        closed.name("").trim_end_matches('/')
+    );
+    std::fs::write(hosts.host("h1").dir.join("config.json"), login).unwrap();
+    assert_eq!(shell(&hosts, &format!("docker pull -q {name}")), (format!("{name}\n"), Some(0)));
+    for (wanted, words) in [
+        ("team/app:nosuch", "manifest unknown"),
+        ("nosuch:1", "manifest for 127.0.0.1:5000/nosuch:1 not found: manifest unknown: manifest unknown"),
+    ] {
+        let text = refusal(hosts.docker("h1", ["pull", &open.name(wanted)]));
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn health_is_probed_and_shown() {
+    let hosts = up("health");
+    docker(
+        &hosts,
+        [
+            "run",
+            "-d",
+            "--name",
+            "c1",
+            "--health-cmd",
+            "test -e /tmp/well",
+            "--health-interval",
+            "100ms",
+            "--health-retries",
+            "2",
+            "busybox",
+            "sleep",
+            "1000",
+        ],
+    );
+    let becomes = |wanted: &str| {
+        eventually(wanted, SOON, || match hosts.docker("h1", ["ps", "--format", "{{.Status}}"]) {
+            Ok(status) if status.ends_with(wanted) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    becomes("(unhealthy)");
+    hosts.exec("h1", "c1", "touch /tmp/well").unwrap();
+    becomes("(healthy)");
+    assert_eq!(docker(&hosts, ["inspect", "--format", "{{.State.Health.Status}}", "c1"]), "healthy");
+    docker(&hosts, ["rm", "-f", "c1"]);
 }
 
 #[test]
