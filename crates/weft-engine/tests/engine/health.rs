@@ -98,6 +98,7 @@ async fn health_after_a_restart(mut lab: Lab) {
     let id = lab.start("sleep 1000", |body| check(body, &["CMD", "test", "-e", "/tmp/well"])).await;
     lab.exec(&id, &["touch", "/tmp/well"]).await;
     becomes(&lab, &id, HealthStatus::Healthy).await;
+    lab.engine.abandon();
     lab.reopen(true).await;
     assert_eq!(shown(&lab, &id).status, Some(HealthStatusEnum::HEALTHY));
     lab.exec(&id, &["rm", "/tmp/well"]).await;

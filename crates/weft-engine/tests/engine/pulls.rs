@@ -234,6 +234,7 @@ async fn a_damaged_layer(mut lab: Lab) {
     let orphan = lab.dir.path().join("data/image/layers").join("a".repeat(64));
     std::fs::create_dir_all(orphan.join("diff")).unwrap();
     std::fs::write(orphan.join("size"), "1").unwrap();
+    lab.engine.abandon();
     lab.reopen(false).await;
     assert_eq!(layers_on_disk(&lab), before);
 }
