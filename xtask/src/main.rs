@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
 mod demo;
+mod deny;
 mod packages;
 mod run;
 mod soak;
@@ -18,7 +19,7 @@ usage: cargo xtask <command>
 
   build [--release]   target/debug/weft, and weftd as its second name
   demo [--keep]       two hosts behind a router, one overlay network between containers on them
-  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, unit, sim, e2e, vm, peers
+  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, deny, unit, sim, e2e, vm, peers
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
   bench               measurements beside Docker, printed as ratios
   fix                 cargo fmt and clippy --fix

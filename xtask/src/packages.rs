@@ -42,6 +42,7 @@ const TEST: &[Package] = &[
     Package { name: "xz-utils", proof: Program("unxz") },
     Package { name: "binutils", proof: Program("strip") },
     Package { name: "procps", proof: Program("ps") },
+    Package { name: "python3-pip", proof: Program("pip3") },
 ];
 
 /// What is needed to build.

@@ -10,6 +10,7 @@ type Step = (&'static str, fn(&mut Counts) -> Result<()>);
 const STEPS: &[Step] = &[
     ("fmt", fmt),
     ("clippy", clippy),
+    ("deny", deny),
     ("unit", unit),
     ("sim", sim),
     ("e2e", e2e),
@@ -42,6 +43,10 @@ fn fmt(_: &mut Counts) -> Result<()> {
 
 fn clippy(_: &mut Counts) -> Result<()> {
     run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn deny(_: &mut Counts) -> Result<()> {
+    crate::deny::check()
 }
 
 /// Unit and property tests of every crate; those that need the kernel run as root in namespaces of their own.
