@@ -73,7 +73,11 @@ fn own_node(core: &Core) -> MemberNode {
 }
 
 /// Asks until a leader has let this manager in, for a manager that joins.
-pub(crate) async fn join(brain: &Arc<Brain>, remotes: &[SocketAddr], limit: Duration) -> Result<(), AnnounceError> {
+pub(crate) async fn join(
+    brain: &Arc<Brain>,
+    remotes: &[SocketAddr],
+    limit: Duration,
+) -> Result<(), AnnounceError> {
     let mut last = AnnounceError::NoLeader("no manager is known".to_owned());
     let attempts = async {
         loop {
@@ -159,7 +163,10 @@ async fn ask(core: &Core, first: String) -> Result<(), AnnounceError> {
 
 /// What asking again would not change.
 fn is_final(code: Code) -> bool {
-    matches!(code, Code::PermissionDenied | Code::NotFound | Code::InvalidArgument | Code::Unknown | Code::Unimplemented)
+    matches!(
+        code,
+        Code::PermissionDenied | Code::NotFound | Code::InvalidArgument | Code::Unknown | Code::Unimplemented
+    )
 }
 
 /// Tells the leader, if one is to be found in time, that this manager leaves for good. A leader hands its office over

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, watch};
-use tonic::transport::Channel;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 use weft_orchestration::{Allocator, AllocatorConfig};
 use weft_types::{NodeId, SwarmId};
 use weft_wire::swarmkit::Cluster;

@@ -104,7 +104,11 @@ mod tests {
                     keys.filter(|key| key.subsystem == subsystem).map(|key| key.lamport_time).collect()
                 };
                 let (old, new) = (of(&before), of(&cluster));
-                assert_eq!(new[..2], old[1..], "the two younger ones stay, so that the next primary is known");
+                assert_eq!(
+                    new[..2],
+                    old[1..],
+                    "the two younger ones stay, so that the next primary is known"
+                );
                 assert_eq!(new[2], before.encryption_key_lamport_clock + 1 + at as u64);
             }
         }

@@ -111,7 +111,7 @@ impl Manager {
         let opened = open_store(&config, advertise, &node.node_id, opening).await?;
         // A member of several may have an empty view until the others say how far its log is agreed on.
         let foreign = opened.store.view().cluster().is_some_and(|it| it.id != node.swarm_id.as_str());
-        let alone = opened.raft.membership().len() <= 1;
+        let alone = opened.raft.was_alone();
         if foreign || (alone && opened.store.view().cluster().is_none()) {
             opened.raft.shutdown().await;
             return Err(ManagerError::NoSwarm(config.state_dir));

@@ -35,7 +35,11 @@ const SILENCE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A manager wants to be a member of the group, or says its new address.
-pub(crate) async fn join(brain: &Brain, caller: &Caller, request: JoinRequest) -> Result<JoinResponse, Status> {
+pub(crate) async fn join(
+    brain: &Brain,
+    caller: &Caller,
+    request: JoinRequest,
+) -> Result<JoinResponse, Status> {
     let core = &brain.core;
     let answer = |answer| JoinResponse { answer: Some(answer) };
     if !*core.in_office().borrow() {
@@ -85,7 +89,9 @@ async fn dial_back(core: &Core, address: &str) -> Result<(), Status> {
         Ok(Err(status)) => {
             Err(refused(format!("rpc error: code = {:?} desc = {}", status.code(), status.message())))
         }
-        Err(_) => Err(refused("rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned())),
+        Err(_) => {
+            Err(refused("rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned()))
+        }
     }
 }
 
@@ -285,7 +291,8 @@ pub(crate) async fn forget_others(core: &Core) -> Result<(), ControlError> {
     core.change(|view, transaction| {
         for node in view.nodes().filter(|node| node.id != core.node_id.as_str()) {
             if desired_role(node) == NodeRole::Manager {
-                let spec = node.spec.clone().map(|spec| NodeSpec { desired_role: NodeRole::Worker.into(), ..spec });
+                let spec =
+                    node.spec.clone().map(|spec| NodeSpec { desired_role: NodeRole::Worker.into(), ..spec });
                 transaction.update(Node {
                     spec,
                     role: NodeRole::Worker.into(),
@@ -305,12 +312,8 @@ mod tests {
 
     #[test]
     fn who_leaves_must_leave_a_reachable_majority() {
-        let member = |raft_id| Member {
-            raft_id,
-            node_id: raft_id.to_string(),
-            address: String::new(),
-            voter: true,
-        };
+        let member =
+            |raft_id| Member { raft_id, node_id: raft_id.to_string(), address: String::new(), voter: true };
         let members: Vec<Member> = (1..=3).map(member).collect();
         let all = BTreeMap::from([(1, true), (2, true), (3, true)]);
         assert!(would_keep_quorum(&members, 3, &all));

@@ -12,10 +12,7 @@ pub(super) fn from_log_id(id: LogIdOf<RaftTypes>) -> weft_v1::LogId {
 }
 
 pub(super) fn to_log_id(id: weft_v1::LogId) -> LogIdOf<RaftTypes> {
-    LogIdOf::<RaftTypes> {
-        leader_id: LeaderId { term: id.term, node_id: id.leader },
-        index: id.index,
-    }
+    LogIdOf::<RaftTypes> { leader_id: LeaderId { term: id.term, node_id: id.leader }, index: id.index }
 }
 
 pub(super) fn from_vote(vote: VoteOf<RaftTypes>) -> weft_v1::Ballot {

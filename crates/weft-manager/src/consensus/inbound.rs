@@ -2,9 +2,7 @@
 
 use openraft::Snapshot;
 use openraft::errors::RaftError;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use tonic::{Status, Streaming};
 use weft_wire::weft_v1::append_response::Outcome;
 use weft_wire::weft_v1::{self, Envelope, NotLeader, barrier_response, propose_response};
@@ -18,7 +16,7 @@ impl RaftConsensus {
     /// Checks that a message is for this member of this group. The first message to a manager that joins tells it
     /// the group: only the leader that it asked knows its number.
     async fn accept(&self, envelope: Option<&Envelope>) -> Result<(), Status> {
-        let envelope = envelope.copied().unwrap_or_default();
+        let envelope = envelope.cloned().unwrap_or_default();
         if envelope.to != self.seat.raft_id {
             return Err(Status::failed_precondition("this manager is not the member that is meant"));
         }
@@ -28,6 +26,7 @@ impl RaftConsensus {
         if envelope.group != self.seat.group() {
             return Err(Status::failed_precondition("this manager belongs to another group of managers"));
         }
+        self.peers.learn(envelope.from, &envelope.address);
         Ok(())
     }
 
@@ -45,7 +44,8 @@ impl RaftConsensus {
         request: weft_v1::AppendRequest,
     ) -> Result<weft_v1::AppendResponse, Status> {
         self.accept(request.envelope.as_ref()).await?;
-        let entries: Result<Vec<_>, _> = request.entries.iter().map(|entry| wire::decode_entry(entry)).collect();
+        let entries: Result<Vec<_>, _> =
+            request.entries.iter().map(|entry| wire::decode_entry(entry)).collect();
         let entries = entries.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let request = AppendEntriesRequest {
             vote: to_vote(request.vote),
@@ -54,6 +54,9 @@ impl RaftConsensus {
             leader_commit: request.committed.map(to_log_id),
         };
         let answer = self.raft.append_entries(request).await.map_err(fatal)?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.seat.hear();
+        }
         let (outcome, matching, vote) = match answer {
             AppendEntriesResponse::Success => (Outcome::Success, None, None),
             AppendEntriesResponse::PartialSuccess(matching) => (Outcome::Partial, matching, None),
@@ -75,8 +78,7 @@ impl RaftConsensus {
         self.accept(request.envelope.as_ref()).await?;
         let mut vote = VoteRequest::new(to_vote(request.vote), request.last.map(to_log_id));
         vote.leadership_transfer = request.transfer;
-        let answer =
-            if request.before { self.raft.pre_vote(vote).await } else { self.raft.vote(vote).await };
+        let answer = if request.before { self.raft.pre_vote(vote).await } else { self.raft.vote(vote).await };
         let answer = answer.map_err(fatal)?;
         Ok(weft_v1::VoteResponse {
             vote: Some(from_vote(answer.vote)),
@@ -95,6 +97,7 @@ impl RaftConsensus {
         let snapshot = Snapshot { meta: header.meta, snapshot: view };
         let answer = self.raft.install_full_snapshot(header.vote, snapshot).await;
         let answer = answer.map_err(|error| Status::internal(error.to_string()))?;
+        self.seat.hear();
         Ok(weft_v1::SnapshotResponse { vote: Some(from_vote(answer.vote)) })
     }
 

@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::{Stream, TryStreamExt as _};
 use openraft::storage::{EntryResponder, RaftLogStorage as _, RaftStateMachine};
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
-use openraft::{EntryPayload, Membership, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StoredMembership};
+use openraft::{
+    EntryPayload, Membership, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StoredMembership,
+};
 
 use super::log_store::LogStore;
 use super::member::MemberNode;
+use super::peers::Peers;
 use super::raft::RaftTypes;
 use super::state_file::{Applied, Image, StateFile};
 use super::{Machine, Verdict};
@@ -24,13 +27,20 @@ pub(super) struct StateMachine {
     machine: Arc<dyn Machine>,
     file: Arc<StateFile>,
     applied: Arc<Mutex<Applied>>,
+    /// Told where members are reached.
+    peers: Arc<Peers>,
 }
 
 impl StateMachine {
-    pub(super) fn new(machine: Arc<dyn Machine>, file: StateFile) -> Self {
+    pub(super) fn new(machine: Arc<dyn Machine>, file: StateFile, peers: Arc<Peers>) -> Self {
         let image = file.image();
         machine.restore(image.view);
-        Self { machine, file: Arc::new(file), applied: Arc::new(Mutex::new(image.applied)) }
+        Self { machine, file: Arc::new(file), applied: Arc::new(Mutex::new(image.applied)), peers }
+    }
+
+    /// The members by the last word that was applied.
+    pub(super) fn membership(&self) -> Membership<u64, MemberNode> {
+        self.applied().membership.membership().clone()
     }
 
     /// Makes the state that of a group of one: what the log holds is applied, committed or not, and the log ends there.
@@ -90,6 +100,9 @@ impl RaftStateMachine<RaftTypes> for StateMachine {
                 EntryPayload::Blank => None,
                 EntryPayload::Normal(command) => self.machine.apply(index, &command.0),
                 EntryPayload::Membership(membership) => {
+                    for (id, node) in membership.nodes() {
+                        self.peers.learn(*id, &node.addr);
+                    }
                     self.applied().membership = StoredMembership::new(Some(entry.log_id), membership);
                     None
                 }

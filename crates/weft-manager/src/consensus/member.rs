@@ -1,6 +1,8 @@
 //! Who is a member of the group, and which member this manager is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
@@ -29,15 +31,27 @@ pub(crate) struct Seat {
     pub(crate) raft_id: u64,
     /// Made anew with each group; 0 until a leader has told a manager that joins.
     group: AtomicU64,
+    /// When a leader was last heard of.
+    heard: Mutex<Instant>,
 }
 
 impl Seat {
     pub(crate) fn new(raft_id: u64, group: u64) -> Self {
-        Self { raft_id, group: AtomicU64::new(group) }
+        Self { raft_id, group: AtomicU64::new(group), heard: Mutex::new(Instant::now()) }
     }
 
     pub(crate) fn group(&self) -> u64 {
         self.group.load(Ordering::Relaxed)
+    }
+
+    /// How long ago a leader was heard of; since this manager's start if none was.
+    pub(super) fn silence(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// A leader was heard of just now.
+    pub(super) fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Takes a place in a group.

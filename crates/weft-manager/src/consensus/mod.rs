@@ -113,7 +113,10 @@ pub(crate) enum MembershipChange {
 
 impl MembershipChange {
     fn from_raft(
-        error: openraft::errors::RaftError<raft::RaftTypes, openraft::errors::ClientWriteError<raft::RaftTypes>>,
+        error: openraft::errors::RaftError<
+            raft::RaftTypes,
+            openraft::errors::ClientWriteError<raft::RaftTypes>,
+        >,
     ) -> Self {
         use openraft::errors::{ClientWriteError, RaftError};
         match error {

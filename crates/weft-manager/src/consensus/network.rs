@@ -42,6 +42,8 @@ const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(300);
 pub(super) struct Lines {
     pub(super) seat: Arc<Seat>,
     pub(super) peers: Arc<Peers>,
+    /// Where this member is reached.
+    pub(super) address: String,
 }
 
 impl RaftNetworkFactory<RaftTypes> for Lines {
@@ -53,6 +55,7 @@ impl RaftNetworkFactory<RaftTypes> for Lines {
             peers: Arc::clone(&self.peers),
             target,
             address: node.addr.clone(),
+            own_address: self.address.clone(),
         }
     }
 }
@@ -62,12 +65,19 @@ pub(super) struct Line {
     seat: Arc<Seat>,
     peers: Arc<Peers>,
     target: u64,
+    /// Of the time when the line was made; the book may know better.
     address: String,
+    own_address: String,
 }
 
 impl Line {
     fn envelope(&self) -> Option<Envelope> {
-        Some(Envelope { group: self.seat.group(), from: self.seat.raft_id, to: self.target })
+        Some(Envelope {
+            group: self.seat.group(),
+            from: self.seat.raft_id,
+            to: self.target,
+            address: self.own_address.clone(),
+        })
     }
 
     async fn call<T, F>(
@@ -79,7 +89,8 @@ impl Line {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let client = self.peers.client(&self.address).map_err(|error| unreachable(&error))?;
+        let address = self.peers.address_of(self.target).unwrap_or_else(|| self.address.clone());
+        let client = self.peers.client(&address).map_err(|error| unreachable(&error))?;
         match tokio::time::timeout(limit, call(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(failed(&status)),
@@ -195,7 +206,8 @@ impl RaftNetworkV2<RaftTypes> for Line {
     ) -> Result<SnapshotResponse<RaftTypes>, StreamingError<RaftTypes>> {
         let envelope = self.envelope().unwrap_or_default();
         let chunks = snapshot::send(Header { envelope, vote, meta: snapshot.meta }, snapshot.snapshot);
-        let call = |mut client: ConsensusClient<Channel>| async move { client.install_snapshot(chunks).await };
+        let call =
+            |mut client: ConsensusClient<Channel>| async move { client.install_snapshot(chunks).await };
         let sending = self.call(RPCTypes::InstallSnapshot, SNAPSHOT_DEADLINE, call);
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
@@ -215,7 +227,8 @@ impl RaftNetworkV2<RaftTypes> for Line {
             to_member: *request.to_node_id(),
             last: request.last_log_id().copied().map(from_log_id),
         };
-        let call = |mut client: ConsensusClient<Channel>| async move { client.transfer_leader(message).await };
+        let call =
+            |mut client: ConsensusClient<Channel>| async move { client.transfer_leader(message).await };
         let answer = self.call(RPCTypes::TransferLeader, option.hard_ttl(), call).await?;
         match answer.refusal.as_str() {
             "" => Ok(Ok(())),

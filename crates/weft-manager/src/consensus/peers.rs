@@ -29,6 +29,8 @@ pub(crate) enum PeerError {
 pub(crate) struct Peers {
     identity: OnceLock<IdentityHandle>,
     channels: Mutex<HashMap<SocketAddr, Channel>>,
+    /// Where members are reached: by the group's word, or by their own if that is newer.
+    book: Mutex<HashMap<u64, String>>,
 }
 
 impl Peers {
@@ -36,6 +38,19 @@ impl Peers {
     pub(crate) fn introduce(&self, identity: &IdentityHandle) {
         // A second one would be the same handle: a manager has one.
         let _ = self.identity.set(identity.clone());
+    }
+
+    /// Notes where a member is reached.
+    pub(crate) fn learn(&self, raft_id: u64, address: &str) {
+        if !address.is_empty() {
+            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.insert(raft_id, address.to_owned());
+        }
+    }
+
+    /// Where a member is reached.
+    pub(crate) fn address_of(&self, raft_id: u64) -> Option<String> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).get(&raft_id).cloned()
     }
 
     /// The connection to a manager.

@@ -15,7 +15,7 @@ use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::raft::ReadPolicy;
-use openraft::{ChangeMembers, Config, Raft, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, EntryPayload, Raft, RaftMetrics, ServerState, SnapshotPolicy};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -109,7 +109,9 @@ pub(crate) struct RaftConsensus {
     pub(super) seat: Arc<Seat>,
     /// Until the store is closed.
     log: std::sync::Mutex<Option<LogStore>>,
-    peers: Arc<Peers>,
+    pub(super) peers: Arc<Peers>,
+    own_address: String,
+    alone: bool,
     leadership: watch::Receiver<Leadership>,
     watcher: tokio::task::JoinHandle<()>,
     /// Held while the membership changes: one change at a time.
@@ -135,24 +137,32 @@ impl RaftConsensus {
             return Err(ConsensusError::Empty);
         }
         let seat = Arc::new(take_seat(&log, opening, fresh).await?);
-        let machine = StateMachine::new(machine, state);
+        let machine = StateMachine::new(machine, state, Arc::clone(&peers));
         if opening == Opening::Alone {
             machine.stand_alone(&log, seat.raft_id, node.clone()).await.map_err(stopped)?;
         }
-        let lines = Lines { seat: Arc::clone(&seat), peers: Arc::clone(&peers) };
+        let voters = if fresh { Vec::new() } else { voters_of(&log, &machine) };
+        let own_address = node.addr.clone();
+        let lines =
+            Lines { seat: Arc::clone(&seat), peers: Arc::clone(&peers), address: own_address.clone() };
         let raft = Raft::new(seat.raft_id, Arc::new(config(options)), lines, log.clone(), machine)
             .await
             .map_err(stopped)?;
         if fresh && opening == Opening::Found {
             raft.initialize(BTreeMap::from([(seat.raft_id, node)])).await.map_err(stopped)?;
         }
-        begin(&raft, seat.raft_id, fresh).await?;
-        let (leadership, watcher) = watch_leadership(&raft);
+        let alone = (fresh && opening == Opening::Found) || voters == [seat.raft_id];
+        if alone {
+            begin(&raft, seat.raft_id, fresh).await?;
+        }
+        let (leadership, watcher) = watch_leadership(&raft, &seat);
         Ok(Self {
             raft,
             seat,
             log: std::sync::Mutex::new(Some(log)),
             peers,
+            own_address,
+            alone,
             leadership,
             watcher,
             changing: tokio::sync::Mutex::default(),
@@ -165,6 +175,11 @@ impl RaftConsensus {
         self.seat.raft_id
     }
 
+    /// Whether it was the only one that votes when its files were opened.
+    pub(crate) fn was_alone(&self) -> bool {
+        self.alone
+    }
+
     /// The group's number, for a manager that joins.
     pub(crate) fn group(&self) -> u64 {
         self.seat.group()
@@ -174,7 +189,8 @@ impl RaftConsensus {
     pub(crate) fn leader(&self) -> Option<(u64, String)> {
         let leader = self.leadership.borrow().leader?;
         let metrics = self.metrics();
-        Some((leader, metrics.membership_config.membership().get_node(&leader)?.addr.clone()))
+        let recorded = || Some(metrics.membership_config.membership().get_node(&leader)?.addr.clone());
+        Some((leader, self.peers.address_of(leader).or_else(recorded)?))
     }
 
     /// The members' last signs of life, by the leader's word; none where it does not lead or heard nothing yet.
@@ -201,6 +217,8 @@ impl RaftConsensus {
         if voter && known == Some(&node) {
             return Ok(());
         }
+        // Before it is agreed on: the agreement may need this very member.
+        self.peers.learn(raft_id, &node.addr);
         if known.is_some() && known != Some(&node) {
             self.change(ChangeMembers::SetNodes(BTreeMap::from([(raft_id, node.clone())]))).await?;
         }
@@ -231,7 +249,11 @@ impl RaftConsensus {
 
     /// Hands the leadership to another member, and waits a moment for it to take over.
     pub(crate) async fn hand_over(&self, to: u64) -> Result<(), MembershipChange> {
-        self.raft.trigger().transfer_leader(to).await.map_err(|error| MembershipChange::Raft(error.to_string()))?;
+        self.raft
+            .trigger()
+            .transfer_leader(to)
+            .await
+            .map_err(|error| MembershipChange::Raft(error.to_string()))?;
         let mut leadership = self.leadership.clone();
         let own = self.seat.raft_id;
         let gone = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != own));
@@ -369,7 +391,8 @@ impl RaftConsensus {
     }
 
     fn envelope(&self, to: u64) -> Option<Envelope> {
-        Some(Envelope { group: self.seat.group(), from: self.seat.raft_id, to })
+        let address = self.own_address.clone();
+        Some(Envelope { group: self.seat.group(), from: self.seat.raft_id, to, address })
     }
 }
 
@@ -423,7 +446,10 @@ impl Consensus for RaftConsensus {
 
 /// A leader that dies or steps down is followed by another one within an election: wait for the news, or look again
 /// after a moment, because the news may have come before the question.
-async fn wait_change(leadership: &mut watch::Receiver<Leadership>, end: Instant) -> Result<(), ConsensusError> {
+async fn wait_change(
+    leadership: &mut watch::Receiver<Leadership>,
+    end: Instant,
+) -> Result<(), ConsensusError> {
     if Instant::now() >= end {
         return Err(ConsensusError::NoLeader);
     }
@@ -458,17 +484,22 @@ async fn take_seat(log: &LogStore, opening: Opening, fresh: bool) -> Result<Seat
 
 /// The only voter need not wait for an election timeout to ask itself, and can be waited for.
 async fn begin(raft: &Instance, own: u64, fresh: bool) -> Result<(), ConsensusError> {
-    let metrics = raft.metrics().borrow_watched().clone();
-    let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-    if voters != [own] {
-        return Ok(());
-    }
     if !fresh {
         raft.trigger().elect(false).await.map_err(stopped)?;
     }
     raft.wait(Some(RECOVERY_LIMIT)).current_leader(own, "own election").await.map_err(stopped)?;
     raft.wait_for_recovery(Some(RECOVERY_LIMIT)).await.map_err(stopped)?;
     Ok(())
+}
+
+/// Who votes by the last word in the files, agreed on or not.
+fn voters_of(log: &LogStore, machine: &StateMachine) -> Vec<u64> {
+    let (entries, _) = log.everything();
+    let last = entries.into_iter().rev().find_map(|entry| match entry.payload {
+        EntryPayload::Membership(membership) => Some(membership),
+        _ => None,
+    });
+    last.unwrap_or_else(|| machine.membership()).voter_ids().collect()
 }
 
 fn config(options: RaftOptions) -> Config {
@@ -499,27 +530,32 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(stopped)
 }
 
-fn watch_leadership(raft: &Instance) -> (watch::Receiver<Leadership>, tokio::task::JoinHandle<()>) {
+fn watch_leadership(
+    raft: &Instance,
+    seat: &Arc<Seat>,
+) -> (watch::Receiver<Leadership>, tokio::task::JoinHandle<()>) {
     let mut metrics = raft.metrics();
-    let (sender, receiver) = watch::channel(leadership_of(&metrics.borrow_watched()));
+    let (sender, receiver) = watch::channel(leadership_of(&metrics.borrow_watched(), seat));
+    let seat = Arc::clone(seat);
     let watcher = tokio::spawn(async move {
         loop {
             // The silence of a quorum is no change of the metrics.
             if let Ok(Err(_)) = timeout(LOOK, metrics.changed()).await {
                 return;
             }
-            let now = leadership_of(&metrics.borrow_watched());
+            let now = leadership_of(&metrics.borrow_watched(), &seat);
             sender.send_if_modified(|before| std::mem::replace(before, now) != now);
         }
     });
     (receiver, watcher)
 }
 
-fn leadership_of(metrics: &RaftMetrics<RaftTypes>) -> Leadership {
+fn leadership_of(metrics: &RaftMetrics<RaftTypes>, seat: &Seat) -> Leadership {
     let leading = metrics.state == ServerState::Leader && has_quorum(metrics);
     let leader = match metrics.current_leader {
         Some(id) if id == metrics.id => leading.then_some(id),
-        other => other,
+        // Raft keeps the last one in mind until there is another.
+        other => other.filter(|_| seat.silence() < QUORUM_LOST),
     };
     Leadership { leading, leader, term: metrics.current_term }
 }

@@ -127,7 +127,8 @@ async fn leader(core: &Core, forwarded: bool) -> Result<Place, Status> {
 }
 
 async fn pass_on(core: &Core, address: &str, mut request: Request<Body>) -> Response<Body> {
-    let unavailable = |why: String| Status::unavailable(format!("the leader of the swarm does not answer: {why}"));
+    let unavailable =
+        |why: String| Status::unavailable(format!("the leader of the swarm does not answer: {why}"));
     if let Some(info) = request.extensions().get::<ConnectInfo>().cloned() {
         describe(core, &info, request.headers_mut());
     }

@@ -130,8 +130,7 @@ impl Machine for Store {
 /// What leads from one state to another.
 fn difference(before: &View, after: &View) -> Vec<Change> {
     let gone = before.objects().filter(|old| after.object(old.kind(), old.id()).is_none());
-    let mut changes: Vec<Change> =
-        gone.map(|old| Change { before: Some(old), after: None }).collect();
+    let mut changes: Vec<Change> = gone.map(|old| Change { before: Some(old), after: None }).collect();
     for new in after.objects() {
         let old = before.object(new.kind(), new.id());
         if old.as_ref().map(Object::version) != Some(new.version()) {

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+pub mod managers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

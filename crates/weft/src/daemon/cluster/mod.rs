@@ -10,10 +10,12 @@ mod addresses;
 mod backend;
 mod changes;
 mod record;
+mod roles;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -21,9 +23,10 @@ use weft_agent::{Agent, AgentConfig};
 use weft_api::{InitRequest, JoinRequest, SwarmError, SwarmResult};
 use weft_engine::Engine;
 use weft_identity::{IdentityHandle, JoinToken, NodeIdentity, NodeRole};
-use weft_manager::{InitOptions, Manager, ManagerConfig};
+use weft_manager::{Control, InitOptions, Manager, ManagerConfig, ManagerError};
 use weft_network::Controller;
 use weft_types::{Classified, ErrorKind};
+use weft_wire::swarmkit::raft_member_status::Reachability;
 
 use addresses::{NodeAddresses, Wanted};
 use record::{NodeRecord, RecordError, SwarmDir};
@@ -46,6 +49,8 @@ pub(super) struct ClusterConfig {
 
 /// This node's part in a swarm, or its absence.
 pub(super) struct Cluster {
+    /// For what runs beside the requests.
+    me: Weak<Self>,
     config: ClusterConfig,
     dir: SwarmDir,
     /// Held while the membership changes; requests that only read take `member`.
@@ -60,14 +65,20 @@ struct Membership {
     identity: IdentityHandle,
     addresses: NodeAddresses,
     agent: Arc<Agent>,
-    manager: Option<Arc<Manager>>,
+    /// Managers of the record, until the agent is told of others.
+    first_managers: Vec<SocketAddr>,
+    /// Comes and goes with the certificate's role.
+    manager: RwLock<Option<Arc<Manager>>>,
+    /// Set when the membership has ended: nothing is begun for it any more.
+    over: AtomicBool,
 }
 
 impl Cluster {
     /// A cluster that has not looked at its folder yet.
     pub(super) fn new(config: ClusterConfig) -> Arc<Self> {
         let dir = SwarmDir::new(config.dir.clone());
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             config,
             dir,
             changing: Mutex::default(),
@@ -95,8 +106,12 @@ impl Cluster {
         let identity = IdentityHandle::open(&self.dir.identity()).map_err(refused)?;
         let manager = match identity.identity().role {
             NodeRole::Manager => {
-                let manager = Manager::open(self.manager_config(&record.addresses), identity.clone()).await;
-                Some(manager.map_err(refused)?)
+                match Manager::open(self.manager_config(&record.addresses), identity.clone()).await {
+                    Ok(manager) => Some(manager),
+                    // Its join never ended: it goes on beside the agent, which finds the managers.
+                    Err(ManagerError::NoSwarm(_)) if !record.founded => None,
+                    Err(error) => return Err(refused(error)),
+                }
             }
             NodeRole::Worker => None,
         };
@@ -127,8 +142,16 @@ impl Cluster {
         })
         .await
         .map_err(refused)?;
-        let member = Membership { identity, addresses: record.addresses, agent, manager };
-        *self.member.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(member));
+        let member = Arc::new(Membership {
+            identity,
+            addresses: record.addresses,
+            agent,
+            first_managers: record.managers,
+            manager: RwLock::new(manager),
+            over: AtomicBool::new(false),
+        });
+        tokio::spawn(roles::follow(self.me.clone(), Arc::downgrade(&member)));
+        *self.member.write().unwrap_or_else(PoisonError::into_inner) = Some(member);
         Ok(())
     }
 
@@ -145,10 +168,10 @@ impl Cluster {
     }
 
     async fn init_swarm(&self, request: InitRequest) -> SwarmResult<String> {
-        if request.force_new_cluster {
-            return Err(SwarmError::NotImplemented("swarm init --force-new-cluster"));
-        }
         let _changing = self.changing.lock().await;
+        if request.force_new_cluster {
+            return self.start_alone().await;
+        }
         if self.is_member() {
             return Err(SwarmError::AlreadyInSwarm);
         }
@@ -172,6 +195,35 @@ impl Cluster {
         }
     }
 
+    /// Goes on with this manager's state and without the other managers.
+    async fn start_alone(&self) -> SwarmResult<String> {
+        let record = self.dir.load().map_err(failed)?.ok_or(SwarmError::NoSwarm)?;
+        if let Some(member) = self.member() {
+            if member.manager().is_none() {
+                return Err(SwarmError::NotManager);
+            }
+            member.stop().await;
+            self.clear_member();
+        }
+        let identity = IdentityHandle::open(&self.dir.identity()).map_err(refused)?;
+        if identity.identity().role != NodeRole::Manager {
+            return Err(SwarmError::NotManager);
+        }
+        let node_id = identity.identity().node_id.to_string();
+        let config = self.manager_config(&record.addresses);
+        let manager = Manager::open_alone(config, identity.clone()).await.map_err(refused)?;
+        let record = NodeRecord::founded(record.addresses.clone(), vec![record.addresses.advertise]);
+        self.dir.save(&record).map_err(failed)?;
+        self.start(identity, record, Some(manager)).await?;
+        self.wait_ready().await?;
+        Ok(node_id)
+    }
+
+    fn clear_member(&self) {
+        *self.member.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.broken.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn init_options(&self, request: InitRequest) -> SwarmResult<InitOptions> {
         let data_path_port = u16::try_from(request.data_path_port)
             .map_err(|_| invalid("data path port must be in range 1024 to 49151"))?;
@@ -189,27 +241,36 @@ impl Cluster {
         let config = self.manager_config(&addresses);
         let (manager, identity) = Manager::init(config, options).await.map_err(refused)?;
         let node_id = identity.node_id.to_string();
-        let outcome = self
-            .enter(addresses.clone(), vec![addresses.advertise], identity, Some(Arc::clone(&manager)))
-            .await;
+        let record = NodeRecord::founded(addresses.clone(), vec![addresses.advertise]);
+        let outcome = self.enter(record, identity, Some(Arc::clone(&manager))).await;
         if outcome.is_err() {
             manager.stop().await;
         }
         outcome.map(|()| node_id)
     }
 
-    /// Stores the identity, starts everything, records the membership.
+    /// Stores the identity, records the membership, starts everything. A node that joins as a manager is let in by the
+    /// others here: its record stands before, so that a crash in between goes on with the attempt.
     async fn enter(
         &self,
-        addresses: NodeAddresses,
-        managers: Vec<SocketAddr>,
+        record: NodeRecord,
         identity: NodeIdentity,
-        manager: Option<Arc<Manager>>,
+        founded: Option<Arc<Manager>>,
     ) -> SwarmResult<()> {
         let identity = IdentityHandle::create(&self.dir.identity(), identity).map_err(refused)?;
-        let record = NodeRecord::new(addresses, managers);
         self.dir.save(&record).map_err(failed)?;
-        self.start(identity, record, manager).await
+        let manager = match founded {
+            None if identity.identity().role == NodeRole::Manager => {
+                let config = self.manager_config(&record.addresses);
+                Some(Manager::join(config, identity.clone(), &record.managers).await.map_err(refused)?)
+            }
+            founded => founded,
+        };
+        let outcome = self.start(identity, record, manager.clone()).await;
+        if let (Err(_), Some(manager)) = (&outcome, manager) {
+            manager.stop().await;
+        }
+        outcome
     }
 
     async fn join_swarm(&self, request: JoinRequest) -> SwarmResult<()> {
@@ -219,9 +280,6 @@ impl Cluster {
         }
         let token: JoinToken = request.join_token.parse().map_err(|_| invalid("invalid join token"))?;
         let (manager, identity) = self.ask_managers(&request, &token).await?;
-        if identity.role == NodeRole::Manager {
-            return Err(SwarmError::NotImplemented("joining as a manager"));
-        }
         let wanted = Wanted {
             listen: &request.listen_addr,
             advertise: &request.advertise_addr,
@@ -229,7 +287,7 @@ impl Cluster {
         };
         let addresses = NodeAddresses::resolve(wanted, Some(manager), &addresses::interfaces())?;
         self.dir.clear().map_err(failed)?;
-        if let Err(error) = self.enter(addresses, vec![manager], identity, None).await {
+        if let Err(error) = self.enter(NodeRecord::new(addresses, vec![manager]), identity, None).await {
             self.clear_after_failure();
             return Err(error);
         }
@@ -269,16 +327,20 @@ impl Cluster {
             return Err(SwarmError::NotInSwarm);
         }
         let member = self.member();
-        if !force && member.as_ref().is_some_and(|m| m.manager.is_some()) {
-            return Err(SwarmError::LastManagerLeaves);
+        let manager = member.as_ref().and_then(|member| member.manager());
+        if !force && let Some(manager) = &manager {
+            return Err(leaving(&manager.control()));
         }
         if let Some(member) = member {
+            member.over.store(true, Ordering::Relaxed);
+            if let Some(manager) = &manager {
+                manager.leave().await;
+            }
             member.agent.leave().await;
             member.stop().await;
             member.agent.remove_tasks().await;
         }
-        *self.member.write().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.broken.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.clear_member();
         self.config.controller.set_swarm_state(None).await.map_err(refused)?;
         self.dir.clear().map_err(failed)
     }
@@ -308,15 +370,50 @@ impl Cluster {
 impl Membership {
     /// The manager on this node, if it is one now: promotion and demotion change that while the membership lasts.
     fn manager(&self) -> Option<Arc<Manager>> {
-        self.manager.clone()
+        self.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_manager(&self, manager: Option<Arc<Manager>>) {
+        *self.manager.write().unwrap_or_else(PoisonError::into_inner) = manager;
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     async fn stop(&self) {
+        self.over.store(true, Ordering::Relaxed);
         self.agent.stop().await;
-        if let Some(manager) = &self.manager {
+        if let Some(manager) = self.manager() {
             manager.stop().await;
         }
     }
+}
+
+/// Docker's words for a manager that would leave.
+fn leaving(control: &Control) -> SwarmError {
+    let nodes = control.nodes();
+    let managers = nodes.iter().filter_map(|node| node.manager_status.as_ref());
+    let (reachable, unreachable): (Vec<_>, Vec<_>) =
+        managers.partition(|status| status.reachability() == Reachability::Reachable);
+    let (reachable, unreachable) = (reachable.len(), unreachable.len());
+    if reachable <= 1 && unreachable == 0 {
+        return SwarmError::LastManagerLeaves;
+    }
+    let mut message =
+        "You are attempting to leave the swarm on a node that is participating as a manager. ".to_owned();
+    if reachable <= unreachable + 2 {
+        message.push_str(&format!(
+            "Removing this node leaves {} managers out of {}. Without a Raft quorum your swarm will be inaccessible. ",
+            reachable.saturating_sub(1),
+            reachable + unreachable
+        ));
+    }
+    message.push_str(
+        "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. \
+         Use `--force` to suppress this message.",
+    );
+    SwarmError::Failed { kind: ErrorKind::Unavailable, message }
 }
 
 fn failed(error: RecordError) -> SwarmError {

@@ -22,11 +22,19 @@ pub(super) struct NodeRecord {
     pub(super) addresses: NodeAddresses,
     /// Managers to begin with after a restart.
     pub(super) managers: Vec<SocketAddr>,
+    /// Whether the store of a manager must be here: this node founded the swarm, or started it anew.
+    #[serde(default)]
+    pub(super) founded: bool,
 }
 
 impl NodeRecord {
     pub(super) fn new(addresses: NodeAddresses, managers: Vec<SocketAddr>) -> Self {
-        Self { version: VERSION, addresses, managers }
+        Self { version: VERSION, addresses, managers, founded: false }
+    }
+
+    /// Of a node that begins with a store of its own.
+    pub(super) fn founded(addresses: NodeAddresses, managers: Vec<SocketAddr>) -> Self {
+        Self { founded: true, ..Self::new(addresses, managers) }
     }
 }
 
