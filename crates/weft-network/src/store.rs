@@ -57,7 +57,10 @@ impl Store {
             write(&self.lasting, &*state.lasting)?;
         }
         if before.is_none_or(|before| before.sandboxes != state.sandboxes) {
-            write(&self.sandboxes, &*state.sandboxes)?;
+            // Namespaces do not survive a loss of power either: nothing to wait for the disk for.
+            let bytes = encode(&self.sandboxes, &*state.sandboxes)?;
+            weft_durable::replace_unsynced(&self.sandboxes, &bytes, MODE)
+                .map_err(file("write", &self.sandboxes))?;
         }
         if before.is_none_or(|before| before.swarm != state.swarm) {
             // Comes with every endpoint of the swarm, and the managers tell it again: not worth a sync.

@@ -270,9 +270,12 @@ impl Controller {
         touched: Touched,
         on_failure: OnFailure,
     ) -> Result<(), NetworkError> {
+        let begin = std::time::Instant::now();
         self.open_resolvers(&mut after).await;
+        let resolved = begin.elapsed();
         let after = Arc::new(after);
         self.save(&after, &before).await?;
+        let saved = begin.elapsed();
         self.state.store(after.clone());
         self.refresh_peers();
         match (self.converge(&before, &after, &touched).await, on_failure) {
@@ -286,7 +289,9 @@ impl Controller {
                 return Err(error);
             }
         }
+        let converged = begin.elapsed();
         self.settle_helper().await;
+        tracing::debug!(?touched, ?resolved, ?saved, ?converged, settled = ?begin.elapsed(), "change committed");
         self.tell_local();
         Ok(())
     }

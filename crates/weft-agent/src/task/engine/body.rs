@@ -339,9 +339,11 @@ fn is_predefined(attachment: &NetworkAttachment) -> bool {
     annotations.is_some_and(|a| a.labels.get(PREDEFINED_LABEL).is_some_and(|value| value == "true"))
 }
 
-/// The first network is that of the mode; without any the task sits on the default bridge, as with Docker.
+/// A network of the node's own is the mode, as with Docker. Else it is the default: the engine puts a task without
+/// networks on the default bridge, and one with networks on these alone.
 fn network_mode(task: &Task) -> Option<String> {
-    task.networks.first().and_then(name_of).map(str::to_owned)
+    let first = task.networks.first().filter(|first| is_predefined(first))?;
+    name_of(first).map(str::to_owned)
 }
 
 fn endpoints(task: &Task) -> HashMap<String, EndpointSettings> {

@@ -393,7 +393,8 @@ impl EngineRuntime {
     }
 }
 
-/// Passes on what the health check says, until nobody listens.
+/// Passes on what the health check says, until nobody listens. Only events tell a probe's verdict: the state of a
+/// container that ended is unhealthy, too.
 async fn tell_health(
     mut events: broadcast::Receiver<weft_engine::Event>,
     engine: &Engine,
