@@ -324,6 +324,16 @@ async fn logs(daemon: &Daemon, name: &str, call: Call) -> Outcome {
     Ok(0)
 }
 
+/// Output of services and tasks: their answers tell whether there is a terminal.
+pub(super) async fn print_output(daemon: &Daemon, call: Call) -> Outcome {
+    let response = daemon.call(call).await?;
+    let content_type = response.headers().get(hyper::header::CONTENT_TYPE);
+    let tty = content_type.is_some_and(|t| t.as_bytes() == b"application/vnd.docker.raw-stream");
+    let reader = StreamReader::new(BodyDataStream::new(response.into_body()).map_err(std::io::Error::other));
+    stream::print(reader, tty).await?;
+    Ok(0)
+}
+
 async fn list(daemon: &Daemon, all: bool, quiet: bool, filter: &[String], no_trunc: bool) -> Outcome {
     let containers =
         daemon.json(Call::get("/containers/json").query_if(all, "all", 1).filters(filter)?).await?;

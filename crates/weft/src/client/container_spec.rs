@@ -181,7 +181,7 @@ fn usage(text: String) -> ClientError {
 }
 
 /// `key=value`, or the client's own value of `key`; unset ones are left out.
-fn variable(word: &str) -> Option<String> {
+pub(super) fn variable(word: &str) -> Option<String> {
     if word.contains('=') {
         return Some(word.to_owned());
     }
@@ -213,7 +213,7 @@ fn ports(words: &[String]) -> Result<(Value, Value), ClientError> {
 }
 
 /// `type=…,source=…,target=…` as a mount.
-fn mount(word: &str) -> Result<Value, ClientError> {
+pub(super) fn mount(word: &str) -> Result<Value, ClientError> {
     let mut mount = json!({"Type": "volume"});
     for part in word.split(',') {
         let (key, value) = part.split_once('=').unwrap_or((part, "true"));
@@ -229,7 +229,7 @@ fn mount(word: &str) -> Result<Value, ClientError> {
 }
 
 /// A size with an optional binary unit.
-fn bytes(word: &str) -> Result<i64, ClientError> {
+pub(super) fn bytes(word: &str) -> Result<i64, ClientError> {
     let lower = word.to_ascii_lowercase();
     let number = lower.trim_end_matches('b').trim_end_matches(['k', 'm', 'g']);
     let unit = match lower.trim_end_matches('b').as_bytes().last() {

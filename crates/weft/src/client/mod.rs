@@ -9,10 +9,14 @@ mod container_spec;
 mod error;
 mod image;
 mod network;
+mod node;
+mod service;
+mod stored;
 mod stream;
 mod swarm;
 mod system;
 pub(crate) mod table;
+mod tasks;
 mod terminal;
 
 use std::process::ExitCode;
@@ -56,6 +60,15 @@ enum Verb {
     /// Manage the nodes of the swarm
     #[command(subcommand, arg_required_else_help = true)]
     Node(swarm::NodeVerb),
+    /// Manage services
+    #[command(subcommand, arg_required_else_help = true)]
+    Service(service::Verb),
+    /// Manage secrets
+    #[command(subcommand, arg_required_else_help = true)]
+    Secret(stored::Verb),
+    /// Manage configs
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(stored::Verb),
     /// Print the completion script of a shell
     Completion { shell: clap_complete::Shell },
 }
@@ -105,6 +118,9 @@ async fn execute(cli: Cli) -> Outcome {
         Verb::Network(verb) => network::execute(&daemon, verb).await,
         Verb::Swarm(verb) => swarm::execute_swarm(&daemon, verb).await,
         Verb::Node(verb) => swarm::execute_node(&daemon, verb).await,
+        Verb::Service(verb) => Box::pin(service::execute(&daemon, verb)).await,
+        Verb::Secret(verb) => stored::execute(&daemon, "/secrets", verb).await,
+        Verb::Config(verb) => stored::execute(&daemon, "/configs", verb).await,
         Verb::Completion { .. } => Ok(0),
     }
 }

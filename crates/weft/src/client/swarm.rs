@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
 use super::system::{for_each, inspect_all, text};
-use super::table;
+use super::{node, table, tasks};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SwarmVerb {
@@ -112,6 +112,31 @@ pub(super) enum NodeVerb {
         /// Also a node that is up
         #[arg(short, long)]
         force: bool,
+    },
+    /// Change a node
+    Update(node::Update),
+    /// Make nodes managers
+    Promote {
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Make managers workers
+    Demote {
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// List the tasks of nodes
+    Ps {
+        #[arg(default_value = "self")]
+        nodes: Vec<String>,
+        #[arg(short, long, value_name = "filter")]
+        filter: Vec<String>,
+        /// Whole ids and errors
+        #[arg(long)]
+        no_trunc: bool,
+        /// Only ids
+        #[arg(short, long)]
+        quiet: bool,
     },
 }
 
@@ -238,6 +263,14 @@ pub(super) async fn execute_node(daemon: &Daemon, verb: NodeVerb) -> Outcome {
             for_each(daemon, &nodes, |n| Call::delete(format!("/nodes/{n}")).query_if(force, "force", 1))
                 .await
         }
+        NodeVerb::Update(update) => node::update(daemon, &update).await,
+        NodeVerb::Promote { nodes } => node::set_role(daemon, &nodes, "manager").await,
+        NodeVerb::Demote { nodes } => node::set_role(daemon, &nodes, "worker").await,
+        NodeVerb::Ps { nodes, filter, no_trunc, quiet } => {
+            let nodes = with_self(daemon, nodes).await?;
+            let filter: Vec<String> = nodes.iter().map(|n| format!("node={n}")).chain(filter).collect();
+            tasks::list(daemon, &filter, no_trunc, quiet).await
+        }
     }
 }
 
@@ -286,7 +319,7 @@ fn node_row(node: &Value, own: &str, quiet: bool) -> Vec<String> {
     ]
 }
 
-fn capitalised(word: &str) -> String {
+pub(super) fn capitalised(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

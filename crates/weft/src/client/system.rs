@@ -12,7 +12,7 @@ pub(super) enum Verb {
     Version,
     /// Show what the daemon says of itself
     Info,
-    /// Show containers, images, networks or nodes as JSON
+    /// Show containers, images, networks, services, tasks or nodes as JSON
     Inspect {
         /// Names or ids
         #[arg(required = true)]
@@ -21,8 +21,16 @@ pub(super) enum Verb {
 }
 
 /// Where an object of any kind may be found, in docker's order.
-const KINDS: &[(&str, &str)] =
-    &[("/containers/", "/json"), ("/images/", "/json"), ("/networks/", ""), ("/nodes/", "")];
+const KINDS: &[(&str, &str)] = &[
+    ("/containers/", "/json"),
+    ("/images/", "/json"),
+    ("/networks/", ""),
+    ("/services/", ""),
+    ("/tasks/", ""),
+    ("/nodes/", ""),
+    ("/secrets/", ""),
+    ("/configs/", ""),
+];
 
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     match verb {

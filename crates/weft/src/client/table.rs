@@ -27,6 +27,17 @@ pub(super) fn ago(seconds: i64) -> String {
     format!("{} ago", duration(seconds))
 }
 
+/// How long ago a moment in RFC 3339 is; empty for what is none.
+pub(super) fn since(moment: &str) -> String {
+    let Ok(at) = moment.parse::<jiff::Timestamp>() else { return String::new() };
+    ago(jiff::Timestamp::now().as_second() - at.as_second())
+}
+
+/// As many characters of an id as tables show.
+pub(super) fn short(id: &str) -> String {
+    id.chars().take(12).collect()
+}
+
 fn duration(seconds: i64) -> String {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 60 * MINUTE;
