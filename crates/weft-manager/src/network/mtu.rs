@@ -57,6 +57,9 @@ pub(crate) fn interface_mtu(view: &View, reports: &Reports, network: &Network) -
 
 /// What users should know: nodes whose data path cannot carry full packets of this network.
 pub(crate) fn mtu_warnings(view: &View, reports: &Reports, network: &Network) -> Vec<String> {
+    if !is_overlay(network) {
+        return Vec::new();
+    }
     let nodes = nodes(view, reports);
     let choice = choice(network, &nodes);
     too_small(choice, &nodes)
