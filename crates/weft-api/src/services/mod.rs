@@ -1,5 +1,6 @@
 //! `/services`.
 
+mod digest;
 mod logs;
 mod networks;
 mod registry_auth;
@@ -97,8 +98,9 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
     call.state.swarm.cluster().await?;
     let mut spec = requested(&mut call).await?;
     registry_auth::put(&mut spec, registry_auth::given(&call));
+    let warning = digest::pin(&call.state, call.version, &mut spec, &crate::images::auth(&call)).await;
     let id = call.state.swarm.create_service(spec).await?;
-    created(&json!({ "ID": id, "Warnings": Value::Null }))
+    created(&json!({ "ID": id, "Warnings": warnings(warning) }))
 }
 
 pub(crate) async fn update(mut call: Call, term: String) -> ApiResult {
@@ -114,9 +116,17 @@ pub(crate) async fn update(mut call: Call, term: String) -> ApiResult {
         auth @ Some(_) => auth,
         None => registry_auth::kept(&current, call.query.get("registryAuthFrom"))?,
     };
+    let pull_auth =
+        weft_engine::RegistryAuth::from_header(auth.as_deref().unwrap_or_default()).unwrap_or_default();
     registry_auth::put(&mut spec, auth);
+    let warning = digest::pin(&call.state, call.version, &mut spec, &pull_auth).await;
     call.state.swarm.update_service(&current.id, version, spec, rollback).await?;
-    ok(&json!({ "Warnings": Value::Null }))
+    ok(&json!({ "Warnings": warnings(warning) }))
+}
+
+/// No warnings are `null`.
+fn warnings(warning: Option<String>) -> Value {
+    warning.map_or(Value::Null, |warning| json!([warning]))
 }
 
 pub(crate) async fn remove(call: Call, id: String) -> ApiResult {

@@ -20,9 +20,7 @@ use weft_api::{
     Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult,
     SwarmStatus, SystemSettings,
 };
-use weft_engine::{
-    ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxSpec, SandboxView,
-};
+use weft_engine::{ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxSpec, SandboxView};
 use weft_network::NetworkSpec;
 use weft_types::{ContainerId, ErrorKind};
 use weft_wire::swarmkit::{
