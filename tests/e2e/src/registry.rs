@@ -42,8 +42,8 @@ impl Registry {
         let mut command = host.command("docker-registry");
         command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("start docker-registry");
-        let (ip, port) = address.rsplit_once(':').expect("address:port");
-        eventually("the registry listens", SOON, || host.sh(&format!("busybox nc -z {ip} {port}")));
+        let ask = format!("busybox wget -q -O /dev/null http://{address}/");
+        eventually("the registry listens", SOON, || host.sh(&ask));
         Self { process, dir, address: address.to_owned() }
     }
 

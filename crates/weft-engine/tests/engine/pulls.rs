@@ -83,7 +83,7 @@ async fn a_pulled_image_runs(lab: Lab) {
     assert_eq!(words_of(&lab, &name).await, "from afar\n");
 
     let view = lab.engine.images().inspect(&name).unwrap();
-    assert_eq!(view.repo_tags.unwrap(), [name.clone()]);
+    assert_eq!(view.repo_tags.unwrap(), std::slice::from_ref(&name));
     assert_eq!(view.repo_digests.unwrap(), [format!("{}@{manifest}", registry.name("some/app"))]);
     let told = milestones(&pull(&lab, &name).await.1);
     assert_eq!(told[2], line("", &format!("Status: Image is up to date for {name}")));
