@@ -70,7 +70,8 @@ impl Driver {
         transaction: &mut Transaction,
         dirty: &Dirty,
     ) -> Step {
-        let now = SystemTime::now();
+        // An update counts the tasks created since it started: both must be told by one clock reading.
+        let now = transaction.time();
         let mut changes = Vec::new();
         let wake = self.orchestrator.reconcile(view, dirty, now, &mut rand::rng(), &mut changes);
         let mut taken = ViewTaken::new(view);

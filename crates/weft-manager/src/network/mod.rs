@@ -86,6 +86,11 @@ pub(crate) fn remove(
     for node in view.nodes() {
         attachment::drop_from_node(transaction, node, &BTreeSet::from([network.id.clone()]));
     }
+    // Tasks on their way out may still hold addresses; they end on a VNI that nobody gets soon. A task that is given
+    // an address meanwhile is not among these, so the store refuses the removal.
+    for (address, _) in view.addresses(&network.id) {
+        transaction.release(&Claim::Address { network: network.id.clone(), address });
+    }
     transaction.remove(ObjectKind::Network, &network.id, crate::store::version_of(network.meta.as_ref()));
     Ok(())
 }

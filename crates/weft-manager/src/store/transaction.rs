@@ -96,6 +96,11 @@ impl Transaction {
         Self { encoded: Encoded { format: FORMAT, time: Some(now.into()), ..Default::default() } }
     }
 
+    /// The proposer's clock: what the transaction creates or updates carries it.
+    pub(crate) fn time(&self) -> SystemTime {
+        self.encoded.time.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     /// Whether it would change nothing.
     pub fn is_empty(&self) -> bool {
         self.encoded.changes.is_empty() && self.encoded.releases.is_empty() && self.encoded.claims.is_empty()
