@@ -399,3 +399,47 @@ proptest! {
         }
     }
 }
+
+/// `cargo test --release -p weft-orchestration --test allocation -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stdout, reason = "what was measured")]
+fn time_for_ten_thousand_tasks() {
+    for (nodes, services, each) in [(1_000, 1, 10_000), (1_000, 100, 100), (10, 10, 10)] {
+        let mut world = World::new();
+        let ipam = IpamConfig { subnet: "10.1.0.0/16".into(), ..IpamConfig::default() };
+        let spec = NetworkSpec {
+            ipam: Some(IpamOptions { driver: None, configs: vec![ipam] }),
+            ..NetworkSpec::default()
+        };
+        let allocation = world.allocator.network("n1", &spec, &Claims::default()).unwrap();
+        let mut network = Network { id: "n1".into(), spec: Some(spec), ..Network::default() };
+        allocation.write_to(&mut network);
+        world.allocator.forget_network("n1");
+        world.cluster.put_network(network);
+        let node = Node::clone(world.cluster.node("a").unwrap());
+        for index in 0..nodes {
+            world.cluster.put_node(Node { id: format!("n{index:04}"), ..node.clone() });
+        }
+        let wish = Wish { networks: vec![1], ports: Vec::new(), is_dnsrr: false };
+        let mut changes = Vec::new();
+        for _ in 0..services {
+            let id = world.fresh_id('s');
+            assert!(world.put_service(&id, &wish));
+            changes.extend(world.new_tasks(&id, each));
+        }
+        let dirty = world.cluster.take_dirty();
+        let World { cluster, claims, allocator, pipeline, .. } = &mut world;
+        let begin = std::time::Instant::now();
+        let proposal = pipeline.complete(cluster, &dirty, changes, allocator, claims, SystemTime::UNIX_EPOCH);
+        let elapsed = begin.elapsed();
+        assert_eq!(proposal.changes.len() as u64, services + services * each);
+        println!("{nodes} nodes, {services} services of {each} tasks: {elapsed:?}");
+        world.cluster.apply(&proposal.changes).unwrap();
+        let World { cluster, claims, allocator, pipeline, .. } = &mut world;
+        let begin = std::time::Instant::now();
+        let again = pipeline.complete(cluster, &dirty, Vec::new(), allocator, claims, SystemTime::UNIX_EPOCH);
+        println!("  and nothing to do: {:?}", begin.elapsed());
+        assert!(again.is_empty());
+    }
+}

@@ -11,9 +11,9 @@ use weft_types::{Classified, ErrorKind};
 use weft_wire::swarmkit::{Node, NodeRole};
 
 /// Constraint keys with this prefix name a label of the node.
-pub(super) const NODE_LABEL_PREFIX: &str = "node.labels.";
+const NODE_LABEL_PREFIX: &str = "node.labels.";
 /// Constraint keys with this prefix name a label of the node's engine.
-pub(super) const ENGINE_LABEL_PREFIX: &str = "engine.labels.";
+const ENGINE_LABEL_PREFIX: &str = "engine.labels.";
 
 /// In the order in which a text is searched for them.
 const OPERATORS: [(&str, Operator); 2] = [("==", Operator::Equal), ("!=", Operator::NotEqual)];
@@ -46,10 +46,68 @@ enum Operator {
     NotEqual,
 }
 
+/// What of a node is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Key {
+    Id,
+    Hostname,
+    Address,
+    Role,
+    Os,
+    Architecture,
+    Label(LabelKey),
+    /// Something that no node has.
+    Unknown,
+}
+
+impl Key {
+    fn parse(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "node.id" => Self::Id,
+            "node.hostname" => Self::Hostname,
+            "node.ip" => Self::Address,
+            "node.role" => Self::Role,
+            "node.platform.os" => Self::Os,
+            "node.platform.arch" => Self::Architecture,
+            _ => LabelKey::parse(text).map_or(Self::Unknown, Self::Label),
+        }
+    }
+}
+
+/// A label of a node or of its engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LabelKey {
+    Node(String),
+    Engine(String),
+}
+
+impl LabelKey {
+    /// None if the text names no label.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let node = strip_prefix_fold(text, NODE_LABEL_PREFIX).map(|name| Self::Node(name.to_owned()));
+        node.or_else(|| Some(Self::Engine(strip_prefix_fold(text, ENGINE_LABEL_PREFIX)?.to_owned())))
+    }
+
+    /// Empty if the node does not have it.
+    pub(super) fn value_of<'a>(&self, node: &'a Node) -> &'a str {
+        let (labels, name) = match self {
+            Self::Node(name) => {
+                let annotations = node.spec.as_ref().and_then(|spec| spec.annotations.as_ref());
+                (annotations.map(|annotations| &annotations.labels), name)
+            }
+            Self::Engine(name) => {
+                let engine = node.description.as_ref().and_then(|description| description.engine.as_ref());
+                (engine.map(|engine| &engine.labels), name)
+            }
+        };
+        labels.and_then(|labels: &BTreeMap<String, String>| labels.get(name)).map_or("", String::as_str)
+    }
+}
+
 /// One demand on nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constraint {
-    key: String,
+    key: Key,
     operator: Operator,
     value: String,
 }
@@ -72,24 +130,22 @@ impl Constraint {
         if !is_value(value) {
             return Err(ConstraintError::Value(value.to_owned()));
         }
-        Ok(Self { key: key.to_owned(), operator, value: value.to_owned() })
+        Ok(Self { key: Key::parse(key), operator, value: value.to_owned() })
     }
 
     /// Whether a node satisfies this one.
     pub fn is_met_by(&self, node: &Node) -> bool {
         let description = node.description.as_ref();
         let platform = description.and_then(|description| description.platform.as_ref());
-        match self.key.to_ascii_lowercase().as_str() {
-            "node.id" => self.accepts(&node.id),
-            "node.hostname" => self.accepts(description.map_or("", |description| &description.hostname)),
-            "node.ip" => self.accepts_address(node.status.as_ref().map_or("", |status| &status.addr)),
-            "node.role" => self.accepts(role_name(node.role())),
-            "node.platform.os" => self.accepts(platform.map_or("", |platform| &platform.os)),
-            "node.platform.arch" => self.accepts(platform.map_or("", |platform| &platform.architecture)),
-            _ => match label(&self.key, node) {
-                Some(value) => self.accepts(value),
-                None => false,
-            },
+        match &self.key {
+            Key::Id => self.accepts(&node.id),
+            Key::Hostname => self.accepts(description.map_or("", |description| &description.hostname)),
+            Key::Address => self.accepts_address(node.status.as_ref().map_or("", |status| &status.addr)),
+            Key::Role => self.accepts(role_name(node.role())),
+            Key::Os => self.accepts(platform.map_or("", |platform| &platform.os)),
+            Key::Architecture => self.accepts(platform.map_or("", |platform| &platform.architecture)),
+            Key::Label(label) => self.accepts(label.value_of(node)),
+            Key::Unknown => false,
         }
     }
 
@@ -109,21 +165,6 @@ impl Constraint {
         };
         is_equal == (self.operator == Operator::Equal)
     }
-}
-
-/// The value of the label that `key` names, empty if the node has none; none if `key` names no label.
-pub(super) fn label<'a>(key: &str, node: &'a Node) -> Option<&'a str> {
-    if let Some(name) = strip_prefix_fold(key, NODE_LABEL_PREFIX) {
-        let labels = node.spec.as_ref().and_then(|spec| spec.annotations.as_ref()).map(|it| &it.labels);
-        return Some(value_of(labels, name));
-    }
-    let name = strip_prefix_fold(key, ENGINE_LABEL_PREFIX)?;
-    let engine = node.description.as_ref().and_then(|description| description.engine.as_ref());
-    Some(value_of(engine.map(|engine| &engine.labels), name))
-}
-
-fn value_of<'a>(labels: Option<&'a BTreeMap<String, String>>, name: &str) -> &'a str {
-    labels.and_then(|labels| labels.get(name)).map_or("", String::as_str)
 }
 
 /// What follows a prefix written in any case; none if nothing follows.

@@ -4,7 +4,7 @@
 //! tasks, but the history that is kept of a slot is shorter than what counts here; so they are remembered beyond
 //! their removal. A new leader only knows what the snapshot shows, and may try such a node a few times more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use weft_wire::swarmkit::{Task, TaskState, TaskStatus};
@@ -27,11 +27,15 @@ pub(super) struct RecentFailures {
 }
 
 impl RecentFailures {
-    /// Forgets what is too old, and adds what the snapshot shows of a service.
-    pub(super) fn learn(&mut self, snapshot: &dyn Snapshot, service: &str, now: SystemTime) {
-        let failed = |task: &Task| matches!(state_of(task), TaskState::Failed | TaskState::Rejected);
-        for task in snapshot.tasks_of_service(service).filter(|task| failed(task) && !task.node_id.is_empty())
-        {
+    /// Forgets what is too old, and adds what the snapshot shows of these services.
+    pub(super) fn learn(&mut self, snapshot: &dyn Snapshot, services: &BTreeSet<&str>, now: SystemTime) {
+        self.forget_old(now);
+        let counts = |task: &Task| {
+            matches!(state_of(task), TaskState::Failed | TaskState::Rejected)
+                && !task.node_id.is_empty()
+                && services.contains(task.service_id.as_str())
+        };
+        for task in snapshot.tasks().filter(|task| counts(task)) {
             let at = task.status.as_ref().and_then(failed_at).map_or(now, |at| at.min(now));
             if is_recent(at, now) {
                 let nodes = self.by_spec.entry(spec_key(task)).or_default();
@@ -40,8 +44,7 @@ impl RecentFailures {
         }
     }
 
-    /// Forgets what is too old.
-    pub(super) fn forget_old(&mut self, now: SystemTime) {
+    fn forget_old(&mut self, now: SystemTime) {
         self.by_spec.retain(|_, nodes| {
             nodes.retain(|_, tasks| {
                 tasks.retain(|_, at| is_recent(*at, now));

@@ -52,18 +52,24 @@ impl<'a> NodeState<'a> {
 pub(super) struct NodeStates<'a> {
     states: Vec<NodeState<'a>>,
     index: BTreeMap<&'a str, usize>,
-    /// Per service one number for each node.
-    by_service: BTreeMap<String, Vec<u32>>,
+    /// Per counted service one number for each node.
+    by_service: Vec<Vec<u32>>,
+    services: BTreeMap<String, CountedService>,
 }
+
+/// A service whose tasks are counted by node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CountedService(usize);
 
 impl<'a> NodeStates<'a> {
     /// As of a snapshot; tasks are counted by service for `services` only.
     pub(super) fn of_snapshot(snapshot: &'a dyn Snapshot, services: &BTreeSet<&str>) -> Self {
         let states: Vec<_> = snapshot.nodes().map(|node| NodeState::new(node)).collect();
         let index = states.iter().enumerate().map(|(index, state)| (state.node.id.as_str(), index)).collect();
-        let none = vec![0; states.len()];
-        let by_service = services.iter().map(|service| ((*service).to_owned(), none.clone())).collect();
-        let mut all = Self { states, index, by_service };
+        let by_service = vec![vec![0; states.len()]; services.len()];
+        let numbered = services.iter().enumerate();
+        let services = numbered.map(|(at, service)| ((*service).to_owned(), CountedService(at))).collect();
+        let mut all = Self { states, index, by_service, services };
         for task in snapshot.tasks().filter(|task| takes_room(task)) {
             if let Some(&node) = all.index.get(task.node_id.as_str()) {
                 all.add(node, task);
@@ -84,9 +90,14 @@ impl<'a> NodeStates<'a> {
         self.index.get(id).copied()
     }
 
-    /// How many tasks of a service shall run on a node. The service must be one that was asked for.
-    pub(super) fn tasks_of_service(&self, node: usize, service: &str) -> u32 {
-        self.by_service.get(service).map_or(0, |counts| counts[node])
+    /// A service that was asked for.
+    pub(super) fn service(&self, id: &str) -> Option<CountedService> {
+        self.services.get(id).copied()
+    }
+
+    /// How many tasks of a service shall run on a node.
+    pub(super) fn tasks_of_service(&self, node: usize, service: Option<CountedService>) -> u32 {
+        service.map_or(0, |service| self.by_service[service.0][node])
     }
 
     /// Gives a node a task, and the task what generic resources it asked for.
@@ -100,8 +111,8 @@ impl<'a> NodeStates<'a> {
 
     fn add(&mut self, node: usize, task: &Task) {
         self.states[node].add(task);
-        if let Some(counts) = self.by_service.get_mut(&task.service_id) {
-            counts[node] += u32::from(is_wanted(task));
+        if let Some(service) = self.service(&task.service_id) {
+            self.by_service[service.0][node] += u32::from(is_wanted(task));
         }
     }
 }

@@ -45,8 +45,9 @@ impl Scheduler {
     /// it shows the pending ones too makes no difference. Tasks that already name a node come first and go there or
     /// nowhere. One that shall no longer run is SHUTDOWN, as there is nothing to stop.
     pub fn schedule(&mut self, snapshot: &dyn Snapshot, pending: &mut [Task], now: SystemTime) -> Scheduled {
-        self.failures.forget_old(now);
-        let mut pass = Pass::new(snapshot, pending, now);
+        let services = pending.iter().map(|task| task.service_id.as_str()).collect();
+        self.failures.learn(snapshot, &services, now);
+        let mut pass = Pass::new(snapshot, &services, now);
         for (index, task) in pending.iter_mut().enumerate().filter(|(_, task)| is_pending(task)) {
             if !is_wanted(task) {
                 pass.end(index, task);
@@ -55,10 +56,6 @@ impl Scheduler {
             }
         }
         for group in groups(pending) {
-            let service = pending[group[0]].service_id.clone();
-            if !service.is_empty() {
-                self.failures.learn(snapshot, &service, now);
-            }
             pass.place(&self.failures, pending, &group);
         }
         pass.finish()
@@ -100,9 +97,8 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(snapshot: &'a dyn Snapshot, pending: &[Task], now: SystemTime) -> Self {
-        let services: BTreeSet<&str> = pending.iter().map(|task| task.service_id.as_str()).collect();
-        let nodes = NodeStates::of_snapshot(snapshot, &services);
+    fn new(snapshot: &'a dyn Snapshot, services: &BTreeSet<&str>, now: SystemTime) -> Self {
+        let nodes = NodeStates::of_snapshot(snapshot, services);
         Self { snapshot, nodes, now, scheduled: Scheduled::default() }
     }
 
@@ -118,7 +114,7 @@ impl<'a> Pass<'a> {
     /// A task of a node that was chosen elsewhere. If the node is gone, so will be the task.
     fn confirm(&mut self, index: usize, task: &mut Task) {
         let Some(node) = self.nodes.find(&task.node_id) else { return };
-        let tasks_of_service = self.nodes.tasks_of_service(node, &task.service_id);
+        let tasks_of_service = self.nodes.tasks_of_service(node, self.nodes.service(&task.service_id));
         match Demand::of_task(task).misfit(self.nodes.get(node), tasks_of_service) {
             None => self.assign(index, task, node, CONFIRMED),
             Some(misfit) => {
@@ -133,7 +129,7 @@ impl<'a> Pass<'a> {
     fn place(&mut self, failures: &RecentFailures, pending: &mut [Task], group: &[usize]) {
         // What all of the group have in common.
         let model = pending[group[0]].clone();
-        let (demand, service) = (Demand::of_task(&model), model.service_id.as_str());
+        let (demand, service) = (Demand::of_task(&model), self.nodes.service(&model.service_id));
         let spec = spec_key(&model);
         let penalties: Vec<Option<usize>> = (0..self.nodes.len())
             .map(|node| {
@@ -165,8 +161,9 @@ impl<'a> Pass<'a> {
             return;
         }
         let mut explanation = Explanation::default();
+        let service = self.nodes.service(&model.service_id);
         for node in 0..self.nodes.len() {
-            let tasks_of_service = self.nodes.tasks_of_service(node, &model.service_id);
+            let tasks_of_service = self.nodes.tasks_of_service(node, service);
             if let Some(misfit) = demand.misfit(self.nodes.get(node), tasks_of_service) {
                 explanation.add(misfit);
             }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use weft_wire::swarmkit::{Task, placement_preference::Preference};
 
-use super::constraint::label;
-use super::node_state::NodeStates;
+use super::constraint::LabelKey;
+use super::node_state::{CountedService, NodeStates};
 
 /// What a node is compared by; the least is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,16 +68,16 @@ enum Tree {
 
 /// The nodes that fit the tasks of one service, and the order to take them in.
 #[derive(Debug)]
-pub(super) struct Spread<'a> {
-    service: &'a str,
+pub(super) struct Spread {
+    service: Option<CountedService>,
     tree: Tree,
 }
 
-impl<'a> Spread<'a> {
+impl Spread {
     /// `penalty` is none for nodes that do not fit.
     pub(super) fn new(
-        service: &'a str,
-        preferences: &[&str],
+        service: Option<CountedService>,
+        preferences: &[LabelKey],
         nodes: &NodeStates<'_>,
         penalty: impl Fn(usize) -> Option<usize>,
     ) -> Self {
@@ -96,19 +96,19 @@ impl<'a> Spread<'a> {
 }
 
 /// The label keys that a task shall be spread over, outermost first. Others than labels are passed over.
-pub(super) fn preferences(task: &Task) -> Vec<&str> {
+pub(super) fn preferences(task: &Task) -> Vec<LabelKey> {
     let placement = task.spec.as_ref().and_then(|spec| spec.placement.as_ref());
     placement
         .map_or(&[][..], |placement| &placement.preferences)
         .iter()
         .filter_map(|preference| preference.preference.as_ref())
-        .map(|Preference::Spread(over)| over.spread_descriptor.as_str())
+        .filter_map(|Preference::Spread(over)| LabelKey::parse(&over.spread_descriptor))
         .collect()
 }
 
 fn build(
-    service: &str,
-    preferences: &[&str],
+    service: Option<CountedService>,
+    preferences: &[LabelKey],
     nodes: &NodeStates<'_>,
     members: &[usize],
     penalty: &impl Fn(usize) -> Option<usize>,
@@ -120,10 +120,7 @@ fn build(
     };
     let mut by_value: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for &node in members {
-        let Some(value) = label(key, nodes.get(node).node) else {
-            return build(service, rest, nodes, members, penalty);
-        };
-        by_value.entry(value).or_default().push(node);
+        by_value.entry(key.value_of(nodes.get(node).node)).or_default().push(node);
     }
     let branches = by_value.into_values().enumerate().filter_map(|(position, members)| {
         let fitting: Vec<usize> = members.iter().copied().filter(|&node| penalty(node).is_some()).collect();
@@ -138,14 +135,19 @@ fn build(
     Tree::Branches(branches.collect())
 }
 
-fn candidate(service: &str, nodes: &NodeStates<'_>, node: usize, penalty: usize) -> Candidate {
+fn candidate(
+    service: Option<CountedService>,
+    nodes: &NodeStates<'_>,
+    node: usize,
+    penalty: usize,
+) -> Candidate {
     let tasks_of_service = nodes.tasks_of_service(node, service);
     Candidate { penalty, tasks_of_service, tasks: nodes.get(node).active_tasks, node }
 }
 
 fn place_in(
     tree: &mut Tree,
-    service: &str,
+    service: Option<CountedService>,
     nodes: &mut NodeStates<'_>,
     place: impl FnOnce(&mut NodeStates<'_>, usize) -> bool,
 ) -> Option<usize> {
