@@ -7,7 +7,7 @@ use weft_wire::swarmkit::Node;
 
 use crate::core::Core;
 use crate::dispatcher::Sessions;
-use crate::liveness::Liveness;
+use crate::liveness::{Answer, Liveness};
 use crate::logs::LogBroker;
 use crate::network::{Reports, engine_of};
 use crate::network_state::Progress;
@@ -28,15 +28,13 @@ pub(crate) struct Brain {
 }
 
 impl Brain {
-    /// Whether a silent node's helper still speaks for it.
-    pub(crate) async fn is_away(&self, node: &Node) -> bool {
+    /// What a silent node's helper says for it; none where nothing but heartbeats speaks for a node.
+    pub(crate) async fn probe(&self, node: &Node) -> Option<Answer> {
         let report = self.reports.of(&self.core.view(), &node.id);
         if engine_of(node, report.as_deref()) != Some(NodeEngine::Weft) {
-            return false;
+            return None;
         }
-        match node.status.as_ref().and_then(|status| status.addr.parse().ok()) {
-            Some(address) => self.liveness.answers(address).await,
-            None => false,
-        }
+        let address = node.status.as_ref().and_then(|status| status.addr.parse().ok())?;
+        self.liveness.probe(address).await
     }
 }

@@ -1,5 +1,6 @@
 //! Nodes that fall silent.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -7,10 +8,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use weft_wire::swarmkit::{Node, NodeStatus, node_status::State};
 
 use super::sessions::{Session, random_fraction};
+use super::suspicion::{Next, Suspicion};
 use crate::brain::Brain;
 use crate::core::Core;
 use crate::error::ControlError;
+use crate::liveness::Answer;
 
+/// Time for a node's stream to open once its session is registered.
+const OPENING: Duration = Duration::from_millis(500);
+/// Nodes that can come back to a new leader have done so after this.
+const RETURN: Duration = Duration::from_secs(1);
 /// SwarmKit's text.
 const SILENT: &str = "heartbeat failure";
 const LEFT: &str = "node left the swarm";
@@ -25,9 +32,9 @@ pub(crate) fn jittered(core: &Core) -> Duration {
     core.heartbeat_period().mul_f64(1.0 + deviation)
 }
 
-/// Takes a heartbeat: the node lives for another grace period.
+/// Takes a heartbeat: the node lives.
 pub(crate) async fn beat(core: &Core, session: &Session) {
-    session.beat(core.heartbeat_period() * core.timing.grace_periods);
+    session.beat();
     let view = core.view();
     let status = view.node(&session.node_id).and_then(|node| node.status.as_ref());
     if status.is_some_and(|status| status.state() == State::Disconnected) {
@@ -36,44 +43,71 @@ pub(crate) async fn beat(core: &Core, session: &Session) {
     }
 }
 
-/// Waits for a session to miss its deadline.
+/// Watches over a session: while its stream is open and heartbeats come in time, nothing is asked.
 pub(crate) async fn watch(brain: Weak<Brain>, session: Arc<Session>) {
-    let mut away_since = None;
+    let mut suspicion = Suspicion::default();
+    // A session is registered before its stream opens.
+    let mut pause = OPENING;
     loop {
-        let deadline = session.deadline();
         tokio::select! {
             () = session.ended.cancelled() => return,
-            () = sleep_until(deadline) => {}
+            () = sleep(pause) => {}
         }
-        if session.deadline() > Instant::now() {
-            away_since = None;
+        let Some(now) = brain.upgrade() else { return };
+        let late = session.heard() + late_after(&now.core);
+        if !session.is_broken() && late > Instant::now() {
+            suspicion = Suspicion::default();
+            drop(now);
+            tokio::select! {
+                () = session.ended.cancelled() => return,
+                () = session.broken() => {}
+                () = sleep_until(late) => {}
+            }
+            pause = Duration::ZERO;
             continue;
         }
-        let Some(brain) = brain.upgrade() else { return };
-        if brain.core.stopping.is_cancelled() {
+        if now.core.stopping.is_cancelled() {
             return;
         }
-        let since = *away_since.get_or_insert_with(Instant::now);
-        if !is_kept(&brain, &session, since).await {
-            expire(&brain, &session).await;
-            return;
+        match judge(&now, &session, &mut suspicion).await {
+            Next::Probe { after } => pause = after,
+            Next::Dead => return expire(&now, &session).await,
         }
     }
 }
 
-/// Whether a silent node stays, because its helper answers and it has not been away for too long.
-async fn is_kept(brain: &Brain, session: &Session, since: Instant) -> bool {
-    let node_id = &session.node_id;
-    let Some(node) = brain.core.view().node(node_id).cloned() else { return false };
-    if since.elapsed() >= brain.core.timing.away_limit || !brain.is_away(&node).await {
-        return false;
+/// A node may come this late before it is suspected: its own period is a tenth longer than the mean at most.
+fn late_after(core: &Core) -> Duration {
+    core.heartbeat_period().mul_f64(1.0 + 2.0 * core.timing.heartbeat_jitter)
+}
+
+/// Asks who can speak for a node whose session broke or whose heartbeat is late.
+async fn judge(brain: &Brain, session: &Session, suspicion: &mut Suspicion) -> Next {
+    let core = &brain.core;
+    let Some(node) = core.view().node(&session.node_id).cloned() else { return Next::Dead };
+    let since = suspicion.since(Instant::now());
+    let answer = brain.probe(&node).await;
+    // What came in while the helper was asked counts.
+    let overdue = Instant::now().saturating_duration_since(session.heard());
+    let deadline = core.heartbeat_period() * core.timing.grace_periods;
+    let Some(answer) = answer else {
+        return match deadline.checked_sub(overdue).filter(|left| !left.is_zero()) {
+            Some(left) => Next::Probe { after: left.min(late_after(core)) },
+            None => Next::Dead,
+        };
+    };
+    if since.elapsed() >= core.timing.away_limit && overdue >= deadline {
+        return Next::Dead;
     }
-    // A heartbeat may have come while the helper was asked.
-    if session.deadline() <= Instant::now() {
-        session.wait_until(Instant::now() + brain.core.heartbeat_period());
-        set_state(&brain.core, node_id, State::Disconnected, AWAY).await;
+    if answer == Answer::Accepted && overdue >= deadline {
+        set_state(core, &session.node_id, State::Disconnected, AWAY).await;
     }
-    true
+    let next = suspicion.note(answer, overdue >= late_after(core));
+    // A node that came back meanwhile has a stream, or another session.
+    if next == Next::Dead && !session.is_broken() && overdue < late_after(core) {
+        return Next::Probe { after: OPENING };
+    }
+    next
 }
 
 async fn expire(brain: &Brain, session: &Session) {
@@ -107,16 +141,18 @@ pub(crate) async fn mark_unknown(core: &Core) {
     log_failure(changed);
 }
 
-/// Waits the longer grace that nodes have after a start of this manager, then gives up those that did not come.
+/// Follows the nodes that have not come back since this manager began to lead. Where only heartbeats speak for a node it
+/// has the longer grace; a helper that is gone speaks against it sooner.
 pub(crate) async fn give_up_unknown(brain: Weak<Brain>) {
     let Some((period, timing)) =
         brain.upgrade().map(|brain| (brain.core.heartbeat_period(), brain.core.timing))
     else {
         return;
     };
+    let began = Instant::now();
     let grace = period * timing.grace_periods_unknown;
-    let end = Instant::now() + grace + timing.away_limit;
-    sleep(grace).await;
+    let mut suspicions: HashMap<String, Suspicion> = HashMap::new();
+    sleep(RETURN.min(grace)).await;
     loop {
         let Some(now) = brain.upgrade() else { return };
         let missing: Vec<_> =
@@ -124,17 +160,25 @@ pub(crate) async fn give_up_unknown(brain: Weak<Brain>) {
         if missing.is_empty() {
             return;
         }
-        for node in missing {
-            let kept = Instant::now() < end && now.is_away(&node).await;
-            if now.sessions.is_registered(&node.id) {
+        let asked = missing.iter().map(|node| now.probe(node));
+        let answers = futures_util::future::join_all(asked).await;
+        for (node, answer) in missing.iter().zip(answers) {
+            let over = began.elapsed() >= grace;
+            let suspicion = suspicions.entry(node.id.clone()).or_default();
+            let dead = match answer {
+                None => over,
+                Some(answer) => {
+                    suspicion.note(answer, over) == Next::Dead || began.elapsed() >= grace + timing.away_limit
+                }
+            };
+            if now.sessions.is_registered(&node.id) || !(dead || over) {
                 continue;
             }
-            let (state, message) = if kept { (State::Disconnected, AWAY) } else { (State::Down, SILENT) };
-            tracing::warn!(node = node.id, ?state, "node did not come back after this manager started");
+            let (state, message) = if dead { (State::Down, SILENT) } else { (State::Disconnected, AWAY) };
             set_state(&now.core, &node.id, state, message).await;
         }
         drop(now);
-        sleep(period).await;
+        sleep(RETURN.min(period)).await;
     }
 }
 

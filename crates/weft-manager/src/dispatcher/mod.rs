@@ -6,6 +6,7 @@ mod known;
 mod registration;
 mod session_stream;
 mod sessions;
+mod suspicion;
 mod task_status;
 
 pub(crate) use assignments::stream as assignments;

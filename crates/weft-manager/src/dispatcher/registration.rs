@@ -43,13 +43,12 @@ pub(crate) async fn register(
     if core.view().node(node_id).is_none() {
         return Err(RegisterError::NoSuchNode);
     }
-    let grace = core.heartbeat_period() * core.timing.grace_periods;
     let (session, fresh) = match brain.sessions.check(node_id, session_id) {
         Ok(session) => {
-            session.beat(grace);
+            session.beat();
             (session, false)
         }
-        Err(_) => (brain.sessions.register(node_id, grace)?, true),
+        Err(_) => (brain.sessions.register(node_id)?, true),
     };
     // This manager's own agent comes over loopback; others must be told an address that they can reach.
     let address = if node_id == core.node_id.as_str() { core.advertise.ip() } else { remote.to_canonical() };

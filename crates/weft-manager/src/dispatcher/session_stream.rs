@@ -27,7 +27,9 @@ pub(crate) fn stream(
     session: Arc<Session>,
 ) -> ReceiverStream<Result<SessionMessage, Status>> {
     let (sender, receiver) = mpsc::channel(BACKLOG);
+    let open = session.open();
     tokio::spawn(async move {
+        let _open = open;
         if let Err(status) = run(&core, &session, &sender).await {
             // The reader may be gone.
             let _ = sender.send(Err(status)).await;

@@ -18,23 +18,46 @@ pub(crate) struct Session {
     pub(crate) node_id: String,
     /// Cancelled when the session is replaced, expires, or its node is removed.
     pub(crate) ended: CancellationToken,
-    /// The node is given up when this passes without a heartbeat.
-    deadline: watch::Sender<Instant>,
+    /// When it was last heard of.
+    heard: watch::Sender<Instant>,
+    /// Open streams of this session. Without one the node, or the way to it, broke.
+    streams: watch::Sender<usize>,
+}
+
+/// One open stream of a session.
+pub(crate) struct OpenStream(Arc<Session>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Session {
-    /// Counts the node alive for this much longer.
-    pub(crate) fn beat(&self, grace: Duration) {
-        self.deadline.send_replace(Instant::now() + grace);
+    /// The node gave a sign of life.
+    pub(crate) fn beat(&self) {
+        self.heard.send_replace(Instant::now());
     }
 
-    /// Looks again at this time.
-    pub(crate) fn wait_until(&self, deadline: Instant) {
-        self.deadline.send_replace(deadline);
+    /// When it gave the last one.
+    pub(crate) fn heard(&self) -> Instant {
+        *self.heard.borrow()
     }
 
-    pub(crate) fn deadline(&self) -> Instant {
-        *self.deadline.borrow()
+    /// Counts a stream as open until the result goes.
+    pub(crate) fn open(self: &Arc<Self>) -> OpenStream {
+        self.streams.send_modify(|open| *open += 1);
+        OpenStream(Arc::clone(self))
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        *self.streams.borrow() == 0
+    }
+
+    /// Waits until no stream is open.
+    pub(crate) async fn broken(&self) {
+        // The sender lives as long as the session.
+        let _ = self.streams.subscribe().wait_for(|open| *open == 0).await;
     }
 }
 
@@ -77,7 +100,7 @@ impl Sessions {
     }
 
     /// A new session; the one before ends.
-    pub(crate) fn register(&self, node_id: &str, grace: Duration) -> Result<Arc<Session>, SessionError> {
+    pub(crate) fn register(&self, node_id: &str) -> Result<Arc<Session>, SessionError> {
         let now = Instant::now();
         let mut nodes = self.nodes();
         let entry = nodes.entry(node_id.to_owned()).or_default();
@@ -93,7 +116,8 @@ impl Sessions {
             id: TaskId::random(&mut rand::rng()).to_string(),
             node_id: node_id.to_owned(),
             ended: CancellationToken::new(),
-            deadline: watch::channel(now + grace).0,
+            heard: watch::channel(now).0,
+            streams: watch::channel(0).0,
         });
         if let Some(before) = entry.session.replace(Arc::clone(&session)) {
             before.ended.cancel();

@@ -239,6 +239,27 @@ async fn tasks_of_a_lost_node_come_up_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_is_down_at_once_and_a_killed_daemon_never() {
+    let helper = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let timing = Timing { helper_port: Some(helper.local_addr().unwrap().port()), ..fast() };
+    let swarm = Swarm::with(timing, drained()).await;
+    let control = swarm.control();
+    let (mut one, two) = (Worker::weft(&swarm, "one").await, Worker::weft(&swarm, "two").await);
+    let service = control.create_service(spec("web", "nginx", 4)).await.unwrap();
+    runs(&swarm, &service.id, 4).await;
+    let before: BTreeSet<String> = control.tasks().iter().map(|task| task.id.clone()).collect();
+    one.die();
+    // Its helper answers: nothing moves for as long as this looks.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after: BTreeSet<String> = control.tasks().iter().map(|task| task.id.clone()).collect();
+    assert_eq!(before, after);
+    let killed = std::time::Instant::now();
+    drop(helper);
+    eventually("all four run on the node that is left", || two.running().len() == 4).await;
+    assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_says_why_and_goes_on_when_it_can() {
     let swarm = start().await;
     let control = swarm.control();
