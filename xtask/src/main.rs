@@ -7,6 +7,7 @@
 mod demo;
 mod deny;
 mod packages;
+mod peer;
 mod run;
 mod soak;
 mod test;

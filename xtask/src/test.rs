@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::packages;
+use crate::peer::Engine;
 use crate::run::{Counts, Steps, cargo, need_root, run, run_tests};
 
 type Step = (&'static str, fn(&mut Counts) -> Result<()>);
@@ -77,13 +78,23 @@ fn e2e(counts: &mut Counts) -> Result<()> {
     run_tests(command.args(tests).args(["--", "--test-threads=2"]), counts)
 }
 
-/// The wire check against a real Docker engine.
+/// The wire check beside the machine's Docker engine, and beside the newest one that can be had.
 fn peers(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    run_tests(
-        &mut cargo(&["test", "--package", "weft-e2e", "--test", "wire_check", "--", "--test-threads=1"]),
-        counts,
-    )
+    let check =
+        || cargo(&["test", "--package", "weft-e2e", "--test", "wire_check", "--", "--test-threads=1"]);
+    run_tests(&mut check(), counts)?;
+    match Engine::newest() {
+        Ok(engine) => {
+            println!("\nonce more beside {}", engine.version);
+            run_tests(check().env("PATH", engine.path()?), counts)
+        }
+        // The check itself was done; a mirror without later suites is no mistake of ours.
+        Err(reason) => {
+            println!("\nno newer engine to check beside: {reason:#}");
+            Ok(())
+        }
+    }
 }
 
 /// Mends what can be mended mechanically.
