@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Engine, now};
+use crate::container::health::uptime;
 use crate::container::live::{Container, RESTART_DELAY_MAX, RESTART_DELAY_MIN};
 use crate::container::record::Phase;
 use crate::shim::protocol::ExitStatus;
@@ -52,7 +53,7 @@ impl Engine {
         if let Err(error) = saved {
             tracing::error!(container = %container.id, %error, "state not saved");
         }
-        let uptime = uptime(&started, &exit.time);
+        let uptime = uptime(&started, exit.time.parse().unwrap_or_default());
         // Read before the waiters run: a restart turns it off only until then.
         let auto_remove = container.with(|record| record.host.auto_remove == Some(true));
         if exit.oom_killed {
@@ -140,12 +141,4 @@ impl Engine {
 
 pub(super) fn unknown_exit() -> ExitStatus {
     ExitStatus { code: UNKNOWN_EXIT, oom_killed: false, time: now() }
-}
-
-fn uptime(started: &str, ended: &str) -> Duration {
-    let parse = |text: &str| text.parse::<jiff::Timestamp>().ok();
-    match (parse(started), parse(ended)) {
-        (Some(started), Some(ended)) => ended.duration_since(started).try_into().unwrap_or_default(),
-        _ => Duration::ZERO,
-    }
 }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use weft_types::ContainerId;
 
 use self::exec::Execs;
+pub(crate) use crate::blocking::blocking;
 use crate::cgroup::Hierarchies;
 use crate::config::EngineConfig;
 use crate::container::live::Container;
@@ -194,16 +195,6 @@ fn make_private(dir: PathBuf) -> Result<()> {
         .mode(0o710)
         .create(&dir)
         .map_err(EngineError::file("create", dir))
-}
-
-/// Runs file system work of noticeable length beside the event loop.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(EngineError::Refused(format!("internal error: {error}"))),
-    }
 }
 
 /// The time as Docker writes it.

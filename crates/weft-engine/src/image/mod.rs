@@ -31,6 +31,7 @@ pub(crate) use self::reference::{Name, Reference, ReferenceError, Term};
 pub(crate) use self::registry::Registries;
 pub use self::registry::RegistryAuth;
 use self::store::{Image, Store};
+use crate::blocking::blocking;
 use crate::byte_pipe::{body_reader, body_writer};
 use crate::error::EngineError;
 use crate::events::{EventBus, EventType};
@@ -236,13 +237,6 @@ impl Images {
 
 fn invalid(error: ReferenceError) -> EngineError {
     EngineError::Invalid(error.to_string())
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(EngineError::Refused(format!("internal error: {error}"))),
-    }
 }
 
 /// While it lives, no layer is removed: a load may be about to use it.

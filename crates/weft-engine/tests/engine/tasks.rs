@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_first_process_reaps", || run(a_first_process_reaps)),
     ("a_task_is_on_its_networks_only", || run(a_task_is_on_its_networks_only)),
     ("the_daemons_own_mounts_are_not_shown", || run(private_mounts)),
+    ("twenty_tasks_start_at_once", || run(twenty_tasks_start_at_once)),
     ("a_rename_reaches_the_network", || run(a_rename_reaches_the_network)),
 ];
 
@@ -157,4 +158,13 @@ async fn a_rename_reaches_the_network(lab: Lab) {
     let id = lab.start("sleep 1000", |_| {}).await;
     lab.engine.rename(&id, "other").await.unwrap();
     assert_eq!(*lab.network.renamed.lock().unwrap(), ["other"]);
+}
+
+/// As a service of many replicas comes to a node.
+async fn twenty_tasks_start_at_once(lab: Lab) {
+    let begin = std::time::Instant::now();
+    let starts = (0..20).map(|_| lab.start("sleep 1000", |_| {}));
+    let ids = futures_util::future::join_all(starts).await;
+    println!("    20 created and started in {:?}", begin.elapsed());
+    assert!(ids.iter().all(|id| lab.status(id) == "running"));
 }
