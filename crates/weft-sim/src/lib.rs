@@ -19,6 +19,7 @@ mod outcome;
 mod plan;
 mod schedule;
 mod soak;
+pub mod swarm;
 mod world;
 
 pub use outcome::{Counts, Failure, Outcome};
