@@ -6,9 +6,12 @@ use crate::LabError;
 
 /// Time between two looks at a condition.
 const STEP: Duration = Duration::from_millis(20);
+/// Set to a number by which all deadlines are multiplied: for machines that are slow by nature, such as emulated ones.
+const PATIENCE: &str = "WEFT_LAB_PATIENCE";
 
 /// Waits until `condition` holds; after `deadline` it is an error that names `what`.
 pub fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) -> Result<(), LabError> {
+    let deadline = patient(deadline);
     let end = Instant::now() + deadline;
     loop {
         if condition() {
@@ -30,6 +33,7 @@ pub fn eventually<T, E: std::fmt::Display>(
     deadline: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,
 ) -> T {
+    let deadline = patient(deadline);
     let end = Instant::now() + deadline;
     loop {
         match attempt() {
@@ -40,6 +44,11 @@ pub fn eventually<T, E: std::fmt::Display>(
             Err(_) => pause(),
         }
     }
+}
+
+fn patient(deadline: Duration) -> Duration {
+    let factor = std::env::var(PATIENCE).ok().and_then(|n| n.parse().ok());
+    deadline * factor.unwrap_or(1)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the pause between two looks at a condition is the point here")]

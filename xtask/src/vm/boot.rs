@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::kernel::Kernel;
 
 /// Time for everything: the boot and all checks.
-const DEADLINE: Duration = Duration::from_secs(420);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// Megabytes of memory; the file system is in it.
 const MEMORY: &str = "3072";
 /// What the first process says last, before the test program's exit code.

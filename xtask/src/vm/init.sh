@@ -1,7 +1,7 @@
 #!/bin/sh
 # First process of the virtual machine: mounts, runs the test program, says how it ended, powers off.
 # Its words go to the first serial line, the kernel's to the second.
-export PATH=/usr/bin HOME=/root WEFT_BIN=/usr/bin/weft WEFT_CHECKS=/checks RUST_BACKTRACE=1
+export PATH=/usr/bin HOME=/root WEFT_BIN=/usr/bin/weft WEFT_CHECKS=/checks WEFT_LAB_PATIENCE=5 RUST_BACKTRACE=1
 if [ "$1" != again ]; then
     mount -t tmpfs -o size=90% tmpfs /tmp
     # pivot_root, with which containers start, refuses the initial root because it has no parent. A mount over it has.

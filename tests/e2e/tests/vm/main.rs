@@ -10,5 +10,5 @@ mod sctp;
 
 use std::time::Duration;
 
-/// Time in which something happens; the machine is emulated and slow.
-const SOON: Duration = Duration::from_secs(30);
+/// Time in which something happens; the machine multiplies it, because it is emulated and slow.
+const SOON: Duration = Duration::from_secs(10);
