@@ -1,0 +1,411 @@
+//! Rows C1, C2, C6, C7, A8: services, stacks and the nodes they run on, by the unmodified `docker` CLI.
+
+use std::time::Duration;
+
+use weft_e2e::{Hosts, refusal};
+use weft_lab::{LabSpec, eventually};
+
+/// Time for a service to get where it shall be: images are there already.
+const CONVERGED: Duration = Duration::from_secs(30);
+/// The same after a node fell silent: it is down only after three heartbeats and a look at its helper.
+const RESCHEDULED: Duration = Duration::from_secs(60);
+
+fn cluster(name: &str, hosts: usize) -> Hosts {
+    let hosts = Hosts::up(LabSpec::bridged(name, hosts));
+    hosts.swarm();
+    hosts
+}
+
+/// Creates a service of containers that do nothing; `flags` stand before the image.
+fn idle(hosts: &Hosts, name: &str, flags: &str) {
+    let line = format!("service create -d --name {name} --stop-grace-period 1s {flags} busybox sleep 100000");
+    hosts.docker("h1", line).unwrap();
+}
+
+/// Waits until `docker service ls` shows these replicas, and none of them is about to go.
+fn converged(hosts: &Hosts, service: &str, replicas: &str, deadline: Duration) {
+    eventually(&format!("{service} at {replicas}"), deadline, || {
+        let format = "{{.Name}} {{.Replicas}}";
+        let list = hosts.docker("h1", ["service", "ls", "--format", format]).map_err(|e| e.to_string())?;
+        let tasks = running(hosts, service, "{{.CurrentState}}");
+        let up = tasks.iter().filter(|state| state.starts_with("Running")).count();
+        let is_listed = list.lines().any(|line| line == format!("{service} {replicas}"));
+        if is_listed && replicas.starts_with(&format!("{up}/")) {
+            return Ok(());
+        }
+        let ps = hosts.docker("h1", format!("service ps --no-trunc {service}")).unwrap_or_default();
+        Err(format!("{list}\n{ps}"))
+    });
+}
+
+/// One line for each task that shall run, in a Go template's form.
+fn running(hosts: &Hosts, service: &str, format: &str) -> Vec<String> {
+    let args =
+        ["service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format", format, service];
+    let mut lines: Vec<String> = hosts.docker("h1", args).unwrap().lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Waits until the tasks that shall run look like this.
+fn tasks_are(hosts: &Hosts, service: &str, format: &str, want: &[&str], deadline: Duration) {
+    eventually(&format!("tasks of {service}"), deadline, || {
+        let have = running(hosts, service, format);
+        if have == want { Ok(()) } else { Err(format!("want {want:?}, have {have:?}")) }
+    });
+}
+
+/// Waits until an update or rollback has come to this state.
+fn updated(hosts: &Hosts, service: &str, state: &str) {
+    eventually(&format!("update of {service} {state}"), CONVERGED, || {
+        let have = hosts.inspect("h1", service, "{{json .UpdateStatus}}").map_err(|e| e.to_string())?;
+        if have.contains(&format!("\"State\":\"{state}\"")) { Ok(()) } else { Err(have) }
+    });
+}
+
+/// Host and container of a service's only task, once it runs.
+fn container(hosts: &Hosts, service: &str) -> (String, String) {
+    converged(hosts, service, "1/1", CONVERGED);
+    let line = running(hosts, service, "{{.Node}} {{.ID}}").remove(0);
+    let (host, task) = line.split_once(' ').unwrap();
+    let id = hosts.inspect("h1", task, "{{.Status.ContainerStatus.ContainerID}}").unwrap();
+    (host.to_owned(), id)
+}
+
+#[test]
+fn c1_replicas_are_spread_and_run_on_their_network() {
+    let hosts = cluster("c1", 3);
+    hosts.docker("h1", "network create -d overlay web").unwrap();
+    idle(&hosts, "s", "--replicas 6 --network web");
+    converged(&hosts, "s", "6/6", CONVERGED);
+    let nodes = running(&hosts, "s", "{{.Node}} {{.DesiredState}}");
+    let twice = |host: &str| [format!("{host} Running"), format!("{host} Running")];
+    assert_eq!(nodes, [twice("h1"), twice("h2"), twice("h3")].concat());
+    let names = running(&hosts, "s", "{{.Name}} {{.Image}} {{.Error}}");
+    assert_eq!(names, (1..=6).map(|slot| format!("s.{slot} busybox:latest ")).collect::<Vec<_>>());
+
+    for host in ["h1", "h2", "h3"] {
+        let ps = hosts.docker(host, ["ps", "--format", "{{.Names}}"]).unwrap();
+        assert_eq!(ps.lines().filter(|name| name.starts_with("s.")).count(), 2, "{host}: {ps}");
+    }
+    // Every task has an address of the network, and reaches the others across hosts.
+    let address = "{{(index .NetworksAttachments 0).Addresses}}";
+    let tasks = running(&hosts, "s", "{{.Node}} {{.ID}}");
+    let mut addresses: Vec<String> = Vec::new();
+    for task in &tasks {
+        let id = task.split(' ').nth(1).unwrap();
+        let text = hosts.inspect("h1", id, address).unwrap();
+        addresses.push(text.trim_matches(['[', ']']).split('/').next().unwrap().to_owned());
+    }
+    let unique: std::collections::BTreeSet<&String> = addresses.iter().collect();
+    assert_eq!(unique.len(), 6, "{addresses:?}");
+    let first = hosts.docker("h1", ["ps", "-q", "--filter", "name=s."]).unwrap();
+    let first = first.lines().next().unwrap();
+    for address in &addresses {
+        eventually(&format!("{address} answers"), CONVERGED, || {
+            hosts.exec("h1", first, &format!("ping -c 1 -w 2 {address}")).map(drop).map_err(|e| e.to_string())
+        });
+    }
+    let refused = refusal(hosts.docker("h1", "network rm web"));
+    assert!(refused.contains("is in use by service"), "{refused}");
+    hosts.docker("h1", "service rm s").unwrap();
+    eventually("containers gone", CONVERGED, || {
+        let left: Vec<String> =
+            ["h1", "h2", "h3"].iter().map(|h| hosts.docker(h, "ps -aq").unwrap_or_default()).collect();
+        if left.iter().all(String::is_empty) { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    eventually("the network can go", CONVERGED, || {
+        hosts.docker("h1", "network rm web").map(drop).map_err(|e| e.to_string())
+    });
+}
+
+#[test]
+fn c2_networks_are_added_and_removed_by_updates() {
+    let hosts = cluster("c2", 2);
+    hosts.docker("h1", "network create -d overlay one").unwrap();
+    hosts.docker("h1", "network create -d overlay two").unwrap();
+    idle(&hosts, "s", "--network one");
+    converged(&hosts, "s", "1/1", CONVERGED);
+    let networks = || {
+        let (host, id) = container(&hosts, "s");
+        let names = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+        hosts.inspect(&host, &id, names).unwrap().trim().to_owned()
+    };
+    assert_eq!(networks(), "one");
+    hosts.docker("h1", "service update -d --network-add two s").unwrap();
+    updated(&hosts, "s", "completed");
+    assert_eq!(networks(), "one two");
+    hosts.docker("h1", "service update -d --network-rm one s").unwrap();
+    updated(&hosts, "s", "completed");
+    assert_eq!(networks(), "two");
+    let virtual_ips = hosts.inspect("h1", "s", "{{len .Endpoint.VirtualIPs}}").unwrap();
+    assert_eq!(virtual_ips, "1");
+    let refused = refusal(hosts.docker("h1", "service update -d --network-add nosuch s"));
+    assert!(refused.contains("network nosuch not found"), "{refused}");
+}
+
+#[test]
+fn c6_services_are_global_scaled_updated_and_rolled_back() {
+    let hosts = cluster("c6", 3);
+    idle(&hosts, "g", "--mode global");
+    converged(&hosts, "g", "3/3", CONVERGED);
+    assert_eq!(running(&hosts, "g", "{{.Node}}"), ["h1", "h2", "h3"]);
+    hosts.docker("h1", "service rm g").unwrap();
+
+    idle(&hosts, "s", "--replicas 2 --env A=1 --update-delay 0s --update-monitor 1s --rollback-monitor 1s");
+    converged(&hosts, "s", "2/2", CONVERGED);
+    hosts.docker("h1", "service scale -d s=4").unwrap();
+    converged(&hosts, "s", "4/4", CONVERGED);
+    hosts.docker("h1", "service scale -d s=1").unwrap();
+    converged(&hosts, "s", "1/1", CONVERGED);
+
+    let env = || {
+        let (host, id) = container(&hosts, "s");
+        hosts.exec(&host, &id, "echo $A").unwrap()
+    };
+    hosts.docker("h1", "service update -d --env-add A=2 s").unwrap();
+    updated(&hosts, "s", "completed");
+    assert_eq!(env(), "2");
+    // The task before is in the history.
+    let all = hosts.docker("h1", ["service", "ps", "--format", "{{.Name}} {{.DesiredState}}", "s"]).unwrap();
+    assert!(all.lines().any(|line| line.contains("s.1 Shutdown")), "{all}");
+
+    hosts.docker("h1", "service rollback -d s").unwrap();
+    updated(&hosts, "s", "rollback_completed");
+    assert_eq!(env(), "1");
+
+    let before = container(&hosts, "s");
+    hosts.docker("h1", "service update -d --force s").unwrap();
+    updated(&hosts, "s", "completed");
+    assert_ne!(container(&hosts, "s"), before);
+
+    hosts.docker("h1", "node update --label-add zone=b h2").unwrap();
+    hosts.docker("h1", "service update -d --constraint-add node.labels.zone==b --replicas 2 s").unwrap();
+    tasks_are(&hosts, "s", "{{.Node}}", &["h2", "h2"], CONVERGED);
+    converged(&hosts, "s", "2/2", CONVERGED);
+    let pretty = hosts.docker("h1", "service inspect --pretty s").unwrap();
+    assert!(pretty.contains("Constraints:\t[node.labels.zone==b]"), "{pretty}");
+}
+
+#[test]
+fn c6_containers_are_restarted_as_their_policy_says() {
+    let hosts = cluster("c6r", 2);
+    idle(&hosts, "any", "--restart-delay 100ms");
+    converged(&hosts, "any", "1/1", CONVERGED);
+    let (host, id) = container(&hosts, "any");
+    hosts.docker(&host, ["kill", &id]).unwrap();
+    eventually("another container", CONVERGED, || {
+        let (_, now) = container(&hosts, "any");
+        if now == id { Err(now) } else { Ok(()) }
+    });
+    let history = hosts
+        .docker("h1", ["service", "ps", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}", "any"]);
+    let history = history.unwrap();
+    assert!(
+        history.lines().any(|line| line.contains("Failed") && line.contains("non-zero exit (137)")),
+        "{history}"
+    );
+
+    let once = "service create -d --name once --restart-condition none busybox false";
+    hosts.docker("h1", once).unwrap();
+    eventually("it failed once", CONVERGED, || {
+        let args = ["service", "ps", "--format", "{{.CurrentState}}|{{.Error}}", "--no-trunc", "once"];
+        let ps = hosts.docker("h1", args).map_err(|e| e.to_string())?;
+        let failed =
+            ps.lines().filter(|l| l.starts_with("Failed") && l.ends_with("|\"task: non-zero exit (1)\""));
+        if failed.count() == 1 && ps.lines().count() == 1 { Ok(()) } else { Err(ps) }
+    });
+}
+
+#[test]
+fn c6_output_of_tasks_is_gathered_from_all_nodes() {
+    let hosts = cluster("c6l", 2);
+    let script = "echo err >&2; sleep 0.5; for i in 1 2 3; do echo out $i; done; sleep 1000";
+    let create =
+        ["service", "create", "-d", "--name", "lg", "--replicas", "2", "busybox", "sh", "-c", script];
+    hosts.docker("h1", create).unwrap();
+    converged(&hosts, "lg", "2/2", CONVERGED);
+    eventually("six lines", CONVERGED, || {
+        let logs = hosts.docker("h1", "service logs lg").map_err(|e| e.to_string())?;
+        let both = ["@h1", "@h2"].iter().all(|host| logs.contains(host));
+        if both && logs.lines().filter(|line| line.contains("| out ")).count() == 6 {
+            Ok(())
+        } else {
+            Err(logs)
+        }
+    });
+    let last = hosts.docker("h1", "service logs --tail 1 --raw lg").unwrap();
+    assert_eq!(last.lines().collect::<Vec<_>>(), ["out 3", "out 3"]);
+    let task = running(&hosts, "lg", "{{.ID}}").remove(0);
+    let one = hosts.docker("h1", ["service", "logs", "--raw", &task]).unwrap();
+    assert_eq!(one.lines().collect::<Vec<_>>(), ["out 1", "out 2", "out 3"]);
+}
+
+#[test]
+fn c6_what_prevents_a_task_is_shown_where_users_look() {
+    let hosts = cluster("c6e", 2);
+    let error = |service: &str, want: &str| {
+        eventually(&format!("error of {service}"), CONVERGED, || {
+            let args = ["service", "ps", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}", service];
+            let ps = hosts.docker("h1", args).map_err(|e| e.to_string())?;
+            if ps.lines().any(|line| line.contains(want)) { Ok(()) } else { Err(ps) }
+        });
+    };
+    idle(&hosts, "nowhere", "--constraint node.labels.zone==nope");
+    error("nowhere", "no suitable node (scheduling constraints not satisfied on 2 nodes)");
+    let missing = "service create -d --name missing --restart-condition none 127.0.0.1:1/no/such:1 sleep 1";
+    hosts.docker("h1", missing).unwrap();
+    error("missing", "Rejected");
+    hosts.docker("h1", "network create -d overlay --subnet 10.77.0.0/30 tiny").unwrap();
+    idle(&hosts, "full", "--replicas 3 --network tiny");
+    error("full", "tiny");
+    for (line, want) in [
+        (
+            "service create -d --name nowhere busybox",
+            "name conflicts with an existing object: service nowhere already exists",
+        ),
+        ("service create -d --name a.b busybox", "name must be valid as a DNS name component"),
+        (
+            "service create -d --name x --endpoint-mode dnsrr -p 80:80 busybox",
+            "port published with ingress mode can't be used with dnsrr mode",
+        ),
+        (
+            "service create -d --name x --limit-memory 1M busybox",
+            "invalid memory value 1048576: Must be at least 4MiB",
+        ),
+        ("service update -d nosuch", "service nosuch not found"),
+    ] {
+        let refused = refusal(hosts.docker("h1", line));
+        assert!(refused.contains(want), "{line}: {refused}");
+    }
+}
+
+/// A compose file as people write them.
+const STACK: &str = "\
+services:
+  web:
+    image: busybox
+    command: httpd -f -p 80
+    networks: [front, back]
+    environment: {A: b}
+    labels: {com.example: x}
+    stop_grace_period: 1s
+    deploy:
+      replicas: 2
+      labels: {sl: sv}
+      resources: {limits: {cpus: '0.5', memory: 64M}}
+      update_config: {parallelism: 1, delay: 0s}
+  db:
+    image: busybox
+    command: sleep 100000
+    networks: [back]
+    volumes: ['dbdata:/data']
+    stop_grace_period: 1s
+    deploy: {mode: global, endpoint_mode: dnsrr}
+    secrets: [s1]
+    configs: [{source: c1, target: /etc/c1}]
+networks:
+  front: {driver: overlay, attachable: true}
+  back: {driver: overlay, ipam: {config: [{subnet: 10.66.0.0/24}]}}
+volumes: {dbdata: {}}
+secrets: {s1: {file: ./secret.txt}}
+configs: {c1: {file: ./config.txt}}
+";
+
+#[test]
+fn c7_a_stack_is_deployed_from_a_compose_file() {
+    let hosts = cluster("c7", 2);
+    let dir = &hosts.host("h1").dir;
+    std::fs::write(dir.join("secret.txt"), "hush").unwrap();
+    std::fs::write(dir.join("config.txt"), "conf").unwrap();
+    let file = dir.join("stack.yml");
+    std::fs::write(&file, STACK).unwrap();
+    let file = file.display().to_string();
+    let deploy = ["stack", "deploy", "--detach=true", "-c", &file, "st"];
+    let said = hosts.docker("h1", deploy).unwrap();
+    assert!(said.contains("Creating service st_web"), "{said}");
+    converged(&hosts, "st_web", "2/2", CONVERGED);
+    converged(&hosts, "st_db", "2/2", CONVERGED);
+    assert_eq!(hosts.docker("h1", ["stack", "ls", "--format", "{{.Name}} {{.Services}}"]).unwrap(), "st 2");
+    let services =
+        hosts.docker("h1", ["stack", "services", "--format", "{{.Name}} {{.Mode}}", "st"]).unwrap();
+    let mut services: Vec<&str> = services.lines().collect();
+    services.sort_unstable();
+    assert_eq!(services, ["st_db global", "st_web replicated"]);
+    let ps = hosts.docker("h1", ["stack", "ps", "--format", "{{.Name}} {{.DesiredState}}", "st"]).unwrap();
+    assert_eq!(ps.lines().filter(|line| line.ends_with(" Running")).count(), 4, "{ps}");
+
+    let db = hosts.docker("h2", ["ps", "-q", "--filter", "name=st_db"]).unwrap();
+    assert_eq!(
+        hosts.exec("h2", &db, "cat /run/secrets/s1 /etc/c1; stat -f -c ' %T' /run/secrets/s1").unwrap(),
+        "hushconf tmpfs"
+    );
+    let refused = refusal(hosts.docker("h1", "secret rm st_s1"));
+    assert!(refused.contains("secret 'st_s1' is in use by the following service: st_db"), "{refused}");
+
+    // A second deployment without a change restarts nothing.
+    let tasks = running(&hosts, "st_web", "{{.ID}}");
+    let said = hosts.docker("h1", deploy).unwrap();
+    assert!(said.contains("Updating service st_web"), "{said}");
+    assert_eq!(running(&hosts, "st_web", "{{.ID}}"), tasks);
+
+    hosts.docker("h1", "stack rm st").unwrap();
+    eventually("nothing of the stack is left", CONVERGED, || {
+        let left: Vec<String> = ["service ls -q", "secret ls -q", "config ls -q"]
+            .iter()
+            .map(|line| hosts.docker("h1", *line).unwrap_or_default())
+            .collect();
+        let containers = hosts.docker("h1", "ps -aq").unwrap_or_default()
+            + &hosts.docker("h2", "ps -aq").unwrap_or_default();
+        if left.iter().all(String::is_empty) && containers.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?} {containers}"))
+        }
+    });
+}
+
+#[test]
+fn a8_drained_and_paused_nodes() {
+    let hosts = cluster("a8s", 3);
+    idle(&hosts, "s", "--replicas 3 --restart-delay 0s");
+    converged(&hosts, "s", "3/3", CONVERGED);
+    assert_eq!(running(&hosts, "s", "{{.Node}}"), ["h1", "h2", "h3"]);
+    let on = |host: &str| running(&hosts, "s", "{{.Node}}").iter().filter(|node| *node == host).count();
+
+    hosts.docker("h1", "node update --availability drain h3").unwrap();
+    eventually("h3 is empty", CONVERGED, || match on("h3") {
+        0 => Ok(()),
+        tasks => Err(format!("{tasks} tasks")),
+    });
+    converged(&hosts, "s", "3/3", CONVERGED);
+    let (h2, _) = (on("h2"), hosts.docker("h1", "node update --availability pause h2").unwrap());
+    hosts.docker("h1", "service scale -d s=6").unwrap();
+    converged(&hosts, "s", "6/6", CONVERGED);
+    assert_eq!((on("h1"), on("h2"), on("h3")), (6 - h2, h2, 0), "a paused node keeps what it has");
+
+    hosts.docker("h1", "node update --availability active h2").unwrap();
+    hosts.docker("h1", "node update --availability active h3").unwrap();
+    hosts.docker("h1", "service update -d --force --update-parallelism 6 s").unwrap();
+    updated(&hosts, "s", "completed");
+    assert_eq!((on("h1"), on("h2"), on("h3")), (2, 2, 2), "new tasks are spread again");
+    let format = ["node", "ps", "--filter", "desired-state=running", "--format", "{{.Name}} {{.Node}}", "h2"];
+    let ps = hosts.docker("h1", format).unwrap();
+    assert_eq!(ps.lines().filter(|line| line.starts_with("s.") && line.ends_with(" h2")).count(), 2, "{ps}");
+}
+
+#[test]
+fn a8_tasks_of_a_dead_node_run_elsewhere() {
+    let hosts = cluster("a8k", 3);
+    idle(&hosts, "s", "--replicas 3");
+    converged(&hosts, "s", "3/3", CONVERGED);
+    assert_eq!(running(&hosts, "s", "{{.Node}}"), ["h1", "h2", "h3"]);
+    hosts.lab().kill("h3").unwrap();
+    eventually("all tasks run on living nodes", RESCHEDULED, || {
+        let tasks = running(&hosts, "s", "{{.Node}} {{.CurrentState}}");
+        let alive = tasks.iter().filter(|t| !t.starts_with("h3 ") && t.contains(" Running")).count();
+        if alive == 3 { Ok(()) } else { Err(format!("{tasks:?}")) }
+    });
+    let status = hosts.docker("h1", ["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]).unwrap();
+    assert!(status.lines().any(|line| line == "h3 Down"), "{status}");
+}
