@@ -8,7 +8,7 @@ use crate::run::{cargo, need_root, root, run, target};
 
 type Soak = (&'static str, fn() -> Result<()>);
 
-const SOAKS: &[Soak] = &[("gossip", gossip)];
+const SOAKS: &[Soak] = &[("gossip", gossip), ("swarm", swarm)];
 
 /// Runs one soak, or all; each continues where it stopped.
 pub(crate) fn soak(names: &[&str]) -> Result<()> {
@@ -19,13 +19,23 @@ pub(crate) fn soak(names: &[&str]) -> Result<()> {
     SOAKS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).try_for_each(|(_, work)| work())
 }
 
-/// A thousand seeds of two hundred nodes. What is done is kept by commit: results of other code do not count.
+/// A thousand seeds of two hundred nodes.
 fn gossip() -> Result<()> {
+    simulate("gossip", "0..1000")
+}
+
+/// Five thousand swarms.
+fn swarm() -> Result<()> {
+    simulate("swarm", "0..5000")
+}
+
+/// What is done is kept by commit: results of other code do not count.
+fn simulate(subject: &str, seeds: &str) -> Result<()> {
     let commit = commit()?;
-    let state = target().join("soak").join(format!("gossip-{commit}"));
-    let mut command = cargo(&["run", "--release", "--package", "weft-sim", "--", "gossip"]);
-    command.args(["--seeds", "0..1000", "--record", "docs/soak/gossip.md", "--commit", &commit]);
-    command.arg("--state").arg(state);
+    let state = target().join("soak").join(format!("{subject}-{commit}"));
+    let record = format!("docs/soak/{subject}.md");
+    let mut command = cargo(&["run", "--release", "--package", "weft-sim", "--", subject]);
+    command.args(["--seeds", seeds, "--record", &record, "--commit", &commit]).arg("--state").arg(state);
     run(&mut command).context("a slice ends after 25 minutes: unless a seed failed, run it again to go on")
 }
 

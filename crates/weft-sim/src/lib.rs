@@ -1,4 +1,4 @@
-//! Virtual time, network and faults for the pure crates.
+//! Virtual time, network and faults for the pure crates: gossip here, services in [`swarm`].
 //!
 //! One seed decides everything: delays, losses, crashes, what nodes do and when. [`run`] builds a cluster of gossip
 //! nodes, disturbs it, lets it rest, and reports whether every node came to know what is true within [`bound`].
@@ -24,5 +24,5 @@ mod world;
 
 pub use outcome::{Counts, Failure, Outcome};
 pub use plan::{Plan, bound};
-pub use soak::{Soak, SoakReport, soak};
+pub use soak::{Soak, SoakReport, Subject, soak};
 pub use world::{run, run_traced};

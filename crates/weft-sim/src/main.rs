@@ -1,4 +1,4 @@
-//! `weft-sim`: runs many seeds of the gossip simulation, in slices that can be continued.
+//! `weft-sim`: runs many seeds of a simulation, in slices that can be continued.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use weft_sim::{Soak, soak};
+use weft_sim::{Soak, Subject, soak};
 
-const USAGE: &str = "usage: weft-sim gossip [--seeds A..B] [--nodes N] [--slice-minutes M] [--jobs N]
+const USAGE: &str = "usage: weft-sim gossip|swarm [--seeds A..B] [--nodes N] [--slice-minutes M] [--jobs N]
                        [--state DIR] [--record FILE.md] [--commit ID]
 
 Runs every seed of A..B that has no result in DIR yet, for at most M minutes; call it again to go on.
@@ -21,12 +21,11 @@ struct Arguments {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> anyhow::Result<Arguments> {
-    if words.next().as_deref() != Some("gossip") {
-        bail!("{USAGE}");
-    }
+    let subject = words.next().as_deref().and_then(Subject::named).context(USAGE)?;
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut arguments = Arguments {
         soak: Soak {
+            subject,
             seeds: 0..1000,
             nodes: 200,
             slice: Duration::from_secs(25 * 60),

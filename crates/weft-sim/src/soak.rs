@@ -9,11 +9,108 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::{Failure, Outcome, Plan, bound, run, run_traced};
+use crate::{Failure, Plan, bound, run, run_traced, swarm};
+
+/// Which simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Gossip among many nodes.
+    Gossip,
+    /// Services of a swarm.
+    Swarm,
+}
+
+/// What is kept of a run that ended well.
+struct Row {
+    settled: Duration,
+    events: u64,
+    lost: u64,
+}
+
+impl Subject {
+    /// The subject of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Gossip, Self::Swarm].into_iter().find(|subject| subject.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gossip => "gossip",
+            Self::Swarm => "swarm",
+        }
+    }
+
+    fn run(self, seed: u64, nodes: usize) -> Result<Row, Failure> {
+        match self {
+            Self::Gossip => run(&Plan::new(seed, nodes)).map(|outcome| Row {
+                settled: outcome.settled,
+                events: outcome.counts.events,
+                lost: outcome.counts.dropped,
+            }),
+            Self::Swarm => swarm::run(&swarm::SwarmPlan::new(seed)).map(|outcome| Row {
+                settled: outcome.settled,
+                events: outcome.counts.commits,
+                lost: outcome.counts.refused,
+            }),
+        }
+    }
+
+    /// Where results are kept below the state's folder.
+    fn results(self, nodes: usize) -> String {
+        match self {
+            Self::Gossip => format!("results-{nodes}.tsv"),
+            Self::Swarm => "results-swarm.tsv".to_owned(),
+        }
+    }
+
+    /// Rows of the record that differ: size, bound, what events are, what is lost.
+    fn labels(self, nodes: usize) -> [(&'static str, String); 4] {
+        let (size, bound, events, lost) = match self {
+            Self::Gossip => (
+                format!("{nodes} (50 in every 64th, whose messages all go through the codec as bytes)"),
+                bound(nodes),
+                "inputs to nodes",
+                "datagrams lost",
+            ),
+            Self::Swarm => (
+                "3 to 7, up to 5 services of 6 replicas".to_owned(),
+                swarm::bound(),
+                "transactions",
+                "transactions refused",
+            ),
+        };
+        let bound = format!("{:.1} s", bound.as_secs_f64());
+        [
+            ("nodes in each run", size),
+            ("bound on settling, virtual", bound),
+            (events, String::new()),
+            (lost, String::new()),
+        ]
+    }
+
+    fn story(self) -> &'static str {
+        match self {
+            Self::Gossip => {
+                "Each run: nodes start, then 45 seconds of loss, duplication, delay, cuts (also one-way), crashes, \
+                 restarts under old and new names, leaves, and changes of entries and networks; after the last fault \
+                 every node's tables must equal what their owners have, within the bound."
+            }
+            Self::Swarm => {
+                "Each run: two minutes in which leaders are deposed with transactions on their way, disks are slow, \
+                 nodes crash, are cut off and come back, tasks fail, and users create, scale, update, roll back, drain \
+                 and remove; addresses run out at times. After every transaction no address has two holders, no state \
+                 goes back, no slot has a task too many; after the last disturbance exactly what users want runs, \
+                 within the bound."
+            }
+        }
+    }
+}
 
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Soak {
+    /// Which simulation.
+    pub subject: Subject,
     /// Seeds.
     pub seeds: std::ops::Range<u64>,
     /// Hosts in each run.
@@ -37,24 +134,24 @@ pub struct SoakReport {
     pub elapsed: Duration,
     /// Longest virtual time until tables were right.
     pub slowest: Duration,
-    /// Inputs of all nodes in all runs.
+    /// Inputs of all nodes, or transactions, in all runs.
     pub events: u64,
-    /// Datagrams lost in all runs.
-    pub dropped: u64,
+    /// Datagrams lost, or transactions refused, in all runs.
+    pub lost: u64,
 }
 
 impl SoakReport {
     /// As one line.
     pub fn summary(&self) -> String {
         format!(
-            "{} seeds, {} failed, {:.0} s, {:.1} seeds/minute, slowest {:.1} s, {} events, {} datagrams lost",
+            "{} seeds, {} failed, {:.0} s, {:.1} seeds/minute, slowest {:.1} s, {} events, {} lost",
             self.done,
             self.failed.len(),
             self.elapsed.as_secs_f64(),
             self.done as f64 * 60.0 / self.elapsed.as_secs_f64().max(0.001),
             self.slowest.as_secs_f64(),
             self.events,
-            self.dropped
+            self.lost
         )
     }
 
@@ -65,36 +162,39 @@ impl SoakReport {
             (true, false) => "passed so far, not complete".to_owned(),
             (false, _) => format!("FAILED seeds: {:?}", self.failed),
         };
+        let [(nodes, size), (settling, bound), (events, _), (lost, _)] = soak.subject.labels(soak.nodes);
+        let name = soak.subject.name();
+        let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
+        let repeat = match soak.subject {
+            Subject::Gossip => format!(" --nodes {}", soak.nodes),
+            Subject::Swarm => String::new(),
+        };
         format!(
-            "# Gossip simulation\n\n\
+            "# {title} simulation\n\n\
              | what | value |\n|---|---|\n\
              | commit | `{commit}` |\n\
              | seeds | {}..{}, {} run |\n\
-             | nodes in each run | {} (50 in every 64th, whose messages all go through the codec as bytes) |\n\
-             | bound on settling, virtual | {:.1} s |\n\
+             | {nodes} | {size} |\n\
+             | {settling} | {bound} |\n\
              | slowest run settled after, virtual | {:.1} s |\n\
-             | inputs to nodes | {} |\n\
-             | datagrams lost | {} |\n\
+             | {events} | {} |\n\
+             | {lost} | {} |\n\
              | real time | {:.0} s on {} threads, {:.1} seeds per minute |\n\
              | result | {result} |\n\n\
-             Each run: nodes start, then 45 seconds of loss, duplication, delay, cuts (also one-way), crashes, restarts \
-             under old and new names, leaves, and changes of entries and networks; after the last fault every node's \
-             tables must equal what their owners have, within the bound.\n\n\
-             Repeat: `cargo run --release -p weft-sim -- gossip --seeds {}..{} --nodes {} --state DIR`\n",
+             {}\n\n\
+             Repeat: `cargo run --release -p weft-sim -- {name} --seeds {}..{}{repeat} --state DIR`\n",
             soak.seeds.start,
             soak.seeds.end,
             self.done,
-            soak.nodes,
-            bound(soak.nodes).as_secs_f64(),
             self.slowest.as_secs_f64(),
             self.events,
-            self.dropped,
+            self.lost,
             self.elapsed.as_secs_f64(),
             soak.jobs,
             self.done as f64 * 60.0 / self.elapsed.as_secs_f64().max(0.001),
+            soak.subject.story(),
             soak.seeds.start,
             soak.seeds.end,
-            soak.nodes,
         )
     }
 }
@@ -102,7 +202,7 @@ impl SoakReport {
 /// Runs seeds without a result until all have one or the slice is over. `show` gets a line per seed.
 pub fn soak(soak: &Soak, show: &(dyn Fn(&str) + Sync)) -> anyhow::Result<SoakReport> {
     fs::create_dir_all(&soak.state).with_context(|| format!("create {}", soak.state.display()))?;
-    let results = soak.state.join(format!("results-{}.tsv", soak.nodes));
+    let results = soak.state.join(soak.subject.results(soak.nodes));
     let (done, before) = read_results(&results)?;
     let waiting = Mutex::new(soak.seeds.clone().filter(|seed| !done.contains(seed)));
     let file = fs::OpenOptions::new().create(true).append(true).open(&results)?;
@@ -115,13 +215,12 @@ pub fn soak(soak: &Soak, show: &(dyn Fn(&str) + Sync)) -> anyhow::Result<SoakRep
                 while start.elapsed() < soak.slice && !broken.load(Ordering::Relaxed) {
                     let next = waiting.lock().ok().and_then(|mut seeds| seeds.next());
                     let Some(seed) = next else { break };
-                    let plan = Plan::new(seed, soak.nodes);
                     let began = Instant::now();
-                    let result = run(&plan);
+                    let result = soak.subject.run(seed, soak.nodes);
                     let line = result_line(seed, began.elapsed(), &result);
                     show(line.trim_end());
                     if let Err(failure) = &result {
-                        write_trace(&soak.state, &plan, failure);
+                        write_trace(soak, seed, failure);
                     }
                     let written = file.lock().is_ok_and(|mut file| file.write_all(line.as_bytes()).is_ok());
                     broken.fetch_or(!written, Ordering::Relaxed);
@@ -147,26 +246,30 @@ fn read_results(results: &Path) -> anyhow::Result<(Vec<u64>, Duration)> {
     Ok((done, Duration::from_millis(elapsed.unwrap_or(0))))
 }
 
-/// seed, ok or the failure, virtual milliseconds to settle, inputs, lost datagrams, real milliseconds
-fn result_line(seed: u64, took: Duration, result: &Result<Outcome, Failure>) -> String {
+/// seed, ok or the failure, virtual milliseconds to settle, events, what was lost, real milliseconds
+fn result_line(seed: u64, took: Duration, result: &Result<Row, Failure>) -> String {
     match result {
-        Ok(outcome) => format!(
+        Ok(row) => format!(
             "{seed}\tok\t{}\t{}\t{}\t{}\n",
-            outcome.settled.as_millis(),
-            outcome.counts.events,
-            outcome.counts.dropped,
+            row.settled.as_millis(),
+            row.events,
+            row.lost,
             took.as_millis()
         ),
         Err(failure) => format!("{seed}\tFAILED {failure}\t0\t0\t0\t{}\n", took.as_millis()),
     }
 }
 
-/// Repeats a failed run and writes down all that happened.
-fn write_trace(state: &Path, plan: &Plan, failure: &Failure) {
-    let path = state.join(format!("seed-{}-nodes-{}.trace", plan.seed, plan.nodes));
+/// Repeats a failed run of gossip and writes down all that happened; of a swarm, the rule that broke says enough.
+fn write_trace(soak: &Soak, seed: u64, failure: &Failure) {
+    if soak.subject != Subject::Gossip {
+        return;
+    }
+    let plan = Plan::new(seed, soak.nodes);
+    let path = soak.state.join(format!("seed-{}-nodes-{}.trace", plan.seed, plan.nodes));
     let Ok(file) = fs::File::create(path) else { return };
     let mut file = std::io::BufWriter::new(file);
-    let again = run_traced(plan, &mut file);
+    let again = run_traced(&plan, &mut file);
     // The same run again: if it ends otherwise, the simulation itself is wrong, and the trace says so.
     let _ = writeln!(file, "{failure}\nagain: {again:?}");
 }
@@ -186,7 +289,7 @@ fn report(results: &Path, elapsed: Duration, soak: &Soak) -> anyhow::Result<Soak
         }
         report.slowest = report.slowest.max(Duration::from_millis(next().parse().unwrap_or(0)));
         report.events += next().parse::<u64>().unwrap_or(0);
-        report.dropped += next().parse::<u64>().unwrap_or(0);
+        report.lost += next().parse::<u64>().unwrap_or(0);
     }
     Ok(report)
 }

@@ -34,7 +34,10 @@ pub(super) fn spec(name: &str, mode: Mode, published: Option<u32>) -> ServiceSpe
             ..TaskSpec::default()
         }),
         mode: Some(mode),
-        endpoint: Some(EndpointSpec { ports: published.map(port).into_iter().collect(), ..Default::default() }),
+        endpoint: Some(EndpointSpec {
+            ports: published.map(port).into_iter().collect(),
+            ..Default::default()
+        }),
         ..ServiceSpec::default()
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn check(world: &World) -> Result<(), String> {
 fn addresses_are_held(world: &World) -> Result<(), String> {
     let holders = world.store.holders();
     let mut shown: BTreeMap<(&str, IpAddr), &str> = BTreeMap::new();
-    let lives = |task: &&std::sync::Arc<Task>| (TaskState::Pending..=TaskState::Running).contains(&state(task));
+    let lives =
+        |task: &&std::sync::Arc<Task>| (TaskState::Pending..=TaskState::Running).contains(&state(task));
     for task in world.store.objects.tasks().filter(lives) {
         for (network, address) in addresses(task) {
             let claim = Claim::Address { network: network.to_owned(), address };
@@ -97,14 +98,20 @@ fn service_unfinished(world: &World, service: &Service) -> Option<String> {
     let (wanted, is_there): (usize, fn(&Task) -> bool) = match mode(service)? {
         Mode::Replicated(replicated) => (replicated.replicas as usize, is_running),
         Mode::Global(_) => (world.workers.len(), is_running),
-        Mode::ReplicatedJob(job) => (job.total_completions as usize, |task| state(task) == TaskState::Complete),
+        Mode::ReplicatedJob(job) => {
+            (job.total_completions as usize, |task| state(task) == TaskState::Complete)
+        }
         Mode::GlobalJob(_) => return None,
     };
     let is_newest = |task: &&std::sync::Arc<Task>| image(task) == "last" && is_there(task);
     let there = tasks().filter(is_newest).filter(|task| iteration(task) == job_iteration(service)).count();
     if there != wanted {
         let picture: Vec<String> = tasks().map(|task| describe(task)).collect();
-        return problem(format!("{there} of {wanted} tasks: {}; {:?}", picture.join(", "), service.update_status));
+        return problem(format!(
+            "{there} of {wanted} tasks: {}; {:?}",
+            picture.join(", "),
+            service.update_status
+        ));
     }
     let is_old = |task: &&std::sync::Arc<Task>| image(task) != "last" && lives(task);
     tasks().find(is_old).and_then(|task| problem(format!("old task {}", describe(task))))

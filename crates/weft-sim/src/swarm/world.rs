@@ -42,7 +42,13 @@ pub struct SwarmPlan {
 impl SwarmPlan {
     /// The usual run.
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: 3 + (seed % 5) as usize, services: 5, replicas: 6, storm: Duration::from_secs(120) }
+        Self {
+            seed,
+            nodes: 3 + (seed % 5) as usize,
+            services: 5,
+            replicas: 6,
+            storm: Duration::from_secs(120),
+        }
     }
 }
 
