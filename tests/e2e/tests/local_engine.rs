@@ -95,6 +95,8 @@ fn c8_images_are_pulled_with_and_without_a_password() {
     assert!(pulled.contains("Pull complete") && pulled.contains(&format!("Digest: {manifest}")), "{pulled}");
     assert!(pulled.contains(&format!("Status: Downloaded newer image for {name}")), "{pulled}");
     assert!(docker(&hosts, ["pull", &name]).contains("Image is up to date"));
+    let pulled = hosts.weft("h1", ["pull", &name]).unwrap();
+    assert!(pulled.contains("v1: Pulling from team/app") && pulled.contains("Image is up to date"), "{pulled}");
     let digests = docker(&hosts, ["image", "inspect", "--format", "{{index .RepoDigests 0}}", &name]);
     assert_eq!(digests, format!("{}@{manifest}", open.name("team/app")));
     // `run` pulls what is not here, and the daemon runs what it has by digest.
@@ -444,6 +446,16 @@ fn local_networks_give_names_and_publish_ports() {
     assert!(docker(&hosts, ["port", "b1"]).contains("80/tcp -> 0.0.0.0:8080"));
     let text = refusal(hosts.run_idle("h1", "taken", "-p 8080:80"));
     assert!(text.contains("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{text}");
+
+    docker(&hosts, ["rename", "b1", "b2"]);
+    eventually("HTTP by the new name", SOON, || {
+        hosts.exec("h1", "a1", "timeout 3 wget -q -O - http://b2/").map(drop)
+    });
+    assert!(hosts.exec("h1", "a1", "nslookup b1").is_err(), "the old name is gone");
+    let names = "{{range .NetworkSettings.Networks}}{{range .DNSNames}}{{.}} {{end}}{{end}}";
+    let names = docker(&hosts, ["inspect", "--format", names, "b2"]);
+    assert!(names.split(' ').any(|name| name == "b2") && !names.contains("b1"), "{names}");
+    docker(&hosts, ["rename", "b2", "b1"]);
 
     docker(&hosts, ["network", "connect", "--ip", "10.88.1.50", "back", "a1"]);
     assert_eq!(hosts.address("h1", "a1", "back").unwrap(), "10.88.1.50");

@@ -172,7 +172,7 @@ impl Engine {
         }
         self.reserve_name(Some(&format!("/{plain}")), &container.id)
             .map_err(|error| error.context("Error when allocating new name"))?;
-        if let Err(error) = container.update(|record| record.name = plain.to_owned()) {
+        if let Err(error) = container.update(|record| rename(record, plain)) {
             self.registry().names.remove(plain);
             return Err(error);
         }
@@ -183,6 +183,13 @@ impl Engine {
         self.container_event(&container, "rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }
+}
+
+/// The names of its endpoints follow.
+fn rename(record: &mut Record, name: &str) {
+    let old = std::mem::replace(&mut record.name, name.to_owned());
+    let shown = record.connected.values_mut().filter_map(|endpoint| endpoint.dns_names.as_mut()).flatten();
+    shown.filter(|shown| **shown == old).for_each(|shown| name.clone_into(shown));
 }
 
 fn invalid_name(given: &str) -> EngineError {

@@ -1,15 +1,15 @@
-//! `images`, `import`, `load`, `tag`, `rmi`.
+//! `images`, `pull`, `import`, `load`, `tag`, `rmi`.
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Subcommand;
 use futures_util::StreamExt as _;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, BodyStream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use tokio::io::AsyncRead;
-use tokio_util::io::ReaderStream;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead};
+use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::connection::{Call, Daemon};
 use super::error::{ClientError, Outcome};
@@ -48,6 +48,17 @@ pub(super) enum Verb {
         #[arg(short, long)]
         input: Option<PathBuf>,
     },
+    /// Bring an image from a registry that asks for no password
+    Pull {
+        /// NAME, NAME:TAG or NAME@DIGEST
+        image: String,
+        /// Only the image's name at the end
+        #[arg(short, long)]
+        quiet: bool,
+        /// os/architecture instead of the daemon's
+        #[arg(long, value_name = "platform")]
+        platform: Option<String>,
+    },
     /// Give an image a further name
     Tag { image: String, reference: String },
     /// Remove images
@@ -75,6 +86,7 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
         Verb::Load { input } => {
             upload(daemon, Call::post("/images/load").query("quiet", 1), input.as_deref()).await
         }
+        Verb::Pull { image, quiet, platform } => pull(daemon, &image, quiet, platform).await,
         Verb::Tag { image, reference } => {
             let (name, tag) = split_tag(&reference);
             daemon
@@ -95,6 +107,46 @@ fn split_tag(reference: &str) -> (&str, &str) {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (reference, ""),
     }
+}
+
+/// Tells how the layers get on, one line for each step; amounts are a bar.
+async fn pull(daemon: &Daemon, image: &str, quiet: bool, platform: Option<String>) -> Outcome {
+    let (name, tag) = match image.contains('@') {
+        true => (image, ""),
+        false => match split_tag(image) {
+            (name, "") => (name, "latest"),
+            both => both,
+        },
+    };
+    let call = Call::post("/images/create").query("fromImage", name).query_if(!tag.is_empty(), "tag", tag);
+    let call = call.query_if(platform.is_some(), "platform", platform.unwrap_or_default());
+    let body = BodyStream::new(daemon.call(call).await?.into_body());
+    let bytes = body.filter_map(|frame| async {
+        frame.map(|frame| frame.into_data().ok()).map_err(std::io::Error::other).transpose()
+    });
+    let mut lines = StreamReader::new(Box::pin(bytes)).lines();
+    let bar = progress(Some(0));
+    while let Some(line) = lines.next_line().await? {
+        let message: Value = serde_json::from_str(&line)?;
+        if let Some(error) = message["error"].as_str() {
+            return Err(ClientError::Daemon { status: 200, message: error.to_owned() });
+        }
+        if let (Some(current), Some(total)) =
+            (message["progressDetail"]["current"].as_u64(), message["progressDetail"]["total"].as_u64())
+        {
+            bar.set_length(total);
+            bar.set_position(current);
+            bar.set_message(text(&message["id"]).to_owned());
+        } else if !quiet {
+            let id = message["id"].as_str().map(|id| format!("{id}: ")).unwrap_or_default();
+            bar.suspend(|| println!("{id}{}", text(&message["status"])));
+        }
+    }
+    bar.finish_and_clear();
+    if quiet {
+        println!("{}", if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") });
+    }
+    Ok(0)
 }
 
 /// Sends a file as the body with a progress bar and prints what the daemon says of it.
