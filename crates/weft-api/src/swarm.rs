@@ -2,7 +2,6 @@
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use weft_wire::swarmkit::ClusterSpec;
 
 use crate::convert;
 use crate::error::{ApiError, ApiResult};
@@ -18,7 +17,6 @@ pub(crate) async fn inspect(call: Call) -> ApiResult {
 pub(crate) async fn init(mut call: Call) -> ApiResult {
     let request: Value = call.json().await?;
     let request = init_request(&request)?;
-    refuse_autolock(&request.spec)?;
     let node_id = call.state.swarm.init(request).await?;
     ok(&node_id)
 }
@@ -36,14 +34,6 @@ fn init_request(request: &Value) -> Result<InitRequest, ApiError> {
         spec: convert::cluster_spec(&with_autolock(request, request.get("Spec").unwrap_or(&empty)), None)?,
         availability: convert::availability(&text(request, "Availability"))?,
     })
-}
-
-/// The store is sealed, but nobody can be asked for a key yet: better to say so than to seem locked.
-fn refuse_autolock(spec: &ClusterSpec) -> Result<(), ApiError> {
-    if spec.encryption_config.is_some_and(|e| e.auto_lock_managers) {
-        return Err(ApiError::not_implemented("locking managers with a key (autolock)"));
-    }
-    Ok(())
 }
 
 /// `--autolock` comes beside the spec as well as in it.
@@ -117,7 +107,6 @@ pub(crate) async fn update(mut call: Call) -> ApiResult {
     };
     let current = call.state.swarm.cluster().await?;
     let spec = convert::cluster_spec(&request, current.spec.as_ref())?;
-    refuse_autolock(&spec)?;
     call.state.swarm.update_cluster(version, spec, rotate).await?;
     ok_empty()
 }

@@ -510,23 +510,6 @@ async fn what_is_not_built_says_so() {
 }
 
 #[tokio::test]
-async fn autolock_is_refused_until_it_is_built() {
-    let api = manager().await;
-    let locked = r#"{"Name":"default","EncryptionConfig":{"AutoLockManagers":true}}"#;
-    refused(
-        &api,
-        &[(
-            "POST",
-            "/swarm/update?version=1",
-            locked,
-            501,
-            "locking managers with a key (autolock) is not implemented by this version of Weft",
-        )],
-    )
-    .await;
-}
-
-#[tokio::test]
 async fn a_stop_ends_event_streams_at_once() {
     let api = alone().await;
     let mut stream = api.connect().await;

@@ -14,8 +14,10 @@ use rustls::pki_types::CertificateSigningRequestDer;
 use rustls::pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 use weft_types::{NodeId, SwarmId};
+use x509_parser::asn1_rs::Tag;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::{CertificateError, NodeRole, RootBundle, token};
+use crate::{CertificateError, IssuerInfo, NodeRole, RootBundle, pem, token};
 
 /// Lifetime of a root: 20 years of 365 days, as SwarmKit's.
 const ROOT_VALIDITY: Duration = Duration::from_secs(630_720_000);
@@ -55,7 +57,7 @@ impl RootCa {
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, CertificateError> {
         RootBundle::parse(certificate_pem)?;
         let key = KeyPair::from_pem(key_pem).map_err(|_| CertificateError::NotPem("private key"))?;
-        let mut certificates = crate::pem::certificates(certificate_pem)?;
+        let mut certificates = pem::certificates(certificate_pem)?;
         let first = certificates.swap_remove(0);
         if !crate::node_identity::key_fits(&first, &key)? {
             return Err(CertificateError::KeyMismatch);
@@ -78,6 +80,52 @@ impl RootCa {
     /// SHA-256 of [`Self::certificate_pem`].
     pub fn digest(&self) -> [u8; 32] {
         token::root_digest(self.certificate_pem.as_bytes())
+    }
+
+    /// `next`'s subject and key in a certificate signed by this root: an intermediate that makes what `next` signs valid
+    /// under this root too, for as long as a rotation lasts.
+    pub fn cross_sign(&self, next: &Self, now: SystemTime) -> Result<String, CertificateError> {
+        let next_der = pem::certificates(&next.certificate_pem)?.swap_remove(0);
+        let (_, next_x509) = X509Certificate::from_der(&next_der)
+            .map_err(|_| CertificateError::Malformed("root certificate"))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject_of(&next_x509)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(random_serial());
+        params.not_before = OffsetDateTime::from(now - BACKDATE);
+        params.not_after = OffsetDateTime::from(now + ROOT_VALIDITY);
+        let cross = params
+            .signed_by(next.issuer.key(), &self.issuer)
+            .map_err(|source| CertificateError::Generate { action: "cross-sign a root", source })?;
+        // Chains are built by comparing names as bytes.
+        let (_, signed) = X509Certificate::from_der(cross.der())
+            .map_err(|_| CertificateError::Malformed("cross-signed root"))?;
+        if signed.subject().as_raw() != next_x509.subject().as_raw() {
+            return Err(CertificateError::UnusableRoot("its subject cannot be written as it is"));
+        }
+        Ok(cross.pem())
+    }
+
+    /// Subject and public key, as nodes report of the issuer of their certificates.
+    pub fn issuer_info(&self) -> Result<IssuerInfo, CertificateError> {
+        let der = pem::certificates(&self.certificate_pem)?.swap_remove(0);
+        let (_, x509) =
+            X509Certificate::from_der(&der).map_err(|_| CertificateError::Malformed("root certificate"))?;
+        Ok(IssuerInfo {
+            subject: x509.subject().as_raw().to_vec(),
+            public_key: x509.public_key().raw.to_vec(),
+        })
+    }
+
+    /// End of the certificate's validity.
+    pub fn not_after(&self) -> Result<SystemTime, CertificateError> {
+        let der = pem::certificates(&self.certificate_pem)?.swap_remove(0);
+        let (_, x509) =
+            X509Certificate::from_der(&der).map_err(|_| CertificateError::Malformed("root certificate"))?;
+        let seconds = u64::try_from(x509.validity().not_after.timestamp()).unwrap_or(0);
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     /// A certificate for the public key of `csr_pem`; everything else is decided here, not by the request.
@@ -106,6 +154,30 @@ impl fmt::Debug for RootCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RootCa").field("certificate", &self.certificate_pem).finish_non_exhaustive()
     }
+}
+
+/// The subject with the parts that roots have.
+fn subject_of(certificate: &X509Certificate<'_>) -> Result<DistinguishedName, CertificateError> {
+    let mut name = DistinguishedName::new();
+    for attribute in certificate.subject().iter_attributes() {
+        let text =
+            attribute.as_str().map_err(|_| CertificateError::UnusableRoot("its subject is no text"))?;
+        let kind = match attribute.attr_type().to_id_string().as_str() {
+            "2.5.4.3" => DnType::CommonName,
+            "2.5.4.6" => DnType::CountryName,
+            "2.5.4.7" => DnType::LocalityName,
+            "2.5.4.8" => DnType::StateOrProvinceName,
+            "2.5.4.10" => DnType::OrganizationName,
+            "2.5.4.11" => DnType::OrganizationalUnitName,
+            _ => return Err(CertificateError::UnusableRoot("its subject has a part that is not known")),
+        };
+        let value = match attribute.attr_value().tag() {
+            Tag::PrintableString => printable(text)?,
+            _ => DnValue::Utf8String(text.to_owned()),
+        };
+        name.push(kind, value);
+    }
+    Ok(name)
 }
 
 fn node_params(

@@ -217,3 +217,25 @@ proptest::proptest! {
         assert!(RootBundle::parse(&text).is_err());
     }
 }
+
+#[test]
+fn what_the_next_root_signs_is_valid_under_both_with_the_cross_signed_one() {
+    let now = SystemTime::now();
+    let (old, next) = (RootCa::generate(now).unwrap(), RootCa::generate(now).unwrap());
+    let cross = old.cross_sign(&next, now).unwrap();
+    let key = crate::NodeKey::generate().unwrap();
+    let (node, swarm) = (NodeId::random(&mut rand::rng()), SwarmId::random(&mut rand::rng()));
+    let leaf = next
+        .issue(&key.csr_pem().unwrap(), NodeRole::Worker, &node, &swarm, now, DEFAULT_NODE_VALIDITY)
+        .unwrap();
+    let chain = format!("{leaf}{cross}");
+    let bundle = |root: &RootCa| RootBundle::parse(root.certificate_pem()).unwrap();
+    bundle(&old).verify_node(&chain, now).unwrap();
+    bundle(&next).verify_node(&chain, now).unwrap();
+    bundle(&next).verify_node(&leaf, now).unwrap();
+    assert!(bundle(&old).verify_node(&leaf, now).is_err());
+    let identity =
+        crate::NodeIdentity::from_pem(chain, key.key_pem(), old.certificate_pem().to_owned()).unwrap();
+    let (said, want) = (identity.issuer_info().unwrap(), next.issuer_info().unwrap());
+    assert_eq!((said.subject, said.public_key), (want.subject, want.public_key));
+}

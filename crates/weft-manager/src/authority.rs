@@ -9,12 +9,13 @@ use weft_wire::swarmkit::issuance_status::State;
 use weft_wire::swarmkit::node_spec::Membership;
 use weft_wire::swarmkit::node_status;
 use weft_wire::swarmkit::{
-    self, Annotations, Certificate, Cluster, IssuanceStatus, IssueNodeCertificateRequest, Node, NodeSpec,
-    NodeStatus,
+    self, Annotations, Certificate, Cluster, IssuanceStatus, IssueNodeCertificateRequest, JoinTokens, Node,
+    NodeSpec, NodeStatus,
 };
 
 use crate::consensus::ConsensusError;
 use crate::core::{Contention, Core};
+use crate::root_rotation;
 
 /// A certificate was not issued. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -126,11 +127,37 @@ fn sign(
     role: NodeRole,
     csr: &str,
 ) -> Result<Certificate, IssueError> {
-    let root = root_of(cluster).map_err(IssueError::Authority)?;
-    let leaf = root
+    let signer = Signer::of(cluster).map_err(IssueError::Authority)?;
+    let mut chain = signer
+        .root
         .issue(csr, role, node, swarm, SystemTime::now(), validity_of(cluster))
         .map_err(IssueError::BadRequest)?;
-    Ok(issued(node, role, csr.as_bytes().to_vec(), leaf))
+    chain.push_str(&signer.intermediate);
+    Ok(issued(node, role, csr.as_bytes().to_vec(), chain))
+}
+
+/// Who signs now.
+struct Signer {
+    root: RootCa,
+    /// PEM that goes after each certificate: during a rotation the next root, signed by the present one.
+    intermediate: String,
+}
+
+impl Signer {
+    fn of(cluster: &Cluster) -> Result<Self, CertificateError> {
+        let root = cluster.root_ca.clone().unwrap_or_default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match &root.root_rotation {
+            Some(rotation) => Ok(Self {
+                root: root_rotation::next_of(rotation)?,
+                intermediate: text(&rotation.cross_signed_ca_cert),
+            }),
+            None => Ok(Self {
+                root: RootCa::from_pem(&text(&root.ca_cert), &text(&root.ca_key))?,
+                intermediate: String::new(),
+            }),
+        }
+    }
 }
 
 /// The object that holds an issued certificate.
@@ -142,11 +169,6 @@ pub(crate) fn issued(node: &NodeId, role: NodeRole, csr: Vec<u8>, leaf: String) 
         certificate: leaf.into_bytes(),
         cn: node.to_string(),
     }
-}
-
-fn root_of(cluster: &Cluster) -> Result<RootCa, CertificateError> {
-    let root = cluster.root_ca.clone().unwrap_or_default();
-    RootCa::from_pem(&String::from_utf8_lossy(&root.ca_cert), &String::from_utf8_lossy(&root.ca_key))
 }
 
 /// How long node certificates live.
@@ -167,4 +189,24 @@ fn from_wire(role: swarmkit::NodeRole) -> NodeRole {
         swarmkit::NodeRole::Worker => NodeRole::Worker,
         swarmkit::NodeRole::Manager => NodeRole::Manager,
     }
+}
+
+/// What the cluster keeps of a root, with fresh join tokens.
+pub(crate) fn root_object(root: &RootCa) -> swarmkit::RootCa {
+    let mut rng = rand::rng();
+    let pem = root.certificate_pem();
+    swarmkit::RootCa {
+        ca_key: root.key_pem().into_bytes(),
+        ca_cert: pem.as_bytes().to_vec(),
+        ca_cert_hash: format!("sha256:{}", hex(&root.digest())),
+        join_tokens: Some(JoinTokens {
+            worker: JoinToken::generate(&mut rng, pem).to_string(),
+            manager: JoinToken::generate(&mut rng, pem).to_string(),
+        }),
+        ..Default::default()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

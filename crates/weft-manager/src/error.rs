@@ -84,6 +84,27 @@ fn lower(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
+impl ManagerError {
+    fn key_problem(&self) -> Option<&crate::seal::SealProblem> {
+        match self {
+            Self::Storage(StorageError::Key(crate::seal::KeyFileError::Sealed(error))) => {
+                Some(&error.problem)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the store opens only with the swarm's unlock key, and none was given.
+    pub fn is_locked(&self) -> bool {
+        matches!(self.key_problem(), Some(crate::seal::SealProblem::Locked))
+    }
+
+    /// Whether the unlock key that was given is not the one.
+    pub fn is_wrong_key(&self) -> bool {
+        matches!(self.key_problem(), Some(crate::seal::SealProblem::Tag))
+    }
+}
+
 impl Classified for ManagerError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -306,6 +327,20 @@ pub enum SpecProblem {
     /// Certificates must live for an hour at least.
     #[error("minimum certificate expiry time is: 1h0m0s")]
     CertificateExpiry,
+    /// Not built.
+    #[error(
+        "external certificate authorities are not supported by Weft: the swarm's managers sign certificates"
+    )]
+    ExternalCa,
+    /// SwarmKit's rule.
+    #[error("if a signing CA key is provided, the signing CA cert must also be provided")]
+    SigningKeyAlone,
+    /// SwarmKit's rule.
+    #[error("CA certificate expires too soon")]
+    RootExpiresSoon,
+    /// A root that cannot be used.
+    #[error("{0}")]
+    SigningCertificate(String),
     /// No name at all, of a secret or config.
     #[error("name must be provided")]
     FileNameMissing,

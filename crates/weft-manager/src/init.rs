@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use weft_identity::{CertificateError, JoinToken, NodeIdentity, NodeKey, NodeRole, RootCa};
+use weft_identity::{CertificateError, NodeIdentity, NodeKey, NodeRole, RootCa};
 use weft_orchestration::AddressPools;
 use weft_types::{NodeId, SwarmId};
 use weft_wire::swarmkit::node_spec::Membership;
 use weft_wire::swarmkit::{
-    self, Annotations, Cluster, JoinTokens, ManagerStatus, Node, NodeSpec, NodeStatus, node_status,
+    self, Annotations, Cluster, ManagerStatus, Node, NodeSpec, NodeStatus, node_status,
     raft_member_status::Reachability,
 };
 
-use crate::authority::{issued, to_wire, validity_of};
+use crate::authority::{issued, root_object, to_wire, validity_of};
+use crate::autolock;
 use crate::config::InitOptions;
 use crate::control::{check_cluster_spec, cluster_defaults};
 use crate::error::{ControlError, ManagerError, SpecProblem};
@@ -49,12 +50,14 @@ pub(crate) fn genesis(options: InitOptions, advertise: SocketAddr) -> Result<Gen
     let swarm_id = SwarmId::random(&mut rng);
     let root = RootCa::generate(SystemTime::now()).map_err(ManagerError::Certificate)?;
     let (network_bootstrap_keys, encryption_key_lamport_clock) = first_keys(&mut rng);
+    let unlock_keys = autolock::next_keys(&Cluster::default(), &spec, false);
     let cluster = Cluster {
         id: swarm_id.to_string(),
         spec: Some(spec),
         root_ca: Some(root_object(&root)),
         network_bootstrap_keys,
         encryption_key_lamport_clock,
+        unlock_keys,
         default_address_pool: options.default_addr_pool.iter().map(ToString::to_string).collect(),
         subnet_size: if options.subnet_size == 0 { SUBNET_SIZE } else { options.subnet_size },
         vxlanudp_port: vxlan_port.into(),
@@ -102,25 +105,6 @@ fn check_pools(pools: &[ipnet::IpNet], subnet_size: u32) -> Result<(), ManagerEr
         }
     }
     Ok(())
-}
-
-fn root_object(root: &RootCa) -> swarmkit::RootCa {
-    let mut rng = rand::rng();
-    let pem = root.certificate_pem();
-    swarmkit::RootCa {
-        ca_key: root.key_pem().into_bytes(),
-        ca_cert: pem.as_bytes().to_vec(),
-        ca_cert_hash: format!("sha256:{}", hex(&root.digest())),
-        join_tokens: Some(JoinTokens {
-            worker: JoinToken::generate(&mut rng, pem).to_string(),
-            manager: JoinToken::generate(&mut rng, pem).to_string(),
-        }),
-        ..Default::default()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn first_identity(

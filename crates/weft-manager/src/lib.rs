@@ -19,6 +19,7 @@
 mod announce;
 mod auth;
 mod authority;
+mod autolock;
 mod brain;
 mod config;
 mod consensus;
@@ -37,6 +38,7 @@ mod network;
 mod network_state;
 mod office;
 mod reconcile;
+mod root_rotation;
 mod seal;
 mod services;
 mod store;

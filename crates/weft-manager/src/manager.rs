@@ -25,9 +25,9 @@ use crate::init::{Genesis, genesis, manager_status};
 use crate::liveness::HelperProbe;
 use crate::network::{self, Reports};
 use crate::network_state::Progress;
-use crate::seal;
+use crate::seal::{self, KeyFile};
 use crate::store::{Store, Transaction};
-use crate::{membership, office, services};
+use crate::{autolock, membership, office, services};
 
 const KEY_FILE: &str = "data-key";
 /// Connections that wait to be accepted, as many as Linux takes by default.
@@ -64,7 +64,7 @@ impl Manager {
         let verdict = opened.raft.propose(transaction.encode()).await?;
         debug_assert!(verdict.refusal.is_none(), "nothing can be in the way in an empty store");
         let core = new_core(&config, advertise, opened, &identity.swarm_id, &identity.node_id);
-        let manager = Self::start(core, listener, true);
+        let manager = Self::start(core, listener, &config, true);
         manager.wait_office().await;
         let id = NetworkId::random_swarm(&mut rand::rng()).to_string();
         let ingress = (manager.brain.core)
@@ -119,7 +119,7 @@ impl Manager {
         opened.peers.introduce(&identity);
         let core = new_core(&config, advertise, opened, &node.swarm_id, &node.node_id);
         tracing::info!(swarm = %node.swarm_id, node = %node.node_id, %advertise, "opened a swarm's store");
-        let manager = Self::start(core, listener, false);
+        let manager = Self::start(core, listener, &config, false);
         if alone {
             manager.wait_office().await;
             manager.wait_known().await;
@@ -140,7 +140,7 @@ impl Manager {
         let opened = open_store(&config, advertise, &node.node_id, Opening::Join).await?;
         opened.peers.introduce(&identity);
         let core = new_core(&config, advertise, opened, &node.swarm_id, &node.node_id);
-        let manager = Self::start(core, listener, false);
+        let manager = Self::start(core, listener, &config, false);
         manager.serve(identity);
         let joined = async {
             announce::join(&manager.brain, remotes, limit).await?;
@@ -252,8 +252,9 @@ impl Manager {
         self.brain.core.raft.shutdown().await;
     }
 
-    fn start(core: Arc<Core>, listener: TcpListener, founded: bool) -> Arc<Self> {
+    fn start(core: Arc<Core>, listener: TcpListener, config: &ManagerConfig, founded: bool) -> Arc<Self> {
         let timing = core.timing;
+        let key_file = KeyFile::new(config.state_dir.join(KEY_FILE), config.kek.clone());
         let local = listener.local_addr().unwrap_or(core.advertise);
         let brain = Arc::new(Brain {
             core,
@@ -266,6 +267,7 @@ impl Manager {
         let mut tasks = JoinSet::new();
         tasks.spawn(office::follow_leadership(Arc::downgrade(&brain), founded));
         tasks.spawn(announce::run(Arc::downgrade(&brain)));
+        tasks.spawn(autolock::follow(Arc::downgrade(&brain), key_file));
         Arc::new(Self { brain, local, listener: Mutex::new(Some(listener)), tasks: Mutex::new(tasks) })
     }
 }

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use crate::brain::Brain;
-use crate::{dispatcher, drive, keys, membership, reconcile};
+use crate::{dispatcher, drive, keys, membership, reconcile, root_rotation};
 
 /// Between two attempts to prepare, while a quorum is gone again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,6 +30,7 @@ fn duties(brain: &Arc<Brain>) -> Vec<BoxFuture<'static, ()>> {
         Box::pin(drive::run(weak())),
         Box::pin(membership::keep_record(weak())),
         Box::pin(keys::rotate(weak())),
+        Box::pin(root_rotation::converge(weak())),
     ]
 }
 

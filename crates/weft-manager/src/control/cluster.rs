@@ -10,7 +10,9 @@ use weft_wire::swarmkit::{
 };
 
 use super::{Control, Rotation};
+use crate::autolock;
 use crate::error::{ControlError, SpecProblem};
+use crate::root_rotation;
 use crate::store::version_of;
 
 /// The only name a cluster has.
@@ -40,12 +42,27 @@ impl Control {
                 if version_of(cluster.meta.as_ref()) != version {
                     return Err(ControlError::OutOfSequence);
                 }
-                let root_ca = cluster.root_ca.clone().map(|root| rotate(root, rotation));
-                transaction.update(Cluster { spec: Some(spec.clone()), root_ca, ..Cluster::clone(&cluster) });
+                let root = cluster.root_ca.clone().unwrap_or_default();
+                let ca = spec.ca_config.clone().unwrap_or_default();
+                let root = root_rotation::next_root(&root, &ca).map_err(ControlError::InvalidSpec)?;
+                let unlock_keys = autolock::next_keys(&cluster, &spec, rotation.manager_unlock_key);
+                transaction.update(Cluster {
+                    spec: Some(spec.clone()),
+                    root_ca: Some(rotate(root, rotation)),
+                    unlock_keys,
+                    ..Cluster::clone(&cluster)
+                });
                 Ok(())
             })
             .await?;
         Ok(self.cluster())
+    }
+}
+
+impl Control {
+    /// The key that opens a manager's store after its restart; empty while managers are not locked.
+    pub fn unlock_key(&self) -> String {
+        autolock::unlock_key(&self.cluster())
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Rotation {
     pub worker_join_token: bool,
     /// The token that managers join with.
     pub manager_join_token: bool,
+    /// The key that opens a locked manager's store.
+    pub manager_unlock_key: bool,
 }
 
 /// The control interface. Cheap to clone.

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest;
@@ -24,13 +25,12 @@ const FILE_LEN: usize = WRAPPED_AT + KEY_LEN + 16;
 const FIRST_KEY_ID: u32 = 1;
 const LABEL: &[u8] = b"weft data key wrap 1\0";
 
-/// What wraps the data key; empty until autolock exists.
-#[derive(Clone, Default)]
+/// What wraps the data key; empty unless the swarm locks its managers.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeyEncryptionKey(Vec<u8>);
 
 impl KeyEncryptionKey {
     /// A key from autolock.
-    #[cfg(test)]
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
@@ -65,6 +65,33 @@ pub enum KeyFileError {
     /// Its bytes are no key file, or the key does not unwrap.
     #[error(transparent)]
     Sealed(#[from] SealError),
+}
+
+/// The key file of an open store: it can be wrapped with another key.
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    kek: Mutex<KeyEncryptionKey>,
+}
+
+impl KeyFile {
+    /// The file at `path`, which opens with `kek`.
+    pub(crate) fn new(path: PathBuf, kek: KeyEncryptionKey) -> Self {
+        Self { path, kek: Mutex::new(kek) }
+    }
+
+    /// Wraps the data key with `next` from now on. Whether anything changed.
+    pub(crate) fn rewrap(&self, next: &KeyEncryptionKey) -> Result<bool, KeyFileError> {
+        let mut kek = self.kek.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kek == *next {
+            return Ok(false);
+        }
+        let io_error = |action| move |source| KeyFileError::Io { action, path: self.path.clone(), source };
+        let bytes = std::fs::read(&self.path).map_err(io_error("read"))?;
+        let (key, key_id) = unwrap(&self.path, &bytes, &kek)?;
+        weft_durable::replace(&self.path, &encode(&key, key_id, next), 0o600).map_err(io_error("write"))?;
+        *kek = next.clone();
+        Ok(true)
+    }
 }
 
 /// Reads the key file, or makes one with a fresh data key if there is none.
@@ -109,6 +136,12 @@ fn encode(key: &[u8; KEY_LEN], key_id: u32, kek: &KeyEncryptionKey) -> Vec<u8> {
 }
 
 fn parse(path: &Path, bytes: &[u8], kek: &KeyEncryptionKey) -> Result<Sealer, SealError> {
+    let (key, key_id) = unwrap(path, bytes, kek)?;
+    Ok(Sealer::new(&key, key_id))
+}
+
+/// The data key with its id.
+fn unwrap(path: &Path, bytes: &[u8], kek: &KeyEncryptionKey) -> Result<([u8; KEY_LEN], u32), SealError> {
     let place = Place { file: path, role: "key", record: "data key" };
     if bytes.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
         return Err(place.error(0, SealProblem::Magic));
@@ -137,9 +170,9 @@ fn parse(path: &Path, bytes: &[u8], kek: &KeyEncryptionKey) -> Result<Sealer, Se
         .wrapping_key()
         .open_in_place(nonce, Aad::from(&bytes[..NONCE_AT]), &mut wrapped)
         .map_err(tag_error)?;
-    let key: &[u8; KEY_LEN] =
+    let key: [u8; KEY_LEN] =
         (&*key).try_into().map_err(|_| place.error(WRAPPED_AT, SealProblem::Truncated(bytes.len())))?;
-    Ok(Sealer::new(key, key_id))
+    Ok((key, key_id))
 }
 
 #[cfg(test)]
@@ -161,6 +194,21 @@ mod tests {
         assert!(locked.to_string().contains("locked"), "{locked}");
         let wrong = KeyEncryptionKey::new(b"other".to_vec());
         assert!(open_or_create(&path, &wrong).unwrap_err().to_string().contains("data-key"));
+    }
+
+    #[test]
+    fn another_lock_key_leaves_the_data_key_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data-key");
+        let (none, lock) = (KeyEncryptionKey::default(), KeyEncryptionKey::new(vec![5; 32]));
+        let sealed = open_or_create(&path, &none).unwrap().seal(place(&path), b"secret");
+        let file = KeyFile::new(path.clone(), none.clone());
+        assert!(file.rewrap(&lock).unwrap());
+        assert!(!file.rewrap(&lock).unwrap());
+        assert!(open_or_create(&path, &none).unwrap_err().to_string().contains("locked"));
+        assert_eq!(open_or_create(&path, &lock).unwrap().open(place(&path), &sealed).unwrap(), b"secret");
+        assert!(file.rewrap(&none).unwrap());
+        assert_eq!(open_or_create(&path, &none).unwrap().open(place(&path), &sealed).unwrap(), b"secret");
     }
 
     #[test]

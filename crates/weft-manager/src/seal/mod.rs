@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-pub(crate) use key_file::open_or_create;
 pub use key_file::{KeyEncryptionKey, KeyFileError};
+pub(crate) use key_file::{KeyFile, open_or_create};
 
 const MAGIC: &[u8; 3] = b"WFT";
 /// Format of one sealed record.
@@ -65,7 +65,7 @@ pub enum SealProblem {
     /// It opened, and its content is malformed.
     #[error("malformed content: {0}")]
     Content(String),
-    /// A wrong key-encryption key.
+    /// No key-encryption key, where one is needed.
     #[error("the data key cannot be unwrapped: the manager is locked with another key")]
     Locked,
 }

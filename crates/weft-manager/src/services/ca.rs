@@ -9,6 +9,7 @@ use weft_wire::swarmkit::{
 };
 
 use crate::auth::{MANAGERS, authorize};
+use crate::autolock;
 use crate::brain::Brain;
 
 pub(super) struct Ca(pub(super) Arc<Brain>);
@@ -19,18 +20,21 @@ impl ca_server::Ca for Ca {
         &self,
         _: Request<GetRootCaCertificateRequest>,
     ) -> Result<Response<GetRootCaCertificateResponse>, Status> {
-        let certificate =
-            self.0.core.cluster().root_ca.as_ref().map(|root| root.ca_cert.clone()).unwrap_or_default();
+        let certificate = self.0.core.cluster().root_ca.as_ref().map(|root| root.ca_cert.clone());
+        let certificate = certificate
+            .ok_or_else(|| Status::unavailable("this manager does not have the swarm's state yet"))?;
         Ok(Response::new(GetRootCaCertificateResponse { certificate }))
     }
 
-    /// Empty until autolock exists.
+    /// For SwarmKit's managers; ours learn it from the store.
     async fn get_unlock_key(
         &self,
         request: Request<GetUnlockKeyRequest>,
     ) -> Result<Response<GetUnlockKeyResponse>, Status> {
         authorize(&self.0.core, &request, MANAGERS)?;
-        let version = self.0.core.cluster().meta.as_ref().and_then(|meta| meta.version);
-        Ok(Response::new(GetUnlockKeyResponse { unlock_key: Vec::new(), version }))
+        let cluster = self.0.core.cluster();
+        let version = cluster.meta.as_ref().and_then(|meta| meta.version);
+        let unlock_key = autolock::key_of(&cluster).map(|key| key.key.clone()).unwrap_or_default();
+        Ok(Response::new(GetUnlockKeyResponse { unlock_key, version }))
     }
 }

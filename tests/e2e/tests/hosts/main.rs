@@ -5,6 +5,7 @@ mod attach;
 mod dataplane;
 mod faults;
 mod networks;
+mod quorum;
 mod refusals;
 mod services;
 mod swarm;

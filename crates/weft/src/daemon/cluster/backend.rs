@@ -19,6 +19,9 @@ use super::{Cluster, Membership, changes, refused};
 impl Cluster {
     /// The control interface, or Docker's words for why there is none here.
     pub(super) fn control(&self) -> SwarmResult<(Arc<Membership>, Control)> {
+        if self.is_locked() {
+            return Err(SwarmError::Locked);
+        }
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
         let control = member.manager().ok_or(SwarmError::NotManager)?.control();
         Ok((member, control))
@@ -72,6 +75,9 @@ impl SwarmBackend for Cluster {
         if let Some(member) = self.member() {
             return member.status();
         }
+        if self.is_locked() {
+            return SwarmStatus { state: LocalNodeState::Locked, ..Default::default() };
+        }
         match self.broken.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone() {
             Some(error) => SwarmStatus { state: LocalNodeState::Error, error, ..Default::default() },
             None => SwarmStatus::default(),
@@ -100,20 +106,20 @@ impl SwarmBackend for Cluster {
         spec: swarmkit::ClusterSpec,
         rotate: Rotate,
     ) -> SwarmResult<()> {
-        if rotate.manager_unlock_key {
-            return Err(SwarmError::NotImplemented("rotating the unlock key"));
-        }
-        let rotation =
-            Rotation { worker_join_token: rotate.worker_token, manager_join_token: rotate.manager_token };
+        let rotation = Rotation {
+            worker_join_token: rotate.worker_token,
+            manager_join_token: rotate.manager_token,
+            manager_unlock_key: rotate.manager_unlock_key,
+        };
         self.control()?.1.update_cluster(version, spec, rotation).await.map_err(refused).map(drop)
     }
 
     async fn unlock_key(&self) -> SwarmResult<String> {
-        self.control().map(|_| String::new())
+        Ok(self.control()?.1.unlock_key())
     }
 
-    async fn unlock(&self, _key: String) -> SwarmResult<()> {
-        Err(SwarmError::NotImplemented("swarm unlock"))
+    async fn unlock(&self, key: String) -> SwarmResult<()> {
+        self.unlock_swarm(&key).await
     }
 
     async fn nodes(&self) -> SwarmResult<Vec<swarmkit::Node>> {

@@ -23,7 +23,7 @@ use weft_agent::{Agent, AgentConfig};
 use weft_api::{InitRequest, JoinRequest, SwarmError, SwarmResult};
 use weft_engine::Engine;
 use weft_identity::{IdentityHandle, JoinToken, NodeIdentity, NodeRole};
-use weft_manager::{Control, InitOptions, Manager, ManagerConfig, ManagerError};
+use weft_manager::{Control, InitOptions, KeyEncryptionKey, Manager, ManagerConfig, ManagerError};
 use weft_network::Controller;
 use weft_types::{Classified, ErrorKind};
 use weft_wire::swarmkit::raft_member_status::Reachability;
@@ -58,6 +58,8 @@ pub(super) struct Cluster {
     member: RwLock<Option<Arc<Membership>>>,
     /// Why the recorded membership cannot be taken up.
     broken: RwLock<Option<String>>,
+    /// The record of a manager whose store waits for the swarm's unlock key.
+    locked: RwLock<Option<NodeRecord>>,
 }
 
 /// A membership that runs.
@@ -84,6 +86,7 @@ impl Cluster {
             changing: Mutex::default(),
             member: RwLock::default(),
             broken: RwLock::default(),
+            locked: RwLock::default(),
         })
     }
 
@@ -91,7 +94,7 @@ impl Cluster {
     pub(super) async fn resume(&self) {
         let _changing = self.changing.lock().await;
         let outcome = match self.dir.load() {
-            Ok(Some(record)) => self.reopen(record).await,
+            Ok(Some(record)) => self.reopen(record, KeyEncryptionKey::default()).await,
             // The rest of an attempt that did not finish.
             Ok(None) => self.dir.clear().map_err(failed),
             Err(error) => Err(failed(error)),
@@ -102,12 +105,19 @@ impl Cluster {
         }
     }
 
-    async fn reopen(&self, record: NodeRecord) -> SwarmResult<()> {
+    async fn reopen(&self, record: NodeRecord, kek: KeyEncryptionKey) -> SwarmResult<()> {
         let identity = IdentityHandle::open(&self.dir.identity()).map_err(refused)?;
         let manager = match identity.identity().role {
             NodeRole::Manager => {
-                match Manager::open(self.manager_config(&record.addresses), identity.clone()).await {
+                let config = ManagerConfig { kek, ..self.manager_config(&record.addresses) };
+                match Manager::open(config, identity.clone()).await {
                     Ok(manager) => Some(manager),
+                    Err(error) if error.is_locked() => {
+                        tracing::warn!("the swarm's store is locked: it waits for the unlock key");
+                        *self.locked.write().unwrap_or_else(PoisonError::into_inner) = Some(record);
+                        return Ok(());
+                    }
+                    Err(error) if error.is_wrong_key() => return Err(wrong_key()),
                     // Its join never ended: it goes on beside the agent, which finds the managers.
                     Err(ManagerError::NoSwarm(_)) if !record.founded => None,
                     Err(error) => return Err(refused(error)),
@@ -164,7 +174,9 @@ impl Cluster {
     }
 
     fn is_member(&self) -> bool {
-        self.member().is_some() || self.broken.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.member().is_some()
+            || self.is_locked()
+            || self.broken.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     async fn init_swarm(&self, request: InitRequest) -> SwarmResult<String> {
@@ -219,7 +231,32 @@ impl Cluster {
         Ok(node_id)
     }
 
+    /// Whether a manager's store waits for the unlock key.
+    fn is_locked(&self) -> bool {
+        self.locked.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    async fn unlock_swarm(&self, key: &str) -> SwarmResult<()> {
+        let _changing = self.changing.lock().await;
+        let record = self.locked.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(record) = record else {
+            return Err(if self.member().is_some() {
+                SwarmError::Failed {
+                    kind: ErrorKind::Conflict,
+                    message: "swarm is not locked".to_owned(),
+                }
+            } else {
+                SwarmError::NoSwarm
+            });
+        };
+        let kek = KeyEncryptionKey::from_unlock_key(key).ok_or_else(wrong_key)?;
+        self.reopen(record, kek).await?;
+        *self.locked.write().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
     fn clear_member(&self) {
+        *self.locked.write().unwrap_or_else(PoisonError::into_inner) = None;
         *self.member.write().unwrap_or_else(PoisonError::into_inner) = None;
         *self.broken.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -327,6 +364,13 @@ impl Cluster {
             return Err(SwarmError::NotInSwarm);
         }
         let member = self.member();
+        if !force && self.is_locked() {
+            return Err(SwarmError::Failed {
+                kind: ErrorKind::Unavailable,
+                message: "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
+                    .to_owned(),
+            });
+        }
         let manager = member.as_ref().and_then(|member| member.manager());
         if !force && let Some(manager) = &manager {
             return Err(leaving(&manager.control()));
@@ -387,6 +431,14 @@ impl Membership {
         if let Some(manager) = self.manager() {
             manager.stop().await;
         }
+    }
+}
+
+/// Docker's words.
+fn wrong_key() -> SwarmError {
+    SwarmError::Failed {
+        kind: ErrorKind::Unauthorized,
+        message: "swarm could not be unlocked: invalid key provided".to_owned(),
     }
 }
 

@@ -1,0 +1,137 @@
+//! Row A3: three managers, real daemons; the leader is killed, roles change, a majority is lost.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use weft_e2e::{Failed, Hosts};
+use weft_lab::{LabSpec, eventually};
+
+use crate::{SOON, answers};
+
+/// Without its leader a swarm of three has another one; the rest is for the command line.
+const ELECTION: Duration = Duration::from_secs(4);
+
+/// Makes `h1` to `h3` managers, and further hosts workers.
+fn managers(spec: LabSpec) -> Hosts {
+    let hosts = Hosts::up(spec);
+    hosts.docker("h1", format!("swarm init --advertise-addr {}", hosts.host("h1").ipv4)).unwrap();
+    let names: Vec<String> = hosts.lab().hosts().iter().map(|host| host.name.clone()).collect();
+    for name in &names[1..] {
+        if ["h2", "h3"].contains(&name.as_str()) {
+            join_manager(&hosts, name, "h1").unwrap();
+        } else {
+            hosts.join(name, "h1").unwrap();
+        }
+    }
+    hosts.wait_ready(names.len());
+    hosts
+}
+
+fn join_manager(hosts: &Hosts, host: &str, over: &str) -> Result<String, Failed> {
+    let token = hosts.docker(over, "swarm join-token -q manager")?;
+    let joined = hosts.docker(host, format!("swarm join --token {token} {}:2377", hosts.host(over).ipv4))?;
+    assert_eq!(joined, "This node joined a swarm as a manager.");
+    Ok(joined)
+}
+
+/// `node ls` by one host: the column MANAGER STATUS of each node.
+fn roles(hosts: &Hosts, by: &str) -> Result<BTreeMap<String, String>, Failed> {
+    let list = hosts.docker(by, ["node", "ls", "--format", "{{.Hostname}}|{{.ManagerStatus}}"])?;
+    Ok(list.lines().filter_map(|l| l.split_once('|')).map(|(h, s)| (h.into(), s.into())).collect())
+}
+
+fn wait_role(hosts: &Hosts, by: &str, host: &str, role: &str) {
+    eventually(&format!("{host} is {role:?} by the word of {by}"), Duration::from_secs(20), || {
+        match roles(hosts, by) {
+            Ok(roles) if roles.get(host).map(String::as_str) == Some(role) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+#[test]
+fn a3_the_swarm_survives_its_leader() {
+    let mut hosts = managers(LabSpec::bridged("quorum", 4));
+    for by in ["h1", "h2", "h3"] {
+        wait_role(&hosts, by, "h1", "Leader");
+        wait_role(&hosts, by, "h2", "Reachable");
+        wait_role(&hosts, by, "h3", "Reachable");
+        assert_eq!(roles(&hosts, by).unwrap()["h4"], "");
+    }
+    // Any manager takes changes.
+    hosts.docker("h3", "network create -d overlay --attachable web").unwrap();
+    hosts.run_idle("h4", "dan", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    answers(&hosts, "h2", "bob", "dan");
+
+    hosts.daemon("h1").kill().unwrap();
+    let killed = Instant::now();
+    eventually("the others have a leader", SOON, || {
+        hosts.docker("h2", "network create -d overlay --attachable after").map(drop)
+    });
+    assert!(killed.elapsed() < ELECTION, "electing took {:?}", killed.elapsed());
+    eventually("node ls tells of it", SOON, || {
+        let roles = roles(&hosts, "h3").map_err(|e| e.to_string())?;
+        let leaders = roles.values().filter(|role| *role == "Leader").count();
+        if roles["h1"] == "Unreachable" && leaders == 1 { Ok(()) } else { Err(format!("{roles:?}")) }
+    });
+    // What ran goes on, and new containers get addresses.
+    answers(&hosts, "h2", "bob", "dan");
+    eventually("the worker finds the new leader", Duration::from_secs(20), || {
+        hosts.run_idle("h4", "eve", "--network after").map(drop).inspect_err(|_| {
+            let _ = hosts.docker("h4", "rm -f eve");
+        })
+    });
+    hosts.start("h1");
+    wait_role(&hosts, "h2", "h1", "Reachable");
+    let names = hosts.docker("h1", ["network", "ls", "--format", "{{.Name}}"]).unwrap();
+    assert!(names.lines().any(|name| name == "after"), "{names}");
+}
+
+#[test]
+fn a3_roles_change_and_a_minority_says_so() {
+    let mut hosts = managers(LabSpec::bridged("roles", 3));
+    hosts.docker("h2", "node demote h3").unwrap();
+    wait_role(&hosts, "h1", "h3", "");
+    eventually("h3 is a worker", SOON, || {
+        let control = hosts.docker("h3", ["info", "--format", "{{.Swarm.ControlAvailable}}"]);
+        match control.as_deref() {
+            Ok("false") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    hosts.docker("h1", "node promote h3").unwrap();
+    wait_role(&hosts, "h1", "h3", "Reachable");
+    eventually("h3 is a manager again", SOON, || hosts.docker("h3", "node ls").map(drop));
+
+    let refused = hosts.docker("h1", "node rm --force h2").unwrap_err().to_string();
+    assert!(refused.contains("is a cluster manager and is a member of the raft cluster"), "{refused}");
+
+    hosts.daemon("h2").kill().unwrap();
+    hosts.daemon("h3").kill().unwrap();
+    eventually("writes are refused", Duration::from_secs(20), || {
+        match hosts.docker("h1", "network create -d overlay never") {
+            Err(error) if error.to_string().contains("The swarm does not have a leader") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let asked = Instant::now();
+    let refused = hosts.docker("h1", "node ls").unwrap_err().to_string();
+    assert!(refused.contains("The swarm does not have a leader"), "{refused}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+
+    // By force h1 goes on alone.
+    let address = hosts.host("h1").ipv4;
+    hosts.docker("h1", format!("swarm init --force-new-cluster --advertise-addr {address}")).unwrap();
+    hosts.docker("h1", "network create -d overlay --attachable alone").unwrap();
+    assert_eq!(roles(&hosts, "h1").unwrap()["h1"], "Leader");
+
+    // kill -9 of the only manager, and back.
+    hosts.daemon("h1").kill().unwrap();
+    hosts.start("h1");
+    eventually("it leads again", SOON, || {
+        let list =
+            hosts.docker("h1", ["network", "ls", "--format", "{{.Name}}"]).map_err(|e| e.to_string())?;
+        if list.lines().any(|name| name == "alone") { Ok(()) } else { Err(list) }
+    });
+}
