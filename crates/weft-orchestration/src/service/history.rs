@@ -57,10 +57,8 @@ impl Pass<'_> {
             needed.extend(of_slot.last());
         }
         // Tells what a prepared task waits for.
-        for pair in of_slot.windows(2) {
-            if self.tasks[pair[1]].desired == TaskState::Ready {
-                needed.insert(pair[0]);
-            }
+        for index in of_slot.iter().filter(|index| self.tasks[**index].desired == TaskState::Ready) {
+            needed.extend(self.replaced_by(slot, *index));
         }
         if is_job(&self.service) {
             let iteration = job_iteration(&self.service);

@@ -40,28 +40,40 @@ impl Pass<'_> {
     /// There is one after a task that ended by itself. What left its node or made room for a newer spec is replaced
     /// at once. A predecessor that nobody knows any more may have been either.
     pub(super) fn delay_end(&self, slot: &Slot, index: usize) -> Option<SystemTime> {
-        let entry = &self.tasks[index];
-        let before = self.before(slot, index).last();
+        let replaced = self.replaced_by(slot, index);
         let is_delayed =
-            before.is_none_or(|before| self.tasks[before].ended_itself() && !self.is_dirty(before));
+            replaced.is_none_or(|other| self.tasks[other].ended_itself() && !self.is_dirty(other));
         if !is_delayed {
             return None;
         }
+        let entry = &self.tasks[index];
         self.pending(entry.created, RestartRules::of_task(&entry.task).delay)
     }
 
-    /// Until when to wait for the slot's earlier tasks to stop; none if they have, or have had their time.
+    /// What a prepared task was created for: the newest of those that are to run no more.
+    ///
+    /// If one of these is newer than the task itself, the clock was set back and their order tells nothing. Then it
+    /// is the one that asks for a delay, or a task that fails at once would be tried without end until the clock
+    /// has caught up.
+    pub(super) fn replaced_by(&self, slot: &Slot, index: usize) -> Option<usize> {
+        let created = self.tasks[index].created;
+        let others = self.unwanted(slot);
+        let is_ordered = others.iter().all(|other| self.tasks[*other].created <= created);
+        let failed = |other: &usize| self.tasks[*other].ended_itself() && !self.is_dirty(*other);
+        let by_failure = || others.iter().copied().rfind(failed);
+        let failed = if is_ordered { None } else { by_failure() };
+        failed.or(others.last().copied())
+    }
+
+    /// Until when to wait for the slot's other tasks to stop; none if they have, or have had their time.
     fn stop_timeout(&self, slot: &Slot, index: usize) -> Option<SystemTime> {
-        let is_stopping = |other: usize| {
-            let entry = &self.tasks[other];
-            !entry.is_wanted() && entry.may_run() && !is_lost(self.node_of(other))
-        };
-        let waits = self.before(slot, index).any(is_stopping);
+        let is_stopping = |other: usize| self.tasks[other].may_run() && !is_lost(self.node_of(other));
+        let waits = self.unwanted(slot).into_iter().any(is_stopping);
         waits.then(|| self.pending(self.tasks[index].created, OLD_TASK_TIMEOUT)).flatten()
     }
 
-    fn before(&self, slot: &Slot, index: usize) -> impl Iterator<Item = usize> + use<'_> {
-        self.slot(slot).iter().copied().take_while(move |other| *other != index)
+    fn unwanted(&self, slot: &Slot) -> Vec<usize> {
+        self.slot(slot).iter().copied().filter(|index| !self.tasks[*index].is_wanted()).collect()
     }
 
     /// The end of a period that began at `start`, if it is still to come. A start in the future is a clock that

@@ -50,6 +50,18 @@ fn a_node_that_leaves_and_comes_back() {
 }
 
 #[test]
+fn on_a_node_that_came_back_the_old_task_stops_before_the_new_one_starts() {
+    let mut world = running_everywhere();
+    world.set_node("n1", Down, Active);
+    world.settle();
+    world.set_node("n1", Ready, Active);
+    world.reconcile();
+    assert_eq!(world.picture()[..2], ["n1: running → shutdown (v1)", "n1: new → ready (v1)"]);
+    world.settle();
+    assert_eq!(world.picture()[..2], ["n1: shutdown → shutdown (v1)", "n1: running → running (v1)"]);
+}
+
+#[test]
 fn a_disconnected_node_keeps_its_task_and_a_removed_one_takes_it_along() {
     let mut world = running_everywhere();
     world.set_node("n1", Disconnected, Active);

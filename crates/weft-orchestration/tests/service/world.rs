@@ -278,7 +278,7 @@ impl World {
                 return;
             }
         }
-        panic!("the loops do not come to rest");
+        panic!("the loops do not come to rest: {:#?}", self.picture());
     }
 
     pub(crate) fn new_leader(&mut self) {
@@ -378,7 +378,7 @@ impl World {
                 return;
             }
         }
-        panic!("the swarm does not come to rest");
+        panic!("the swarm does not come to rest: {:#?}", self.picture());
     }
 
     /// Lets time pass, with everything at work.
@@ -389,7 +389,8 @@ impl World {
             self.now = self.now.max(at);
             self.settle();
         }
-        self.now = end;
+        // Commits have taken time, too.
+        self.now = self.now.max(end);
         self.settle();
     }
 
