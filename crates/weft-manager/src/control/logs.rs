@@ -11,6 +11,7 @@ use weft_wire::swarmkit::{
 };
 
 use super::Control;
+use crate::consensus::ConsensusError;
 use crate::error::ControlError;
 use crate::logs::Reading;
 
@@ -36,7 +37,10 @@ impl Control {
         }
         let core = &self.brain.core;
         let source = match core.leader_channel() {
-            None => Source::Here(self.brain.logs.subscribe(&core.store, selector, options)),
+            _ if core.leadership().borrow().leading => {
+                Source::Here(self.brain.logs.subscribe(&core.store, selector, options))
+            }
+            None => return Err(ConsensusError::NoLeader.into()),
             Some(channel) => {
                 let request = SubscribeLogsRequest { selector: Some(selector), options: Some(options) };
                 let answer = LogsClient::new(channel).subscribe_logs(request).await;

@@ -1,12 +1,12 @@
 //! Things of which there is only one, and which object holds each.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::ObjectKind;
+use super::ordered::Ordered;
 
 /// One thing that only one object may hold at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,8 +86,8 @@ impl Claim {
 /// Who holds what, both ways round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
-    holder: Arc<BTreeMap<Claim, Arc<str>>>,
-    by_holder: Arc<BTreeSet<(Arc<str>, Claim)>>,
+    holder: Ordered<Claim, Arc<str>>,
+    by_holder: Ordered<(Arc<str>, Claim), ()>,
 }
 
 impl Claims {
@@ -113,7 +113,7 @@ impl Claims {
 
     pub(crate) fn subnets(&self) -> impl Iterator<Item = (&IpNet, &str)> {
         let first = Claim::Subnet(IpNet::V4(ipnet::Ipv4Net::default()));
-        self.holder.range(first..).map_while(|(claim, holder)| match claim {
+        self.holder.from(&first).map_while(|(claim, holder)| match claim {
             Claim::Subnet(subnet) => Some((subnet, holder.as_ref())),
             _ => None,
         })
@@ -124,23 +124,22 @@ impl Claims {
             network: network.to_owned(),
             address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         };
-        self.holder.range(first..).map_while(move |(claim, holder)| match claim {
+        self.holder.from(&first).map_while(move |(claim, holder)| match claim {
             Claim::Address { network: of, address } if of == network => Some((*address, holder.as_ref())),
             _ => None,
         })
     }
 
     pub(crate) fn highest_vni(&self) -> Option<u32> {
-        self.holder.range(Claim::Vni(0)..=Claim::Vni(u32::MAX)).next_back().and_then(|(claim, _)| match claim
-        {
-            Claim::Vni(vni) => Some(*vni),
+        match self.holder.last_until(&Claim::Vni(u32::MAX)) {
+            Some((Claim::Vni(vni), _)) => Some(*vni),
             _ => None,
-        })
+        }
     }
 
     pub(crate) fn ports(&self) -> impl Iterator<Item = (i32, u16, &str)> {
         let first = Claim::Port { protocol: i32::MIN, port: 0 };
-        self.holder.range(first..).map_while(|(claim, holder)| match claim {
+        self.holder.from(&first).map_while(|(claim, holder)| match claim {
             Claim::Port { protocol, port } => Some((*protocol, *port, holder.as_ref())),
             _ => None,
         })
@@ -152,13 +151,13 @@ impl Claims {
 
     pub(crate) fn insert(&mut self, claim: Claim, holder: &str) {
         let holder: Arc<str> = holder.into();
-        Arc::make_mut(&mut self.by_holder).insert((Arc::clone(&holder), claim.clone()));
-        Arc::make_mut(&mut self.holder).insert(claim, holder);
+        self.by_holder.insert((Arc::clone(&holder), claim.clone()), ());
+        self.holder.insert(claim, holder);
     }
 
     pub(crate) fn remove(&mut self, claim: &Claim) {
-        if let Some(holder) = Arc::make_mut(&mut self.holder).remove(claim) {
-            Arc::make_mut(&mut self.by_holder).remove(&(holder, claim.clone()));
+        if let Some(holder) = self.holder.remove(claim) {
+            self.by_holder.remove(&(holder, claim.clone()));
         }
     }
 
@@ -174,9 +173,9 @@ impl Claims {
         let least =
             Claim::Address { network: String::new(), address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED) };
         self.by_holder
-            .range((Arc::from(holder), least)..)
-            .take_while(move |(of, _)| of.as_ref() == holder)
-            .map(|(_, claim)| claim)
+            .from(&(Arc::from(holder), least))
+            .take_while(move |((of, _), ())| of.as_ref() == holder)
+            .map(|((_, claim), ())| claim)
     }
 }
 

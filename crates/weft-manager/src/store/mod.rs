@@ -8,6 +8,7 @@
 mod apply;
 mod claim;
 mod object;
+mod ordered;
 mod snapshot;
 mod transaction;
 mod view;

@@ -1,6 +1,5 @@
 //! The whole state at one moment: cheap to clone, never changed in place once shared.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,10 +7,11 @@ use ipnet::IpNet;
 use weft_wire::swarmkit::{Cluster, Config, Network, Node, Resource, Secret, Service, Task};
 
 use super::claim::{Claim, Claims};
+use super::ordered::Ordered;
 use super::{Object, ObjectKind};
 
-type Table<T> = Arc<BTreeMap<String, Arc<T>>>;
-type Pairs = Arc<BTreeSet<(String, String)>>;
+type Table<T> = Ordered<Arc<str>, Arc<T>>;
+type Pairs = Ordered<(Arc<str>, Arc<str>), ()>;
 
 /// All objects as of one Raft index.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -222,55 +222,55 @@ impl View {
 
     pub(crate) fn put(&mut self, object: Object) {
         match object {
-            Object::Cluster(o) => insert(&mut self.clusters, o.id.clone(), o),
-            Object::Node(o) => insert(&mut self.nodes, o.id.clone(), o),
-            Object::Network(o) => insert(&mut self.networks, o.id.clone(), o),
-            Object::Resource(o) => insert(&mut self.resources, o.id.clone(), o),
-            Object::Service(o) => insert(&mut self.services, o.id.clone(), o),
-            Object::Secret(o) => insert(&mut self.secrets, o.id.clone(), o),
-            Object::Config(o) => insert(&mut self.configs, o.id.clone(), o),
+            Object::Cluster(o) => put(&mut self.clusters, &o.id.clone(), o),
+            Object::Node(o) => put(&mut self.nodes, &o.id.clone(), o),
+            Object::Network(o) => put(&mut self.networks, &o.id.clone(), o),
+            Object::Resource(o) => put(&mut self.resources, &o.id.clone(), o),
+            Object::Service(o) => put(&mut self.services, &o.id.clone(), o),
+            Object::Secret(o) => put(&mut self.secrets, &o.id.clone(), o),
+            Object::Config(o) => put(&mut self.configs, &o.id.clone(), o),
             Object::Task(o) => {
                 self.unindex(&o.id);
                 self.index_task(&o);
-                insert(&mut self.tasks, o.id.clone(), o);
+                put(&mut self.tasks, &o.id.clone(), o);
             }
         }
     }
 
     pub(crate) fn delete(&mut self, kind: ObjectKind, id: &str) {
         match kind {
-            ObjectKind::Cluster => drop(Arc::make_mut(&mut self.clusters).remove(id)),
-            ObjectKind::Node => drop(Arc::make_mut(&mut self.nodes).remove(id)),
-            ObjectKind::Network => drop(Arc::make_mut(&mut self.networks).remove(id)),
-            ObjectKind::Resource => drop(Arc::make_mut(&mut self.resources).remove(id)),
-            ObjectKind::Service => drop(Arc::make_mut(&mut self.services).remove(id)),
-            ObjectKind::Secret => drop(Arc::make_mut(&mut self.secrets).remove(id)),
-            ObjectKind::Config => drop(Arc::make_mut(&mut self.configs).remove(id)),
+            ObjectKind::Cluster => drop(self.clusters.remove(id)),
+            ObjectKind::Node => drop(self.nodes.remove(id)),
+            ObjectKind::Network => drop(self.networks.remove(id)),
+            ObjectKind::Resource => drop(self.resources.remove(id)),
+            ObjectKind::Service => drop(self.services.remove(id)),
+            ObjectKind::Secret => drop(self.secrets.remove(id)),
+            ObjectKind::Config => drop(self.configs.remove(id)),
             ObjectKind::Task => {
                 self.unindex(id);
-                drop(Arc::make_mut(&mut self.tasks).remove(id));
+                drop(self.tasks.remove(id));
             }
         }
     }
 
     fn index_task(&mut self, task: &Task) {
         if !task.node_id.is_empty() {
-            Arc::make_mut(&mut self.tasks_by_node).insert((task.node_id.clone(), task.id.clone()));
+            self.tasks_by_node.insert(pair(&task.node_id, &task.id), ());
         }
         if !task.service_id.is_empty() {
-            Arc::make_mut(&mut self.tasks_by_service).insert((task.service_id.clone(), task.id.clone()));
+            self.tasks_by_service.insert(pair(&task.service_id, &task.id), ());
         }
         for network in networks_of(task) {
-            Arc::make_mut(&mut self.tasks_by_network).insert((network.to_owned(), task.id.clone()));
+            self.tasks_by_network.insert(pair(network, &task.id), ());
         }
     }
 
     fn unindex(&mut self, id: &str) {
         let Some(old) = self.tasks.get(id).cloned() else { return };
-        Arc::make_mut(&mut self.tasks_by_node).remove(&(old.node_id.clone(), old.id.clone()));
-        Arc::make_mut(&mut self.tasks_by_service).remove(&(old.service_id.clone(), old.id.clone()));
+        self.tasks_by_node.remove(&pair(&old.node_id, &old.id));
+        self.tasks_by_service.remove(&pair(&old.service_id, &old.id));
         for network in networks_of(&old) {
-            Arc::make_mut(&mut self.tasks_by_network).remove(&(network.to_owned(), old.id.clone()));
+            self.tasks_by_network.remove(&pair(network, &old.id));
         }
     }
 }
@@ -283,16 +283,17 @@ pub(crate) fn networks_of(task: &Task) -> impl Iterator<Item = &str> {
         .map(|network| network.id.as_str())
 }
 
-fn insert<T>(table: &mut Table<T>, id: String, object: Arc<T>) {
-    Arc::make_mut(table).insert(id, object);
+fn put<T>(table: &mut Table<T>, id: &str, object: Arc<T>) {
+    table.insert(Arc::from(id), object);
 }
 
-fn second_of<'a>(
-    pairs: &'a BTreeSet<(String, String)>,
-    first: &'a str,
-) -> impl Iterator<Item = &'a str> + 'a {
+fn pair(first: &str, second: &str) -> (Arc<str>, Arc<str>) {
+    (Arc::from(first), Arc::from(second))
+}
+
+fn second_of<'a>(pairs: &'a Pairs, first: &'a str) -> impl Iterator<Item = &'a str> + 'a {
     pairs
-        .range((first.to_owned(), String::new())..)
-        .take_while(move |(of, _)| of == first)
-        .map(|(_, second)| second.as_str())
+        .from(&pair(first, ""))
+        .take_while(move |((of, _), ())| of.as_ref() == first)
+        .map(|((_, second), ())| second.as_ref())
 }

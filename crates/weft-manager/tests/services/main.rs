@@ -345,3 +345,28 @@ async fn services_go_on_after_a_restart_of_the_manager() {
     let _worker = Worker::weft(&swarm, "one").await;
     runs(&swarm, &service.id, 3).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures"]
+async fn growth() {
+    let swarm = Swarm::with(Timing { rate_limit_count: 100, ..fast() }, drained()).await;
+    swarm.control().create_network(with_subnet("net", "10.90.0.0/16")).await.unwrap();
+    let mut workers = Vec::new();
+    for number in 0..10 {
+        workers.push(Worker::weft(&swarm, &format!("w{number}")).await);
+    }
+    for replicas in [10, 100, 1000, 4000] {
+        let began = std::time::Instant::now();
+        let service = swarm.control().create_service(with_networks(spec("web", "nginx", replicas), &["net"])).await.unwrap();
+        let control = swarm.control();
+        while control.service_status(&service.id).running < replicas && began.elapsed().as_secs() < 100 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        eprintln!("{replicas} tasks run after {:?}", began.elapsed());
+        swarm.control().remove_service("web").await.unwrap();
+        while !swarm.control().tasks().is_empty() && began.elapsed().as_secs() < 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        eprintln!("{replicas} tasks gone after {:?}", began.elapsed());
+    }
+}
