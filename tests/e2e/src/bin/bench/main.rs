@@ -9,6 +9,7 @@
 )]
 
 mod memory;
+mod services;
 mod traffic;
 
 use std::time::{Duration, Instant};
@@ -49,6 +50,13 @@ fn main() {
     compare("a new name visible elsewhere, s (goal <= 0.1 s)", ROUNDS, [&docker, &weft], Side::new_name);
     let idle = |side: &Side, _| memory::of_host(&side.hosts, "h3", side.name);
     compare("idle worker, PSS of all its processes, MiB (goal <= 30)", 1, [&docker, &weft], idle);
+    let ten = |side: &Side, _| services::converge(&side.hosts, 10);
+    compare("10 replicas running, s (goal <= 0.5)", ROUNDS, [&docker, &weft], ten);
+    let hundred = |side: &Side, _| services::converge(&side.hosts, 100);
+    compare("100 replicas running, s", 1, [&docker, &weft], hundred);
+    // The last one: the host stays dead.
+    let killed = |side: &Side, _| services::reschedule(&side.hosts, "h3");
+    compare("node killed until its tasks run elsewhere, s (goal <= 8 s)", 1, [&docker, &weft], killed);
 }
 
 /// From the start of a daemon until it answers.
