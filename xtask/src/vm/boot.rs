@@ -49,7 +49,7 @@ struct Machine(Child);
 impl Machine {
     fn start(kernel: &Kernel, image: &Path, console: &Path) -> Result<Self> {
         let mut command = Command::new("qemu-system-x86_64");
-        // Emulated, not virtualised: it works inside other virtual machines too.
+        // Emulated even where /dev/kvm is: inside other virtual machines that does not run every kernel.
         command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"]);
         command.args(["-serial", "stdio", "-serial"]).arg(format!("file:{}", console.display()));

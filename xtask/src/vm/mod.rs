@@ -46,7 +46,7 @@ fn inside(test: &str, arguments: &[&str], counts: &mut Counts) -> Result<()> {
     // For every target: there is only one, and its triple need not be known here.
     let runner = format!("target.'cfg(all())'.runner=[{:?}, \"vm-run\"]", runner.display().to_string());
     let mut command = cargo(&["test", "--package", "weft-e2e", "--test", test, "--config", &runner, "--"]);
-    run_tests(command.args(["--include-ignored", "--test-threads=2"]).args(arguments), counts)
+    run_tests(command.args(["--include-ignored", "--test-threads=1"]).args(arguments), counts)
 }
 
 /// `cargo xtask vm-run TEST [ARGUMENTS]`: boots the machine with a test program in it and ends as that does.
