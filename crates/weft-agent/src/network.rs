@@ -1,7 +1,7 @@
 //! The node's networks as the agent sees them: told the managers' word, asked for endpoints.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +20,8 @@ const VXLAN_PORT: u16 = 4789;
 const GOSSIP_PORT: u16 = 7946;
 /// Between two looks at the MTU of the data path's interface.
 const MTU_PERIOD: Duration = Duration::from_secs(5);
+/// How many of these there are for one at the host's routes, which takes longer.
+const MTU_LOOKS_PER_ROUTES: u32 = 6;
 
 /// All that the managers said, at one instant.
 pub(crate) struct SwarmInputs<'a> {
@@ -38,6 +40,8 @@ pub(crate) struct LocalView {
     /// This node's name in gossip; empty until it has one.
     pub(crate) gossip_name: String,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// What it is in or routes to outside of the swarm.
+    pub(crate) subnets: Vec<String>,
 }
 
 /// How far the kernel follows the managers' word.
@@ -68,6 +72,8 @@ pub(crate) struct ControllerNetwork {
     programmed: watch::Sender<Programmed>,
     /// For the interface of the data path; none where it could not be opened.
     kernel: Option<Kernel>,
+    /// The controller holds this agent's side, not the other way round.
+    controller: Weak<Controller>,
 }
 
 impl ControllerNetwork {
@@ -83,25 +89,41 @@ impl ControllerNetwork {
             Ok(host) => Kernel::open(host).await.ok(),
             Err(_) => None,
         };
+        // Before the guards below, which must not be held over a wait.
+        let near = subnets(&controller).await;
         let view = LocalView {
             data_path: data_path.to_string(),
             mtu: Mtu::ETHERNET.get(),
             gossip_name: controller.gossip_name().borrow().clone(),
             endpoints: endpoints.borrow().iter().map(endpoint).collect(),
+            subnets: near,
         };
         let local = watch::channel(view).0;
         let programmed = watch::Sender::default();
         let outcome = programmed.clone();
-        let network = Self { advertise, data_path, wanted, local: local.clone(), programmed, kernel };
+        let network = Self {
+            advertise,
+            data_path,
+            wanted,
+            local: local.clone(),
+            programmed,
+            kernel,
+            controller: Arc::downgrade(&controller),
+        };
         network.read_mtu().await;
         (network, feed(controller, state, endpoints, local, outcome))
     }
 
-    /// Follows the MTU of the data path's interface.
+    /// Follows the MTU of the data path's interface, and less often the host's routes.
     pub(crate) async fn watch_mtu(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(MTU_PERIOD).await;
-            self.read_mtu().await;
+            for _ in 0..MTU_LOOKS_PER_ROUTES {
+                tokio::time::sleep(MTU_PERIOD).await;
+                self.read_mtu().await;
+            }
+            let Some(controller) = self.controller.upgrade() else { return };
+            let now = subnets(&controller).await;
+            self.local.send_if_modified(|view| std::mem::replace(&mut view.subnets, now.clone()) != now);
         }
     }
 
@@ -213,6 +235,10 @@ async fn feed(
         }
     };
     tokio::join!(listen, name, tell);
+}
+
+async fn subnets(controller: &Controller) -> Vec<String> {
+    controller.host_subnets().await.iter().map(ToString::to_string).collect()
 }
 
 fn endpoint(local: &LocalSwarmEndpoint) -> Endpoint {

@@ -69,6 +69,7 @@ async fn report(
             engine: ENGINE.to_owned(),
             gossip_name: view.gossip_name,
             endpoints,
+            node_subnets: view.subnets,
         };
         match client.report(request).await {
             Ok(_) => {}

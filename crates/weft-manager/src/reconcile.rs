@@ -40,6 +40,7 @@ pub(crate) async fn follow_commits(brain: Weak<Brain>) {
                 if let Some(now) = brain.upgrade() {
                     now.core.rest_freed(&commit).await;
                     warn_small_underlays(&now, &commit);
+                    warn_clashing_subnets(&now, &commit);
                 }
             }
             Err(RecvError::Lagged(_)) => nodes_changed = true,
@@ -72,6 +73,36 @@ fn warn_small_underlays(brain: &Brain, commit: &Commit) {
     for network in view.networks() {
         for warning in network::mtu_warnings(&view, &brain.reports, network) {
             tracing::warn!(network = network.id, warning, "a node's underlay is too small");
+        }
+    }
+}
+
+/// A node that by its newest report is in, or routes to, a subnet of some network.
+fn warn_clashing_subnets(brain: &Brain, commit: &Commit) {
+    let view = brain.core.view();
+    for change in &commit.changes {
+        let subnets = |object: Option<&Object>| match object {
+            Some(Object::Resource(resource)) => network::decode_report(resource)
+                .map(|report| network::subnets_of(&report))
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let now = subnets(change.after.as_ref());
+        let Some(Object::Resource(resource)) = change.after.as_ref().filter(|_| !now.is_empty()) else {
+            continue;
+        };
+        if now == subnets(change.before.as_ref()) {
+            continue;
+        }
+        for network in view.networks() {
+            if let Some(warning) = network::subnet_warning(network, &resource.id, &now) {
+                tracing::warn!(
+                    network = network.id,
+                    node = resource.id,
+                    warning,
+                    "a network's subnet clashes"
+                );
+            }
         }
     }
 }

@@ -19,6 +19,13 @@ impl<'a> ViewTaken<'a> {
         Self { view, added: InUse::default() }
     }
 
+    /// A view, and subnets that nodes use outside of the swarm.
+    pub(crate) fn beside(view: &'a View, of_nodes: impl IntoIterator<Item = IpNet>) -> Self {
+        let mut added = InUse::default();
+        of_nodes.into_iter().for_each(|subnet| added.insert_subnet_of_node(subnet));
+        Self { view, added }
+    }
+
     /// Claims in the transaction, and remembers it for the allocations that follow.
     pub(crate) fn claim(
         &mut self,
@@ -73,5 +80,9 @@ impl Taken for ViewTaken<'_> {
 
     fn is_port_taken(&self, protocol: i32, port: u16) -> bool {
         self.view.is_held(&Claim::Port { protocol, port }) || self.added.is_port_taken(protocol, port)
+    }
+
+    fn subnets_of_nodes(&self) -> Vec<IpNet> {
+        self.added.subnets_of_nodes()
     }
 }

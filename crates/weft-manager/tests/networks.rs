@@ -365,3 +365,27 @@ async fn a_node_that_turns_out_to_be_ours_gives_its_balancer_addresses_back() {
     eventually("the address is free", || swarm.control().node("w1").unwrap().attachments.is_empty()).await;
     assert_eq!(swarm.control().view().addresses(&ingress.id).count(), 1, "only the gateway is left");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn automatic_subnets_step_over_what_nodes_route() {
+    let swarm = Swarm::start().await;
+    let control = swarm.control();
+    let early = swarm.overlay("early").await;
+    assert_eq!(subnet(&early), "10.0.1.0/24");
+    let node = swarm.weft_node("w1").await;
+    let mut report = node.report("127.0.0.2", 1500, vec![]);
+    report.node_subnets = vec!["10.0.0.0/22".into(), "192.168.7.0/24".into()];
+    node.network_state().report(report.clone()).await.unwrap();
+    let late = swarm.overlay("late").await;
+    assert_eq!(subnet(&late), "10.0.4.0/24");
+    let warnings = control.network_warnings(&early.id);
+    let expected = format!(
+        "subnet 10.0.1.0/24 of network early overlaps 10.0.0.0/22, which node {} uses outside of the swarm: \
+         containers on it do not reach those hosts",
+        node.id()
+    );
+    assert_eq!(warnings, [expected]);
+    report.node_subnets = vec!["10.0.0.0/22".into(); 257];
+    let refused = node.network_state().report(report).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}

@@ -33,7 +33,7 @@ impl Control {
         let created = find(&self.view(), &id)?;
         tracing::info!(network = id, name = network::network_name(&created), "created a network");
         for warning in self.network_warnings(&id) {
-            tracing::warn!(network = id, warning, "a node's underlay is too small");
+            tracing::warn!(network = id, warning, "a new network does not suit a node");
         }
         Ok(created)
     }
@@ -50,8 +50,10 @@ impl Control {
     /// What users should know of a network, for example a node whose underlay is too small for its MTU.
     pub fn network_warnings(&self, id: &str) -> Vec<String> {
         let view = self.view();
-        let network = view.network(id);
-        network.map(|network| network::mtu_warnings(&view, &self.brain.reports, network)).unwrap_or_default()
+        let Some(network) = view.network(id) else { return Vec::new() };
+        let mut warnings = network::mtu_warnings(&view, &self.brain.reports, network);
+        warnings.extend(network::subnet_warnings(&view, &self.brain.reports, network));
+        warnings
     }
 
     /// MTU of the interfaces that containers have on a network.

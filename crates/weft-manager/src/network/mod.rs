@@ -4,6 +4,7 @@ mod attachment;
 mod mtu;
 mod report;
 mod spec;
+mod subnets;
 
 use std::collections::BTreeSet;
 
@@ -18,6 +19,7 @@ pub(crate) use attachment::{
 pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu};
 pub(crate) use report::{Reports, data_path_address, decode as decode_report, engine_of, to_resource};
 pub(crate) use spec::check_name;
+pub(crate) use subnets::{subnet_warning, subnet_warnings, subnets_of};
 
 use crate::control::{is_ingress, network_uses};
 use crate::error::ControlError;
@@ -51,7 +53,7 @@ pub(crate) fn create(
     spec: &NetworkSpec,
 ) -> Result<(), ControlError> {
     spec::check(view, spec)?;
-    let mut taken = ViewTaken::new(view);
+    let mut taken = ViewTaken::beside(view, subnets::of_nodes(view, reports));
     let allocation = allocator.network(id, spec, &taken)?;
     let mut network = Network { id: id.to_owned(), spec: Some(spec.clone()), ..Default::default() };
     allocation.write_to(&mut network);

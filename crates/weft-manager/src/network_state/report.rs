@@ -14,6 +14,8 @@ use crate::store::View;
 /// More names than any container needs; bounds what one node can make the managers keep.
 const MAX_ALIASES: usize = 256;
 const MAX_NAME: usize = 255;
+/// As many as our nodes send.
+const MAX_NODE_SUBNETS: usize = 256;
 
 /// A report was refused as a whole; the one before stands.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,8 @@ pub(crate) enum ReportError {
     Address(String),
     #[error("data path MTU {0} is out of range")]
     Mtu(u32),
+    #[error("the report names {0} subnets, more than 256")]
+    Subnets(usize),
     #[error("endpoint {endpoint}: {what} is malformed")]
     Malformed { endpoint: String, what: &'static str },
     #[error("endpoint {0} is listed twice")]
@@ -77,6 +81,9 @@ fn check(report: &ReportRequest) -> Result<(), ReportError> {
     }
     if Mtu::try_from(report.data_path_mtu).is_err() {
         return Err(ReportError::Mtu(report.data_path_mtu));
+    }
+    if report.node_subnets.len() > MAX_NODE_SUBNETS {
+        return Err(ReportError::Subnets(report.node_subnets.len()));
     }
     let mut seen = std::collections::BTreeSet::new();
     for endpoint in &report.endpoints {

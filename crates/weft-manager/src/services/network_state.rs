@@ -72,6 +72,7 @@ fn report_status(error: &ReportError) -> Status {
     match error {
         ReportError::Address(_)
         | ReportError::Mtu(_)
+        | ReportError::Subnets(_)
         | ReportError::Malformed { .. }
         | ReportError::Twice(_) => Status::invalid_argument(text),
         ReportError::Foreign { .. } => Status::permission_denied(text),

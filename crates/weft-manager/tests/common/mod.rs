@@ -192,6 +192,7 @@ impl Member {
             engine: "weft".to_owned(),
             gossip_name: "0123456789ab".to_owned(),
             endpoints,
+            ..ReportRequest::default()
         }
     }
 

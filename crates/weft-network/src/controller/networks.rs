@@ -20,6 +20,9 @@ use crate::view::NetworkEvent;
 /// Names that mean something to `docker run --network`.
 const PREDEFINED: [&str; 4] = [DEFAULT_BRIDGE, "host", "none", "default"];
 
+/// Most subnets that a report names: a host with the whole routing table of the internet stays able to report.
+const MAX_HOST_SUBNETS: usize = 256;
+
 impl Controller {
     /// Makes a network of this host.
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Network, NetworkError> {
@@ -88,6 +91,16 @@ impl Controller {
         .await
     }
 
+    /// Subnets that this host is in or routes to, with the bridges of its own networks but without what only concerns
+    /// one link. None lies in another; the largest first where there are more than fit a report.
+    pub async fn host_subnets(&self) -> Vec<IpNet> {
+        let Ok(observed) = self.dataplane.host().observe(&weft_plan::NamespaceState::empty()).await else {
+            return Vec::new();
+        };
+        let foreign = observed.routes.iter().filter(|(_, owner)| **owner == Owner::Foreign);
+        reportable(foreign.map(|(route, _)| route.destination))
+    }
+
     /// Subnets that this host can reach already, and that no new network may hide.
     pub(super) async fn host_routes(&self) -> Vec<IpNet> {
         let Ok(observed) = self.dataplane.host().observe(&weft_plan::NamespaceState::empty()).await else {
@@ -100,6 +113,22 @@ impl Controller {
         });
         routes.map(|(route, _)| route.destination).filter(|net| net.prefix_len() > 0).collect()
     }
+}
+
+fn reportable(destinations: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
+    let is_local = |net: &IpNet| match net {
+        IpNet::V4(net) => net.addr().is_link_local() || net.addr().is_multicast() || net.addr().is_loopback(),
+        IpNet::V6(net) => {
+            net.addr().is_unicast_link_local() || net.addr().is_multicast() || net.addr().is_loopback()
+        }
+    };
+    // Tunnels replace the default route by its two halves.
+    let is_default = |net: &IpNet| net.prefix_len() <= 1;
+    let wanted: Vec<IpNet> = destinations.filter(|net| !is_default(net) && !is_local(net)).collect();
+    let mut subnets = IpNet::aggregate(&wanted);
+    subnets.sort_by_key(|net| (net.prefix_len(), *net));
+    subnets.truncate(MAX_HOST_SUBNETS);
+    subnets
 }
 
 fn check_spec(spec: &NetworkSpec) -> Result<(), NetworkError> {
@@ -311,4 +340,33 @@ pub(super) fn gateway_bridge(
         .into();
     let spec = NetworkSpec { options, ..NetworkSpec::bridge(GATEWAY_BRIDGE) };
     add_network(state, config, spec, reserved).map(|network| network.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_name_what_lies_outside_of_one_link_once() {
+        let routes = [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "192.168.7.0/24",
+            "192.168.7.9/32",
+            "10.0.0.0/8",
+            "169.254.0.0/16",
+            "fe80::/64",
+            "ff00::/8",
+            "fd00:1::/64",
+            "::1/128",
+            "127.0.0.0/8",
+        ];
+        let subnets = reportable(routes.iter().map(|text| text.parse().unwrap()));
+        let texts: Vec<String> = subnets.iter().map(IpNet::to_string).collect();
+        assert_eq!(texts, ["10.0.0.0/8", "192.168.7.0/24", "fd00:1::/64"]);
+        let many = (0..60_000_u32)
+            .map(|index| IpNet::new(std::net::Ipv4Addr::from(0x1400_0000 + index * 512).into(), 24));
+        assert_eq!(reportable(many.map(Result::unwrap)).len(), MAX_HOST_SUBNETS);
+    }
 }
