@@ -255,3 +255,47 @@ fn specs_are_refused_in_dockers_words() {
          ServiceSpec.TaskTemplate.ContainerSpec.TTY of type bool"
     );
 }
+
+/// Every place of a value, as a JSON pointer.
+fn places(value: &Value, path: &str, found: &mut Vec<String>) {
+    found.push(path.to_owned());
+    match value {
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| places(value, &format!("{path}/{key}"), found))
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(i, value)| places(value, &format!("{path}/{i}"), found));
+        }
+        _ => {}
+    }
+}
+
+/// Requests come from anywhere: each value in turn becomes another one of every kind.
+#[test]
+fn any_request_is_taken_or_refused() {
+    let others = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(1.5),
+        json!(u64::MAX),
+        json!("x"),
+        json!([1]),
+        json!({ "a": [] }),
+    ];
+    for pair in recorded("service-creates") {
+        let request = &pair["request"];
+        let mut found = Vec::new();
+        places(request, "", &mut found);
+        for place in found {
+            for other in &others {
+                let mut changed = request.clone();
+                *changed.pointer_mut(&place).unwrap() = other.clone();
+                if let Ok(mut spec) = convert::service_spec(&changed) {
+                    convert::insert_defaults(&mut spec);
+                    let _ = convert::service(&Service { spec: Some(spec), ..Service::default() });
+                }
+            }
+        }
+    }
+}

@@ -1,9 +1,9 @@
-//! Rows C1, C2, C6, C7, A8: services, stacks and the nodes they run on, by the unmodified `docker` CLI.
+//! Rows C1, C2, C6-C9, A8: services, stacks and the nodes they run on, by the unmodified `docker` CLI.
 
 use std::time::Duration;
 
-use weft_e2e::{Hosts, refusal};
-use weft_lab::{LabSpec, eventually};
+use weft_e2e::{Hosts, Registry, refusal, weft_exe};
+use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Time for a service to get where it shall be: images are there already.
 const CONVERGED: Duration = Duration::from_secs(30);
@@ -173,6 +173,13 @@ fn c6_services_are_global_scaled_updated_and_rolled_back() {
     hosts.docker("h1", "service rollback -d s").unwrap();
     updated(&hosts, "s", "rollback_completed");
     assert_eq!(env(), "1");
+
+    for host in ["h1", "h2", "h3"] {
+        hosts.docker(host, "tag busybox busybox:two").unwrap();
+    }
+    hosts.docker("h1", "service update -d --image busybox:two s").unwrap();
+    updated(&hosts, "s", "completed");
+    assert_eq!(running(&hosts, "s", "{{.Image}}"), ["busybox:two"]);
 
     let before = container(&hosts, "s");
     hosts.docker("h1", "service update -d --force s").unwrap();
@@ -408,4 +415,162 @@ fn a8_tasks_of_a_dead_node_run_elsewhere() {
     });
     let status = hosts.docker("h1", ["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]).unwrap();
     assert!(status.lines().any(|line| line == "h3 Down"), "{status}");
+}
+
+#[test]
+fn c6_an_update_that_fails_is_rolled_back() {
+    let hosts = cluster("c6f", 2);
+    let flags = "--replicas 2 --restart-condition none --update-failure-action rollback --update-delay 0s \
+                 --update-monitor 2s --rollback-monitor 1s --env A=1";
+    idle(&hosts, "s", flags);
+    converged(&hosts, "s", "2/2", CONVERGED);
+    hosts.docker("h1", "service update -d --args false s").unwrap();
+    updated(&hosts, "s", "rollback_completed");
+    let message = hosts.inspect("h1", "s", "{{.UpdateStatus.Message}}").unwrap();
+    assert_eq!(message, "rollback completed");
+    converged(&hosts, "s", "2/2", CONVERGED);
+    let args = hosts.inspect("h1", "s", "{{.Spec.TaskTemplate.ContainerSpec.Args}}").unwrap();
+    assert_eq!(args, "[sleep 100000]");
+}
+
+#[test]
+fn c6_jobs_run_to_their_end() {
+    let hosts = cluster("c6j", 2);
+    let job =
+        "service create -d --name job --mode replicated-job --replicas 4 --max-concurrent 2 busybox true";
+    hosts.docker("h1", job).unwrap();
+    hosts.docker("h1", "service create -d --name all --mode global-job busybox true").unwrap();
+    eventually("both are done", CONVERGED, || {
+        let list = hosts.docker("h1", ["service", "ls", "--format", "{{.Name}} {{.Mode}} {{.Replicas}}"]);
+        let list = list.map_err(|e| e.to_string())?;
+        let is_done = list.contains("job replicated job 0/2 (4/4 completed)");
+        let nodes = hosts.docker("h1", ["service", "ps", "--format", "{{.Node}} {{.DesiredState}}", "all"]);
+        let mut nodes: Vec<String> = nodes.map_err(|e| e.to_string())?.lines().map(str::to_owned).collect();
+        nodes.sort_unstable();
+        if is_done && nodes == ["h1 Complete", "h2 Complete"] {
+            Ok(())
+        } else {
+            Err(format!("{list} {nodes:?}"))
+        }
+    });
+}
+
+#[test]
+fn c8_nodes_pull_the_images_of_services_with_the_users_password() {
+    let registries = "10.99.0.1:5000";
+    let hosts = Hosts::up_with(LabSpec::bridged("c8", 2), |_| {
+        DaemonSpec::weft(&weft_exe()).arg(format!("--insecure-registry={registries}"))
+    });
+    hosts.swarm();
+    let registry = Registry::start(hosts.host("h1"), registries, true);
+    let archive = hosts.host("h1").dir.join("saved.tar");
+    hosts.docker("h1", ["save", "-o", &archive.display().to_string(), "busybox"]).unwrap();
+    let digest = registry.put(&archive, "team/app", "v1");
+    let name = registry.name("team/app:v1");
+    let login = format!(r#"{{"auths":{{"{registries}":{{"auth":"YW5uOnNlY3JldA=="}}}}}}"#);
+    std::fs::write(hosts.host("h1").dir.join("config.json"), login).unwrap();
+
+    let create = |name: &str, flags: &str, image: &str| {
+        let line = format!("service create -d --name {name} --mode global --stop-grace-period 1s {flags}");
+        hosts.docker("h1", format!("{line} {image} sleep 100000")).unwrap();
+    };
+    create("s", "--with-registry-auth", &name);
+    converged(&hosts, "s", "2/2", CONVERGED);
+    let image = hosts.inspect("h1", "s", "{{.Spec.TaskTemplate.ContainerSpec.Image}}").unwrap();
+    assert_eq!(image, format!("{name}@{digest}"), "the command line pins what it asked the registry about");
+    assert!(hosts.docker("h2", "images --digests").unwrap().contains(&digest));
+
+    // Without the password the node that does not have it says why.
+    registry.put(&archive, "team/other", "v1");
+    create("n", "--constraint node.hostname==h2 --restart-condition none", &registry.name("team/other:v1"));
+    eventually("the reason", CONVERGED, || {
+        let args = ["service", "ps", "--no-trunc", "--format", "{{.CurrentState}} {{.Error}}", "n"];
+        let ps = hosts.docker("h1", args).map_err(|e| e.to_string())?;
+        if ps.contains("Rejected") && ps.contains("no basic auth credentials") { Ok(()) } else { Err(ps) }
+    });
+}
+
+#[test]
+fn c9_a_service_without_a_network_and_one_with_a_port() {
+    let hosts = cluster("c9", 2);
+    idle(&hosts, "plain", "");
+    let (host, id) = container(&hosts, "plain");
+    let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    assert_eq!(hosts.inspect(&host, &id, networks).unwrap().trim(), "bridge");
+    idle(&hosts, "pub", "-p 8080:80");
+    let (host, id) = container(&hosts, "pub");
+    assert_eq!(hosts.inspect(&host, &id, networks).unwrap().trim(), "ingress");
+    // The route to the world is that of docker_gwbridge.
+    let route = hosts.exec(&host, &id, "ip route show default").unwrap();
+    assert!(route.starts_with("default via 172."), "{route}");
+    let ports = hosts.docker("h1", ["service", "ls", "--format", "{{.Name}} {{.Ports}}"]).unwrap();
+    assert!(ports.lines().any(|line| line == "pub *:8080->80/tcp"), "{ports}");
+    let refused = refusal(hosts.docker("h1", "service create -d --name other -p 8080:81 busybox"));
+    assert!(refused.contains("port '8080' is already in use by service 'pub'"), "{refused}");
+}
+
+#[test]
+fn the_swarm_tells_what_happens_to_its_objects() {
+    let hosts = cluster("evt", 2);
+    idle(&hosts, "s", "--replicas 2");
+    converged(&hosts, "s", "2/2", CONVERGED);
+    hosts.docker("h1", "service scale -d s=1").unwrap();
+    hosts.docker("h1", "node update --availability pause h2").unwrap();
+    hosts.docker("h1", "network create -d overlay web").unwrap();
+    hosts.docker("h1", "network rm web").unwrap();
+    hosts.docker("h1", "service rm s").unwrap();
+    let format = "{{.Type}} {{.Action}} {{.Actor.Attributes}}";
+    let args = ["events", "--since", "10m", "--until", "0s", "--filter", "scope=swarm", "--format", format];
+    eventually("all of it", CONVERGED, || {
+        let told = hosts.docker("h1", args).map_err(|e| e.to_string())?;
+        let missing = [
+            "service create map[name:s]",
+            "service update map[name:s replicas.new:1 replicas.old:2]",
+            "node update map[availability.new:pause availability.old:active name:h2]",
+            "network create map[name:web]",
+            "network remove map[name:web]",
+            "service remove map[name:s]",
+        ]
+        .into_iter()
+        .find(|line| !told.lines().any(|t| t == *line));
+        missing.map_or(Ok(()), |line| Err(format!("{line} is missing in\n{told}")))
+    });
+}
+
+#[test]
+fn wefts_own_client_works_with_services_too() {
+    let hosts = cluster("own", 2);
+    let weft = |args: &str| hosts.weft("h1", args).unwrap();
+    let dir = hosts.host("h1").dir.clone();
+    std::fs::write(dir.join("hush.txt"), "hush").unwrap();
+    weft("network create -d overlay web");
+    weft(&format!("secret create sec {}", dir.join("hush.txt").display()));
+    weft(&format!("config create conf {}", dir.join("hush.txt").display()));
+    assert!(weft("secret ls").contains("sec") && weft("config ls").contains("conf"));
+    let created = weft(
+        "service create --name s --replicas 2 --network name=web,alias=x --env A=1 --secret sec --config \
+         source=conf,target=/etc/conf --constraint node.role!=nothing --stop-grace-period 1s --update-delay 0s \
+         --update-monitor 1s busybox sleep 100000",
+    );
+    assert!(created.ends_with("verify: Service s converged"), "{created}");
+    assert_eq!(weft("service ls").lines().nth(1).unwrap().split_whitespace().nth(3), Some("2/2"));
+    weft("service scale -d s=1");
+    let (host, id) = container(&hosts, "s");
+    assert_eq!(hosts.exec(&host, &id, "cat /run/secrets/sec /etc/conf; echo $A").unwrap(), "hushhush1");
+    weft("service update -q --env-add A=2 --label-add k=v --network-rm web s");
+    let (host, id) = container(&hosts, "s");
+    assert_eq!(hosts.exec(&host, &id, "echo $A").unwrap(), "2");
+    weft("service rollback -q s");
+    let (host, id) = container(&hosts, "s");
+    assert_eq!(hosts.exec(&host, &id, "echo $A").unwrap(), "1");
+    let ps = weft("service ps s");
+    assert!(ps.contains("\\_ s.1") && ps.contains("Running"), "{ps}");
+    weft("node update --availability drain --label-add zone=a h2");
+    let node = weft("node inspect h2");
+    assert!(node.contains("\"drain\"") && node.contains("\"zone\": \"a\""), "{node}");
+    let refused = refusal(hosts.weft("h1", "secret rm sec"));
+    assert!(refused.contains("is in use by the following service: s"), "{refused}");
+    weft("service rm s");
+    weft("secret rm sec");
+    weft("config rm conf");
 }
