@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tempfile::TempDir;
 use weft_identity::{ChannelMode, bootstrap, channel};
 use weft_manager::{InitOptions, Manager, ManagerConfig, Timing};
 use weft_wire::swarmkit::node_spec::Availability;
 use weft_wire::swarmkit::resource_allocator_client::ResourceAllocatorClient;
+use weft_wire::swarmkit::service_spec::Mode;
+use weft_wire::swarmkit::task_spec::Runtime;
+use weft_wire::swarmkit::task_status::RuntimeStatus;
 use weft_wire::swarmkit::{
-    Annotations, AttachNetworkRequest, Driver, NetworkAttachmentConfig, NetworkSpec, Task, TaskState,
-    node_status,
+    Annotations, AssignmentsMessage, AttachNetworkRequest, ContainerSpec, Driver, FileTarget, LogSelector,
+    LogSubscriptionOptions, NetworkAttachmentConfig, NetworkSpec, Placement, ReplicatedService,
+    SecretReference, SecretSpec, ServiceSpec, Task, TaskSpec, TaskState, node_status, secret_reference,
 };
 use weft_wire::weft_v1::Endpoint;
 
@@ -249,6 +254,20 @@ async fn an_attachment_gives_addresses_runs_and_is_seen_elsewhere() {
 }
 
 #[tokio::test]
+async fn an_attachment_that_is_taken_away_in_use_is_reported_once() {
+    let swarm = Swarm::start().await;
+    swarm.overlay("web", true).await;
+    let node = Node::start(&swarm, "w1", "127.0.0.2").await;
+    let used = attachments::attach(&node.core, "web", &"a".repeat(64), vec![]).await.unwrap();
+    let given_back = attachments::attach(&node.core, "web", &"b".repeat(64), vec![]).await.unwrap();
+    attachments::detach(&node.core, &given_back.id).await;
+    // The managers' word is that this node has no tasks at all.
+    node.core.on_assignments(AssignmentsMessage::default()).unwrap();
+    assert_eq!(node.core.withdrawn().await, [used.id]);
+    assert!(tokio::time::timeout(Duration::from_millis(50), node.core.withdrawn()).await.is_err());
+}
+
+#[tokio::test]
 async fn refusals_are_in_dockers_words() {
     let swarm = Swarm::start().await;
     swarm.overlay("closed", false).await;
@@ -328,7 +347,13 @@ async fn a_renewal_on_demand_keeps_the_node_and_opens_a_new_session() {
     let node = Node::start(&swarm, "w1", "127.0.0.2").await;
     node.ready().await;
     let before = node.identity.identity();
-    node.core.renew_now.notify_one();
+    let demand = || weft_wire::swarmkit::SessionMessage {
+        node: Some(weft_wire::swarmkit::Node { role: 1, ..Default::default() }),
+        ..Default::default()
+    };
+    // Twice, as when the managers say it again before it is done.
+    node.core.on_session_message(demand());
+    node.core.on_session_message(demand());
     let after = eventually("another certificate", || {
         let now = node.identity.identity();
         (now.certificate_pem != before.certificate_pem).then_some(now)
@@ -358,6 +383,124 @@ async fn what_is_granted_too_late_or_to_nobody_is_given_back() {
     let session = node.core.session().borrow().clone().unwrap();
     attachments::return_orphans(&node.core, &session).await;
     eventually("the attachment given back", || swarm.task_state(&id).is_none().then_some(())).await;
+}
+
+fn service(name: &str, secrets: Vec<SecretReference>) -> ServiceSpec {
+    let container = ContainerSpec { image: "busybox".to_owned(), secrets, ..ContainerSpec::default() };
+    ServiceSpec {
+        annotations: Some(Annotations { name: name.to_owned(), ..Annotations::default() }),
+        task: Some(TaskSpec {
+            runtime: Some(Runtime::Container(container)),
+            // The manager of these tests has no agent beside it.
+            placement: Some(Placement {
+                constraints: vec!["node.role == worker".to_owned()],
+                ..Placement::default()
+            }),
+            ..TaskSpec::default()
+        }),
+        mode: Some(Mode::Replicated(ReplicatedService { replicas: 2 })),
+        ..ServiceSpec::default()
+    }
+}
+
+/// The tasks of a service in a state.
+fn in_state(swarm: &Swarm, service: &str, state: TaskState) -> Vec<Arc<Task>> {
+    let tasks = swarm.manager.control().tasks_of_service(service);
+    let there = |task: &Arc<Task>| task.status.as_ref().is_some_and(|status| status.state() == state);
+    tasks.into_iter().filter(there).collect()
+}
+
+#[tokio::test]
+async fn a_services_tasks_run_fail_and_go() {
+    let swarm = Swarm::start().await;
+    let node = Node::start(&swarm, "w1", "127.0.0.2").await;
+    node.ready().await;
+    let control = swarm.manager.control();
+    let service = control.create_service(service("web", Vec::new())).await.unwrap().id.clone();
+    let running = eventually("two tasks running", || {
+        let running = in_state(&swarm, &service, TaskState::Running);
+        (running.len() == 2).then_some(running)
+    })
+    .await;
+    let status = running[0].status.clone().unwrap();
+    let Some(RuntimeStatus::Container(container)) = status.runtime_status else { panic!("{status:?}") };
+    assert_eq!((container.container_id, container.pid), (format!("c-{}", running[0].id), 7));
+    assert_eq!(node.core.serving().borrow().len(), 2);
+
+    node.runtime.end(&running[0].id, 3);
+    let failed = eventually("the failure told", || in_state(&swarm, &service, TaskState::Failed).pop()).await;
+    assert_eq!(failed.id, running[0].id);
+    assert_eq!(failed.status.as_ref().unwrap().err, "task: non-zero exit (3)");
+
+    control.remove_service(&service).await.unwrap();
+    let both: BTreeSet<String> = running.iter().map(|task| task.id.clone()).collect();
+    eventually("the containers removed", || {
+        let removed: BTreeSet<String> = node.runtime.removed.lock().unwrap().iter().cloned().collect();
+        both.is_subset(&removed).then_some(())
+    })
+    .await;
+    assert!(node.core.serving().borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_secret_comes_with_its_task_and_is_not_kept_on_disk() {
+    const HUSH: &[u8] = b"correct-horse-battery-staple";
+    let swarm = Swarm::start().await;
+    let node = Node::start(&swarm, "w1", "127.0.0.2").await;
+    let control = swarm.manager.control();
+    let annotations = Annotations { name: "password".to_owned(), ..Annotations::default() };
+    let spec = SecretSpec { annotations: Some(annotations), data: HUSH.to_vec(), ..SecretSpec::default() };
+    let secret = control.create_secret(spec).await.unwrap().id.clone();
+    let reference = SecretReference {
+        secret_id: secret,
+        secret_name: "password".to_owned(),
+        target: Some(secret_reference::Target::File(FileTarget {
+            name: "password".to_owned(),
+            uid: "0".to_owned(),
+            gid: "0".to_owned(),
+            mode: 0o444,
+        })),
+    };
+    let service = control.create_service(service("web", vec![reference])).await.unwrap().id.clone();
+    let running = eventually("running", || in_state(&swarm, &service, TaskState::Running).pop()).await;
+    let here = node.core.dependencies(&running).unwrap();
+    assert_eq!(&here.secrets[0].1.data[..], HUSH);
+    eventually("the memory on disk", || {
+        let memory = Store::open(&swarm.dir.path().join("w1")).unwrap().load().unwrap();
+        (!memory.statuses.is_empty()).then_some(())
+    })
+    .await;
+    let file = std::fs::read(swarm.dir.path().join("w1/agent.json")).unwrap();
+    assert!(!String::from_utf8_lossy(&file).contains(&hex::encode(HUSH)));
+}
+
+#[tokio::test]
+async fn logs_of_a_service_reach_the_manager() {
+    let swarm = Swarm::start().await;
+    let node = Node::start(&swarm, "w1", "127.0.0.2").await;
+    node.ready().await;
+    let control = swarm.manager.control();
+    let service = control.create_service(service("web", Vec::new())).await.unwrap().id.clone();
+    eventually("two tasks running", || {
+        (in_state(&swarm, &service, TaskState::Running).len() == 2).then_some(())
+    })
+    .await;
+    let selector = LogSelector { service_ids: vec![service.clone()], ..LogSelector::default() };
+    let mut logs = control.subscribe_logs(selector, LogSubscriptionOptions::default()).await.unwrap();
+    let mut lines = BTreeSet::new();
+    let read = async {
+        while let Some(message) = logs.next().await {
+            let message = message.unwrap();
+            let context = message.context.clone().unwrap();
+            assert_eq!(context.node_id, node.identity.identity().node_id.to_string());
+            assert_eq!(context.service_id, service);
+            let text = String::from_utf8(message.data).unwrap();
+            assert_eq!(text, format!("hello of c-{}\n", context.task_id));
+            lines.insert(context.task_id);
+        }
+    };
+    tokio::time::timeout(DEADLINE, read).await.expect("the logs end");
+    assert_eq!(lines.len(), 2);
 }
 
 #[test]

@@ -59,6 +59,8 @@ struct Model {
     outlook: Option<Outlook>,
     /// Of the last session, for the next one.
     session_id: String,
+    /// The managers want another certificate on this node.
+    to_renew: bool,
 }
 
 /// Shared by all parts of the agent.
@@ -206,7 +208,8 @@ impl Core {
             model.keys = message.network_bootstrap_keys;
         }
         if let Some(node) = message.node {
-            if wants_renewal(&node, self.identity.identity().role) {
+            model.to_renew = wants_renewal(&node, self.identity.identity().role);
+            if model.to_renew {
                 self.renew_now.notify_one();
             }
             model.node = Some(node);
@@ -218,6 +221,16 @@ impl Core {
             status.node = node;
             status.managers = managers;
         });
+    }
+
+    /// Whether the managers still want another certificate on this node.
+    pub(crate) fn is_to_renew(&self) -> bool {
+        self.lock().to_renew
+    }
+
+    /// The certificate is new: what was said of the old one no longer counts.
+    pub(crate) fn renewed(&self) {
+        self.lock().to_renew = false;
     }
 
     fn update_root(&self, bundle: &[u8]) {

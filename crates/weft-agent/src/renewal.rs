@@ -18,7 +18,13 @@ pub(crate) async fn run(core: Arc<Core>) {
         let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = core.renew_now.notified() => tracing::info!("the managers want this node's certificate renewed"),
+            () = core.renew_now.notified() => {
+                // Asked for twice before it was done once.
+                if !core.is_to_renew() {
+                    continue;
+                }
+                tracing::info!("the managers want this node's certificate renewed");
+            }
         }
         let mut pause = FIRST_PAUSE;
         while let Err(error) = attempt(&core).await {
@@ -26,6 +32,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
+        core.renewed();
     }
 }
 

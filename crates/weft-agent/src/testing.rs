@@ -113,15 +113,10 @@ impl TaskBench {
 }
 
 /// No networks.
+#[derive(Default)]
 struct Nowhere {
     local: watch::Sender<LocalView>,
     programmed: watch::Sender<Programmed>,
-}
-
-impl Default for Nowhere {
-    fn default() -> Self {
-        Self { local: watch::Sender::default(), programmed: watch::Sender::default() }
-    }
 }
 
 impl NodeNetwork for Nowhere {

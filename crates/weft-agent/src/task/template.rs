@@ -16,12 +16,15 @@ use super::runtime::NodeFacts;
 #[error("template: expansion:1: {0}")]
 pub(crate) struct Malformed(String);
 
+/// Finds something by its name.
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+
 /// What `env`, `secret` and `config` of a payload find.
 #[derive(Default)]
 pub(crate) struct Functions<'a> {
-    pub(crate) env: Option<&'a dyn Fn(&str) -> Option<String>>,
-    pub(crate) secret: Option<&'a dyn Fn(&str) -> Option<Vec<u8>>>,
-    pub(crate) config: Option<&'a dyn Fn(&str) -> Option<Vec<u8>>>,
+    pub(crate) env: Option<Lookup<'a>>,
+    pub(crate) secret: Option<Lookup<'a>>,
+    pub(crate) config: Option<Lookup<'a>>,
 }
 
 /// Values of the fields.
@@ -88,7 +91,7 @@ impl Context {
         }
         let words = words(action)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let called = |function: Option<&dyn Fn(&str) -> Option<Vec<u8>>>, kind: &str, name: &str| {
+        let called = |function: Option<Lookup<'_>>, kind: &str, name: &str| {
             let function = function.ok_or_else(|| not_defined(kind))?;
             let missing =
                 || Malformed(format!("executing \"expansion\" at <{kind}>: {kind} not found: {name}"));
@@ -105,7 +108,7 @@ impl Context {
             }
             ["env", name] => {
                 let function = functions.env.ok_or_else(|| not_defined("env"))?;
-                Ok(function(unquoted(name)).unwrap_or_default().into_bytes())
+                Ok(function(unquoted(name)).unwrap_or_default())
             }
             ["secret", name] => called(functions.secret, "secret", unquoted(name)),
             ["config", name] => called(functions.config, "config", unquoted(name)),
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn payloads_reach_environment_and_each_other() {
         let secret = |name: &str| (name == "key").then(|| vec![0xff, 0]);
-        let env = |name: &str| (name == "A").then(|| "1".to_owned());
+        let env = |name: &str| (name == "A").then(|| b"1".to_vec());
         let functions = Functions { env: Some(&env), secret: Some(&secret), config: None };
         let text = br#"{{env "A"}}|{{env "B"}}|{{secret "key"}}"#;
         assert_eq!(context(1).expand_with(text, &functions).unwrap(), b"1||\xff\0");

@@ -32,7 +32,9 @@ pub(crate) struct Worker {
     entries: BTreeMap<String, Entry>,
     /// Containers of tasks that are not assigned, as far as known.
     leftovers: BTreeMap<String, Adopted>,
-    inputs: (mpsc::UnboundedSender<(String, Input)>, mpsc::UnboundedReceiver<(String, Input)>),
+    /// Inputs for tasks by their ids.
+    sender: mpsc::UnboundedSender<(String, Input)>,
+    inputs: mpsc::UnboundedReceiver<(String, Input)>,
 }
 
 impl Worker {
@@ -43,7 +45,8 @@ impl Worker {
         for found in leftovers.values() {
             core.bind_container(&found.container_id, &found.task_id);
         }
-        Self { core, runtime, node, entries: BTreeMap::new(), leftovers, inputs: mpsc::unbounded_channel() }
+        let (sender, inputs) = mpsc::unbounded_channel();
+        Self { core, runtime, node, entries: BTreeMap::new(), leftovers, sender, inputs }
     }
 
     /// Works until the agent stops.
@@ -60,7 +63,7 @@ impl Worker {
 
     /// Takes inputs in until the assignments are to be looked at again.
     async fn hear(&mut self) {
-        while let Some((id, input)) = self.inputs.1.recv().await {
+        while let Some((id, input)) = self.inputs.recv().await {
             self.on_input(&id, input);
         }
     }
@@ -181,7 +184,7 @@ impl Worker {
 
     /// Runs a step; its outcome comes back as an input.
     fn step(&self, id: &str, step: impl Future<Output = Input> + Send + 'static) {
-        let (id, inputs) = (id.to_owned(), self.inputs.0.clone());
+        let (id, inputs) = (id.to_owned(), self.sender.clone());
         tokio::spawn(async move {
             let begin = Instant::now();
             let input = step.await;
@@ -253,7 +256,7 @@ impl Worker {
             return;
         }
         let mut events = self.runtime.watch(container);
-        let (id, inputs) = (id.to_owned(), self.inputs.0.clone());
+        let (id, inputs) = (id.to_owned(), self.sender.clone());
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 let input = match event {

@@ -82,6 +82,7 @@ fn secrets() {
         let assigned = task("t1", 1, script, |spec| {
             spec.secrets.push(secret_reference("s1"));
             spec.configs.push(config_reference("c1", "/etc/app.conf"));
+            spec.stop_signal = "SIGKILL".to_owned();
         });
         let items = vec![
             Item::Secret(secret("s1")),

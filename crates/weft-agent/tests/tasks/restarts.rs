@@ -16,7 +16,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
 
 fn live_restore() {
     run(|lab| async move {
-        let assigned = task(ID, 1, "sleep 100", |_| {});
+        let assigned = task(ID, 1, "exec sleep 100", |spec| spec.stop_signal = "SIGKILL".to_owned());
         lab.assign([assigned.clone()]);
         let before = container_of(&lab.reaches(ID, TaskState::Running).await);
         lab.restart(true, async {}).await;

@@ -69,7 +69,7 @@ pub(crate) struct Lab {
 impl Lab {
     async fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("weft-tasks-").tempdir().unwrap();
-        let network = Arc::new(NoNetwork::default());
+        let network = Arc::new(NoNetwork);
         let engine = Engine::open(config(dir.path(), false), network.clone()).await.unwrap();
         let image = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(busybox_image()))]);
         engine.images().import(image, Some(IMAGE), None, &[]).await.unwrap();

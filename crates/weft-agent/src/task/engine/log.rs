@@ -83,10 +83,10 @@ mod tests {
 
     #[test]
     fn a_lines_time_is_taken_off() {
-        let line = super::line(StreamKind::Stderr, &Bytes::from_static(b"1970-01-01T00:00:02.5Z a b\n"));
-        assert_eq!(line.stream, LogStream::Stderr);
-        assert_eq!(line.time, Some(SystemTime::UNIX_EPOCH + Duration::from_millis(2500)));
-        assert_eq!(&line.data[..], b"a b\n");
-        assert_eq!(super::line(StreamKind::Stdout, &Bytes::from_static(b"odd")).time, None);
+        let read = line(StreamKind::Stderr, &Bytes::from_static(b"1970-01-01T00:00:02.5Z a b\n"));
+        assert_eq!(read.stream, LogStream::Stderr);
+        assert_eq!(read.time, Some(SystemTime::UNIX_EPOCH + Duration::from_millis(2500)));
+        assert_eq!(&read.data[..], b"a b\n");
+        assert_eq!(line(StreamKind::Stdout, &Bytes::from_static(b"odd")).time, None);
     }
 }

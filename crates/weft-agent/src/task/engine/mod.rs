@@ -216,7 +216,9 @@ fn content(work: &Work, context: &Context, payload: &Payload) -> Result<Vec<u8>,
         None => Vec::new(),
     };
     let env = |name: &str| {
-        let value = |entry: &String| entry.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+        let value = |entry: &String| {
+            entry.strip_prefix(name)?.strip_prefix('=').map(|value| value.as_bytes().to_vec())
+        };
         environment.iter().find_map(value)
     };
     // By the name of the file inside, as SwarmKit finds them.
