@@ -4,7 +4,7 @@
 //! control (this process)   gRPC services on the manager port
 //!        \                  /      \
 //!         v                v        v
-//!     authority, network, dispatcher, network_state      compute transactions from a view
+//!     authority, network, dispatcher, network_state, drive      compute transactions from a view
 //!                    |
 //!                    v
 //!     core: propose, recompute when refused

@@ -73,10 +73,14 @@ impl Known {
             if changes.len() >= limit {
                 return;
             }
-            if self.tasks.get(*id).is_none_or(|sent| differs(sent, task)) {
-                self.tasks.insert((*id).to_owned(), Arc::clone(task));
+            let sent = self.tasks.get(*id);
+            if sent.is_some_and(|sent| Arc::ptr_eq(sent, task)) {
+                continue;
+            }
+            if sent.is_none_or(|sent| differs(sent, task)) {
                 changes.push(change(Item::Task(Task::clone(task)), AssignmentAction::Update));
             }
+            self.tasks.insert((*id).to_owned(), Arc::clone(task));
         }
         let gone: Vec<String> =
             self.tasks.keys().filter(|id| !wanted.contains_key(id.as_str())).cloned().collect();

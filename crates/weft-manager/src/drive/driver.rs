@@ -74,22 +74,25 @@ impl Driver {
         let now = transaction.time();
         let mut changes = Vec::new();
         let wake = self.orchestrator.reconcile(view, dirty, now, &mut rand::rng(), &mut changes);
+        // What is cut off comes again: then only what is written is allocated and placed.
+        let cut = changes.len() > self.limit;
+        changes.truncate(self.limit);
         let mut taken = ViewTaken::new(view);
         let proposal = self.pipeline.complete(view, dirty, changes, allocator, &taken, now);
-        let more = write(view, transaction, &mut taken, &proposal, self.limit);
-        balance::follow(view, reports, allocator, transaction, &mut taken, &proposal.changes);
-        Step { more, wake }
+        let written = write(view, transaction, &mut taken, &proposal, self.limit);
+        balance::follow(view, reports, allocator, transaction, &mut taken, &proposal.changes[..written]);
+        Step { more: cut || written < proposal.changes.len(), wake }
     }
 }
 
-/// Adds what fits into the transaction. Says whether something was left out.
+/// Adds what fits into the transaction: the first of the changes. Gives how many.
 fn write(
     view: &View,
     transaction: &mut Transaction,
     taken: &mut ViewTaken<'_>,
     proposal: &Proposal,
     limit: usize,
-) -> bool {
+) -> usize {
     let mut written = BTreeSet::new();
     let mut bytes = 0;
     for change in &proposal.changes {
@@ -110,7 +113,7 @@ fn write(
             taken.claim(transaction, [claim.clone()], holder);
         }
     }
-    written.len() < proposal.changes.len()
+    written.len()
 }
 
 fn put(transaction: &mut Transaction, change: &Change) {
