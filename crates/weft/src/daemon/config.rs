@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -18,6 +19,8 @@ const DEFAULT_CONFIG_FILE: &str = "/etc/weft/daemon.json";
 const DEFAULT_DATA_ROOT: &str = "/var/lib/weft";
 const DEFAULT_EXEC_ROOT: &str = "/run/weft";
 const DEFAULT_PIDFILE: &str = "/run/weft.pid";
+/// In seconds: 30 days.
+const MAX_KEY_ROTATION: u64 = 30 * 24 * 3600;
 const DEFAULT_HOST: &str = "unix:///run/weft.sock";
 
 /// Everything the daemon needs to know before it starts.
@@ -38,6 +41,8 @@ pub(super) struct Config {
     pub(super) dns_search: Vec<String>,
     pub(super) dns_opts: Vec<String>,
     pub(super) insecure_registries: Vec<String>,
+    /// Time between two rotations of the swarm's network keys, while this node leads it.
+    pub(super) key_rotation: Option<Duration>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) group: Option<String>,
     pub(super) tls: Option<TlsFiles>,
@@ -100,6 +105,7 @@ struct File {
     dns_search: Option<Vec<String>>,
     dns_opts: Option<Vec<String>>,
     insecure_registries: Option<Vec<String>>,
+    weft_key_rotation: Option<String>,
     labels: Option<Vec<String>>,
     group: Option<String>,
     tls: Option<bool>,
@@ -127,6 +133,7 @@ const FILE_KEYS: &[&str] = &[
     "dns-search",
     "dns-opts",
     "insecure-registries",
+    "weft-key-rotation",
     "labels",
     "group",
     "tls",
@@ -199,7 +206,7 @@ fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<String> {
     }
     check_all!(
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
-            group, tls, tlsverify, tlscacert, tlscert, tlskey;
+            weft_key_rotation, group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
             insecure_registries as insecure_registries, labels as labels
     );
@@ -238,6 +245,7 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         dns_search: list(flags.dns_search, file.dns_search),
         dns_opts: list(flags.dns_opts, file.dns_opts),
         insecure_registries: list(flags.insecure_registries, file.insecure_registries),
+        weft_key_rotation: flags.weft_key_rotation.or(file.weft_key_rotation),
         labels: list(flags.labels, file.labels),
         group: flags.group.or(file.group),
         tls: flags.tls.or(file.tls),
@@ -281,6 +289,7 @@ impl Resolver {
             dns_search: settings.dns_search,
             dns_opts: settings.dns_opts,
             insecure_registries: settings.insecure_registries,
+            key_rotation: settings.weft_key_rotation.and_then(|text| self.rotation(&text)),
             labels: settings.labels.iter().filter_map(|l| self.label(l)).collect(),
             group: settings.group,
             tls,
@@ -295,6 +304,26 @@ impl Resolver {
             self.mistakes.push(format!("{key}: {text:?} is not {want}"));
         }
         value
+    }
+
+    /// A period such as `30s`, `10m` or `12h`, of a second at least.
+    fn rotation(&mut self, text: &str) -> Option<Duration> {
+        let unit = |suffix: char| match suffix {
+            's' => Some(1),
+            'm' => Some(60),
+            'h' => Some(3600),
+            _ => None,
+        };
+        let seconds = text.chars().last().and_then(unit).and_then(|unit| {
+            let count: u64 = text[..text.len() - 1].parse().ok()?;
+            count.checked_mul(unit).filter(|seconds| (1..=MAX_KEY_ROTATION).contains(seconds))
+        });
+        if seconds.is_none() {
+            self.mistakes.push(format!(
+                "weft-key-rotation: {text:?} is no period such as 30s, 10m or 12h, of 30 days at most"
+            ));
+        }
+        seconds.map(Duration::from_secs)
     }
 
     fn listen(&mut self, host: &str) -> Option<Listen> {
@@ -442,7 +471,7 @@ mod tests {
     fn every_key_of_the_file_is_known() {
         let all = r#"{"hosts": [], "data-root": "/d", "exec-root": "/e", "pidfile": "/p", "debug": true, "log-level": "warn",
             "log-format": "json", "live-restore": true, "storage-driver": "overlay2", "default-address-pools": [], "bip": "10.9.0.1/24",
-            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "labels": [], "group": "docker", "tls": false,
+            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
             "tlsverify": false, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/c"}"#;
         let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_str(all).unwrap();
         assert_eq!(raw.len(), FILE_KEYS.len());

@@ -83,6 +83,10 @@ pub(super) struct Settings {
     #[arg(long = "insecure-registry", value_name = "list")]
     pub(super) insecure_registries: Vec<String>,
 
+    /// Time between two rotations of the swarm's network keys while this node leads it, for example 30s or 12h
+    #[arg(long, value_name = "period")]
+    pub(super) weft_key_rotation: Option<String>,
+
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "key=value")]
     pub(super) labels: Vec<String>,

@@ -101,6 +101,7 @@ impl Daemon {
             labels: config.labels.clone(),
             controller: Arc::clone(&controller),
             engine: Arc::clone(&engine),
+            key_rotation: config.key_rotation,
             run_dir: config.exec_root.join("swarm"),
         });
         cluster.resume().await;

@@ -8,7 +8,7 @@ use weft_api::{
     InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceStatus, SwarmBackend,
     SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus,
 };
-use weft_manager::{Control, Rotation};
+use weft_manager::{Control, Manager, Rotation};
 use weft_wire::swarmkit::{
     self, Config, ConfigSpec, LogSelector, LogSubscriptionOptions, Secret, SecretSpec, Service, ServiceSpec,
     Task,
@@ -28,7 +28,27 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// The control interface with everything that any manager answered before; without a leader, Docker's words.
+    async fn fresh(&self) -> SwarmResult<(Arc<Membership>, Control)> {
+        let (member, control) = self.control()?;
+        control.barrier().await.map_err(refused)?;
+        Ok((member, control))
+    }
+}
+
 impl Membership {
+    /// This node's manager, up to date if there is a leader to ask: what it knows of networks is good without one.
+    async fn newest_manager(&self) -> Option<Arc<Manager>> {
+        let manager = self.manager()?;
+        if manager.has_leader()
+            && let Err(error) = manager.control().barrier().await
+        {
+            tracing::debug!(%error, "the networks of the swarm may be out of date");
+        }
+        Some(manager)
+    }
+
     fn status(&self) -> SwarmStatus {
         let agent = self.agent.status().borrow().clone();
         let control = self.manager().map(|m| m.control());
@@ -97,7 +117,7 @@ impl SwarmBackend for Cluster {
     }
 
     async fn cluster(&self) -> SwarmResult<swarmkit::Cluster> {
-        Ok(swarmkit::Cluster::clone(&self.control()?.1.cluster()))
+        Ok(swarmkit::Cluster::clone(&self.fresh().await?.1.cluster()))
     }
 
     async fn update_cluster(
@@ -111,11 +131,11 @@ impl SwarmBackend for Cluster {
             manager_join_token: rotate.manager_token,
             manager_unlock_key: rotate.manager_unlock_key,
         };
-        self.control()?.1.update_cluster(version, spec, rotation).await.map_err(refused).map(drop)
+        self.fresh().await?.1.update_cluster(version, spec, rotation).await.map_err(refused).map(drop)
     }
 
     async fn unlock_key(&self) -> SwarmResult<String> {
-        Ok(self.control()?.1.unlock_key())
+        Ok(self.fresh().await?.1.unlock_key())
     }
 
     async fn unlock(&self, key: String) -> SwarmResult<()> {
@@ -123,29 +143,29 @@ impl SwarmBackend for Cluster {
     }
 
     async fn nodes(&self) -> SwarmResult<Vec<swarmkit::Node>> {
-        Ok(self.control()?.1.nodes().iter().map(|n| swarmkit::Node::clone(n)).collect())
+        Ok(self.fresh().await?.1.nodes().iter().map(|n| swarmkit::Node::clone(n)).collect())
     }
 
     async fn node(&self, term: &str) -> SwarmResult<swarmkit::Node> {
-        let (member, control) = self.control()?;
+        let (member, control) = self.fresh().await?;
         let own = member.identity.identity().node_id.to_string();
         let node = control.node(if term == "self" { &own } else { term }).map_err(refused)?;
         Ok(swarmkit::Node::clone(&node))
     }
 
     async fn update_node(&self, term: &str, version: u64, spec: swarmkit::NodeSpec) -> SwarmResult<()> {
-        let (_, control) = self.control()?;
+        let (_, control) = self.fresh().await?;
         let id = control.node(term).map_err(refused)?.id.clone();
         control.update_node(&id, version, spec).await.map_err(refused).map(drop)
     }
 
     async fn remove_node(&self, term: &str, force: bool) -> SwarmResult<()> {
-        self.control()?.1.remove_node(term, force).await.map_err(refused)
+        self.fresh().await?.1.remove_node(term, force).await.map_err(refused)
     }
 
     async fn networks(&self) -> SwarmResult<Vec<swarmkit::Network>> {
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
-        match member.manager() {
+        match member.newest_manager().await {
             Some(manager) => {
                 Ok(manager.control().networks().iter().map(|n| swarmkit::Network::clone(n)).collect())
             }
@@ -155,7 +175,7 @@ impl SwarmBackend for Cluster {
 
     async fn network(&self, term: &str) -> SwarmResult<swarmkit::Network> {
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
-        if let Some(manager) = member.manager() {
+        if let Some(manager) = member.newest_manager().await {
             let network = manager.control().network(term).map_err(refused)?;
             return Ok(swarmkit::Network::clone(&network));
         }
@@ -167,37 +187,37 @@ impl SwarmBackend for Cluster {
     }
 
     async fn create_network(&self, spec: swarmkit::NetworkSpec) -> SwarmResult<String> {
-        let network = self.control()?.1.create_network(spec).await.map_err(refused)?;
+        let network = self.fresh().await?.1.create_network(spec).await.map_err(refused)?;
         Ok(network.id.clone())
     }
 
     async fn remove_network(&self, term: &str) -> SwarmResult<()> {
-        self.control()?.1.remove_network(term).await.map_err(refused)
+        self.fresh().await?.1.remove_network(term).await.map_err(refused)
     }
 
     async fn tasks(&self) -> SwarmResult<Vec<Arc<Task>>> {
-        Ok(self.control()?.1.tasks())
+        Ok(self.fresh().await?.1.tasks())
     }
 
     async fn task(&self, term: &str) -> SwarmResult<Arc<Task>> {
-        self.control()?.1.task(term).map_err(refused)
+        self.fresh().await?.1.task(term).map_err(refused)
     }
 
     async fn services(&self) -> SwarmResult<Vec<Arc<Service>>> {
-        Ok(self.control()?.1.services())
+        Ok(self.fresh().await?.1.services())
     }
 
     async fn service(&self, term: &str) -> SwarmResult<Arc<Service>> {
-        self.control()?.1.service(term).map_err(refused)
+        self.fresh().await?.1.service(term).map_err(refused)
     }
 
     async fn service_status(&self, id: &str) -> SwarmResult<ServiceStatus> {
-        let status = self.control()?.1.service_status(id);
+        let status = self.fresh().await?.1.service_status(id);
         Ok(ServiceStatus { running: status.running, desired: status.desired, completed: status.completed })
     }
 
     async fn create_service(&self, spec: ServiceSpec) -> SwarmResult<String> {
-        let service = self.control()?.1.create_service(spec).await.map_err(refused)?;
+        let service = self.fresh().await?.1.create_service(spec).await.map_err(refused)?;
         Ok(service.id.clone())
     }
 
@@ -208,58 +228,58 @@ impl SwarmBackend for Cluster {
         spec: ServiceSpec,
         rollback: bool,
     ) -> SwarmResult<()> {
-        self.control()?.1.update_service(id, version, spec, rollback).await.map_err(refused).map(drop)
+        self.fresh().await?.1.update_service(id, version, spec, rollback).await.map_err(refused).map(drop)
     }
 
     async fn remove_service(&self, term: &str) -> SwarmResult<()> {
-        self.control()?.1.remove_service(term).await.map_err(refused)
+        self.fresh().await?.1.remove_service(term).await.map_err(refused)
     }
 
     async fn logs(&self, selector: LogSelector, options: LogSubscriptionOptions) -> SwarmResult<SwarmLogs> {
-        let messages = self.control()?.1.subscribe_logs(selector, options).await.map_err(refused)?;
+        let messages = self.fresh().await?.1.subscribe_logs(selector, options).await.map_err(refused)?;
         Ok(Box::pin(messages.map(|message| message.map_err(refused))))
     }
 
     async fn secrets(&self) -> SwarmResult<Vec<Arc<Secret>>> {
-        Ok(self.control()?.1.secrets())
+        Ok(self.fresh().await?.1.secrets())
     }
 
     async fn secret(&self, term: &str) -> SwarmResult<Arc<Secret>> {
-        self.control()?.1.secret(term).map_err(refused)
+        self.fresh().await?.1.secret(term).map_err(refused)
     }
 
     async fn create_secret(&self, spec: SecretSpec) -> SwarmResult<String> {
-        let secret = self.control()?.1.create_secret(spec).await.map_err(refused)?;
+        let secret = self.fresh().await?.1.create_secret(spec).await.map_err(refused)?;
         Ok(secret.id.clone())
     }
 
     async fn update_secret(&self, id: &str, version: u64, spec: SecretSpec) -> SwarmResult<()> {
-        self.control()?.1.update_secret(id, version, spec).await.map_err(refused).map(drop)
+        self.fresh().await?.1.update_secret(id, version, spec).await.map_err(refused).map(drop)
     }
 
     async fn remove_secret(&self, term: &str) -> SwarmResult<()> {
-        self.control()?.1.remove_secret(term).await.map_err(refused)
+        self.fresh().await?.1.remove_secret(term).await.map_err(refused)
     }
 
     async fn configs(&self) -> SwarmResult<Vec<Arc<Config>>> {
-        Ok(self.control()?.1.configs())
+        Ok(self.fresh().await?.1.configs())
     }
 
     async fn config(&self, term: &str) -> SwarmResult<Arc<Config>> {
-        self.control()?.1.config(term).map_err(refused)
+        self.fresh().await?.1.config(term).map_err(refused)
     }
 
     async fn create_config(&self, spec: ConfigSpec) -> SwarmResult<String> {
-        let config = self.control()?.1.create_config(spec).await.map_err(refused)?;
+        let config = self.fresh().await?.1.create_config(spec).await.map_err(refused)?;
         Ok(config.id.clone())
     }
 
     async fn update_config(&self, id: &str, version: u64, spec: ConfigSpec) -> SwarmResult<()> {
-        self.control()?.1.update_config(id, version, spec).await.map_err(refused).map(drop)
+        self.fresh().await?.1.update_config(id, version, spec).await.map_err(refused).map(drop)
     }
 
     async fn remove_config(&self, term: &str) -> SwarmResult<()> {
-        self.control()?.1.remove_config(term).await.map_err(refused)
+        self.fresh().await?.1.remove_config(term).await.map_err(refused)
     }
 
     fn changes(self: Arc<Self>) -> SwarmChanges {

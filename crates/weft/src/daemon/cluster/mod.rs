@@ -43,6 +43,8 @@ pub(super) struct ClusterConfig {
     pub(super) labels: std::collections::BTreeMap<String, String>,
     pub(super) controller: Arc<Controller>,
     pub(super) engine: Arc<Engine>,
+    /// Time between two rotations of the network keys; none: as Docker's.
+    pub(super) key_rotation: Option<Duration>,
     /// For what need not survive a reboot.
     pub(super) run_dir: PathBuf,
 }
@@ -166,7 +168,11 @@ impl Cluster {
     }
 
     fn manager_config(&self, addresses: &NodeAddresses) -> ManagerConfig {
-        ManagerConfig::new(self.dir.store(), addresses.listen, addresses.advertise)
+        let mut config = ManagerConfig::new(self.dir.store(), addresses.listen, addresses.advertise);
+        if let Some(period) = self.config.key_rotation {
+            config.timing.key_rotation = period;
+        }
+        config
     }
 
     fn member(&self) -> Option<Arc<Membership>> {
@@ -241,10 +247,7 @@ impl Cluster {
         let record = self.locked.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(record) = record else {
             return Err(if self.member().is_some() {
-                SwarmError::Failed {
-                    kind: ErrorKind::Conflict,
-                    message: "swarm is not locked".to_owned(),
-                }
+                SwarmError::Failed { kind: ErrorKind::Conflict, message: "swarm is not locked".to_owned() }
             } else {
                 SwarmError::NoSwarm
             });
