@@ -24,6 +24,7 @@ struct Survivor {
 impl Engine {
     pub(super) async fn restore(self: &Arc<Self>) -> Result<()> {
         self.load_containers()?;
+        self.images.sweep()?;
         let (mut survivors, mut ended) = (Vec::new(), Vec::new());
         for container in self.containers() {
             if !matches!(container.state().phase, Phase::Running | Phase::Restarting) {

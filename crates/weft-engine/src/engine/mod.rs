@@ -17,7 +17,7 @@ mod remove;
 mod start;
 mod stop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -99,6 +99,15 @@ impl ImageUsers for Users {
                 container: record.id.short().to_owned(),
                 running: record.state.is_running(),
             })
+            .collect()
+    }
+
+    fn layers(&self) -> BTreeSet<Digest> {
+        let registry = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        registry
+            .containers
+            .values()
+            .flat_map(|container| container.with(|record| record.layers.clone()))
             .collect()
     }
 }

@@ -75,6 +75,9 @@ pub(crate) struct ImageUser {
 /// Knows which containers use an image.
 pub(crate) trait ImageUsers: Send + Sync {
     fn users_of(&self, image: &Digest) -> Vec<ImageUser>;
+
+    /// Layers below containers: the image itself may be gone.
+    fn layers(&self) -> BTreeSet<Digest>;
 }
 
 /// What a container needs of its image.
@@ -92,11 +95,17 @@ impl Images {
             store.load_images()?.into_iter().map(|image| (image.id, image.document)).collect();
         let mut names = store.load_names()?;
         names.retain(|_, id| images.contains_key(id));
-        let used: BTreeSet<Digest> = layers_of(images.values());
-        store.remove_layers_but(&used)?;
         let state = Mutex::new(State { images, names, busy: 0 });
         let (transfers, users) = (Transfers::default(), Mutex::new(None));
         Ok(Self { inner: Arc::new(Inner { store, state, events, registries, transfers, users }) })
+    }
+
+    /// Removes layers that nothing uses: what a pull or load left that did not reach its end, and what lay below
+    /// containers whose image was removed before them. For the start, when nothing is on its way.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let mut used = self.inner.layers_of_containers();
+        used.extend(layers_of(self.inner.lock().images.values()));
+        self.inner.store.remove_layers_but(&used)
     }
 
     pub(crate) fn set_users(&self, users: Arc<dyn ImageUsers>) {

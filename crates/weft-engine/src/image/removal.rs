@@ -4,6 +4,8 @@
 //! with the image, unless containers use it: a stopped one can be overridden by force (then the image stays without a
 //! name), as can a running one for a name, never for an id.
 
+use std::collections::BTreeSet;
+
 use bollard_stubs::models::ImageDeleteResponseItem;
 
 use super::{Digest, ImageUser, Images, Inner, Name, State};
@@ -18,12 +20,12 @@ impl Images {
         // Images made here have no untagged parents that could be pruned along.
         let _ = no_prune;
         let (id, reference) = self.inner.lock().resolve(name)?;
-        let users = self.inner.users_of(&id);
+        let (users, below) = (self.inner.users_of(&id), self.inner.layers_of_containers());
         let mut state = self.inner.lock();
         let names = state.names_of(&id);
         match reference {
-            Some(reference) => self.remove_name(&mut state, &id, &reference, &names, &users, force),
-            None => self.remove_id(&mut state, &id, &names, &users, force),
+            Some(reference) => self.remove_name(&mut state, &id, &reference, &names, &users, &below, force),
+            None => self.remove_id(&mut state, &id, &names, &users, &below, force),
         }
     }
 
@@ -34,6 +36,7 @@ impl Images {
         reference: &Name,
         names: &[Name],
         users: &[ImageUser],
+        below: &BTreeSet<Digest>,
         force: bool,
     ) -> Result<Vec<ImageDeleteResponseItem>> {
         let gone = gone_with(reference, names);
@@ -49,7 +52,7 @@ impl Images {
         }
         let mut items = self.inner.untag(state, id, names)?;
         if users.is_empty() {
-            items.extend(self.inner.delete(state, id)?);
+            items.extend(self.inner.delete(state, id, below)?);
         }
         Ok(items)
     }
@@ -60,6 +63,7 @@ impl Images {
         id: &Digest,
         names: &[Name],
         users: &[ImageUser],
+        below: &BTreeSet<Digest>,
         force: bool,
     ) -> Result<Vec<ImageDeleteResponseItem>> {
         let short = id.short();
@@ -69,7 +73,7 @@ impl Images {
                 user.container
             )));
         }
-        let repositories: std::collections::BTreeSet<&str> = names.iter().map(Name::repository).collect();
+        let repositories: BTreeSet<&str> = names.iter().map(Name::repository).collect();
         if repositories.len() > 1 && !force {
             return Err(EngineError::Conflict(format!(
                 "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
@@ -82,7 +86,7 @@ impl Images {
             )));
         }
         let mut items = self.inner.untag(state, id, names)?;
-        items.extend(self.inner.delete(state, id)?);
+        items.extend(self.inner.delete(state, id, below)?);
         Ok(items)
     }
 
@@ -98,6 +102,7 @@ impl Images {
             if !self.inner.users_of(&id).is_empty() {
                 continue;
             }
+            let below = self.inner.layers_of_containers();
             let mut state = self.inner.lock();
             let names = state.names_of(&id);
             let Some(document) = state.images.get(&id).cloned() else { continue };
@@ -109,7 +114,7 @@ impl Images {
                 document.rootfs.diff_ids.iter().filter(|layer| !state.used_layers(&id).contains(layer));
             freed += unused.map(|layer| self.inner.store.layer_size(layer)).sum::<i64>();
             items.extend(self.inner.untag(&mut state, &id, &names)?);
-            items.extend(self.inner.delete(&mut state, &id)?);
+            items.extend(self.inner.delete(&mut state, &id, &below)?);
         }
         Ok((items, freed))
     }
@@ -132,6 +137,12 @@ impl Inner {
         users.map(|users| users.users_of(id)).unwrap_or_default()
     }
 
+    /// Layers that stay whatever image is removed. Asked before the images are locked: containers ask for images.
+    pub(super) fn layers_of_containers(&self) -> BTreeSet<Digest> {
+        let users = self.users.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        users.map(|users| users.layers()).unwrap_or_default()
+    }
+
     fn untag(&self, state: &mut State, id: &Digest, gone: &[Name]) -> Result<Vec<ImageDeleteResponseItem>> {
         let mut names = state.names.clone();
         names.retain(|name, _| !gone.contains(name));
@@ -148,8 +159,14 @@ impl Inner {
             .collect())
     }
 
-    fn delete(&self, state: &mut State, id: &Digest) -> Result<Vec<ImageDeleteResponseItem>> {
-        let used = state.used_layers(id);
+    fn delete(
+        &self,
+        state: &mut State,
+        id: &Digest,
+        below: &BTreeSet<Digest>,
+    ) -> Result<Vec<ImageDeleteResponseItem>> {
+        let mut used = state.used_layers(id);
+        used.extend(below.iter().cloned());
         let Some(document) = state.images.get(id) else { return Ok(Vec::new()) };
         let unused: Vec<Digest> =
             document.rootfs.diff_ids.iter().filter(|layer| !used.contains(layer)).cloned().collect();

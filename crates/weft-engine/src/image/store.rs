@@ -205,7 +205,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Removes layers that no image uses: what a pull or load left that did not reach its end.
+    /// Removes all other layers.
     pub(crate) fn remove_layers_but(&self, used: &BTreeSet<Digest>) -> Result<()> {
         let path = self.root.join("layers");
         let entries = fs::read_dir(&path).map_err(EngineError::file("read", &path))?;

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("oci_layouts_are_loaded_with_whiteouts", || run(oci_layouts)),
     ("bad_archives_are_refused", || run(bad_archives_are_refused)),
     ("removal_follows_dockers_rules", || run(removal_follows_dockers_rules)),
+    ("a_container_outlives_its_image", || run(a_container_outlives_its_image)),
     ("images_survive_a_restart", || run(images_survive_a_restart)),
 ];
 
@@ -201,6 +202,24 @@ async fn removal_follows_dockers_rules(lab: Lab) {
         "No such image: nosuch:latest"
     );
     assert_eq!(images.tag("nosuch", "x", "1").unwrap_err().to_string(), "No such image: nosuch:latest");
+}
+
+async fn a_container_outlives_its_image(mut lab: Lab) {
+    let id = lab.engine.images().inspect(IMAGE).unwrap().id.unwrap();
+    let container = lab.create("sleep 1000", |_| {}).await;
+    lab.engine.images().remove(&id, true, false).unwrap();
+    assert_eq!(lab.engine.images().count(), 0);
+    let layers = |lab: &Lab| std::fs::read_dir(lab.dir.path().join("data/image/layers")).unwrap().count();
+    for _ in 0..2 {
+        lab.engine.start(&container).await.unwrap();
+        assert_eq!(layers(&lab), 1);
+        lab.engine.shutdown().await;
+        lab.reopen(false).await;
+    }
+    lab.engine.remove(&container, RemoveOptions { force: true, volumes: false }).await.unwrap();
+    lab.engine.shutdown().await;
+    lab.reopen(false).await;
+    assert_eq!(layers(&lab), 0);
 }
 
 async fn images_survive_a_restart(mut lab: Lab) {

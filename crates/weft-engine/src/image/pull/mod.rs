@@ -1,7 +1,7 @@
 //! `docker pull`: manifest, configuration, layers; the name last.
 //!
 //! Nothing that a registry sends is trusted: what has a digest is checked against it before it is used. Until the
-//! names are written, a crash or failure leaves layers that no image uses, which the next start removes.
+//! names are written, a crash or failure leaves layers that nothing uses, which the next start removes.
 
 mod error;
 mod progress;
