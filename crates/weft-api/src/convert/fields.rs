@@ -50,8 +50,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Go's decoder does not mind a key's case, and docker-py relies on that.
     fn raw(&self, key: &str) -> Option<&'a Value> {
-        self.map.and_then(|map| map.get(key)).filter(|value| !value.is_null())
+        let map = self.map?;
+        let in_any_case = || map.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+        map.get(key).or_else(in_any_case).filter(|value| !value.is_null())
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -138,6 +141,9 @@ mod tests {
         assert_eq!(fields.text("C").unwrap(), "x");
         assert!(fields.object("D").unwrap().unwrap().get::<bool>("E").unwrap());
         assert!(fields.object("F").unwrap().is_none());
+        let fields =
+            Fields::of("T", &json!({ "replicated": 1 })).map(|f| f.some::<u64>("Replicated").unwrap());
+        assert_eq!(fields.unwrap(), Some(1), "docker-py");
     }
 
     #[test]
