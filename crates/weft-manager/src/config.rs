@@ -24,7 +24,7 @@ pub struct ManagerConfig {
     pub advertise: SocketAddr,
     /// Clocks and limits.
     pub timing: Timing,
-    /// What wraps the data key; empty until autolock exists.
+    /// What wraps the data key: the swarm's unlock key where managers are locked, else empty.
     pub kek: KeyEncryptionKey,
 }
 

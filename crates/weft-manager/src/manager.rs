@@ -35,6 +35,8 @@ const BACKLOG: u32 = 4096;
 /// How long opening waits for a manager that is sure to lead.
 const OFFICE_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
+/// A stop waits this long for another leader.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// A running manager. [`Manager::stop`] ends it in order; dropping it ends its tasks at once.
 pub struct Manager {
@@ -168,6 +170,19 @@ impl Manager {
         self.brain.core.leadership().borrow().leader.is_some()
     }
 
+    /// Gives the leadership to another manager, if this one leads and another can: before a stop in order, so that
+    /// nobody has to notice a silence first.
+    pub async fn hand_over(&self) {
+        let core = &self.brain.core;
+        let others = core.raft.membership().iter().any(|it| it.voter && it.raft_id != core.raft.raft_id());
+        if self.leads() && others {
+            match timeout(HAND_OVER_LIMIT, membership::hand_over(core)).await {
+                Ok(Ok(())) => tracing::info!("another manager leads now"),
+                Ok(Err(_)) | Err(_) => tracing::warn!("the leadership could not be handed over"),
+            }
+        }
+    }
+
     /// Tells the other managers, if they can be reached, that this one leaves for good, so that they no longer count
     /// it. To be followed by [`Manager::stop`] and [`Manager::erase`].
     pub async fn leave(&self) {
@@ -262,6 +277,7 @@ impl Manager {
             reports: Reports::default(),
             progress: Progress::default(),
             logs: Arc::default(),
+            witnesses: Arc::default(),
             liveness: Arc::new(HelperProbe { port: timing.helper_port }),
         });
         let mut tasks = JoinSet::new();

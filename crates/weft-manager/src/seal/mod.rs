@@ -2,7 +2,7 @@
 //!
 //! A record is `"WFT" version key-id nonce ciphertext tag`: AES-256-GCM under the data key, with the record's
 //! place (file, table, key) as associated data, so that a record moved elsewhere does not open. The data key lies
-//! in a key file, wrapped by a key-encryption key that is empty until autolock gives it a value.
+//! in a key file, wrapped by a key-encryption key that is empty unless the swarm locks its managers.
 //!
 //! Not done here: rotating the data key (the key id in each header is there for it).
 

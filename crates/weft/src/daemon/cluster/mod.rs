@@ -432,6 +432,7 @@ impl Membership {
         self.over.store(true, Ordering::Relaxed);
         self.agent.stop().await;
         if let Some(manager) = self.manager() {
+            manager.hand_over().await;
             manager.stop().await;
         }
     }
