@@ -22,8 +22,8 @@ use crate::{
 
 /// One call of `NodeCertificateStatus`, which managers hold open until the state is final (SwarmKit's value).
 const STATUS_DEADLINE: Duration = Duration::from_secs(5);
-/// Any other call.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// Any other call; with the handshake, on a busy manager, and perhaps while a leader is being elected.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// All of a join or renewal; Docker's client waits this long (moby daemon/cluster).
 const TOTAL_DEADLINE: Duration = Duration::from_secs(20);
 /// First pause between polls, doubled up to [`MAX_POLL_PAUSE`].
