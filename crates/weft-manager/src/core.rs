@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use weft_orchestration::{Allocator, AllocatorConfig};
+use weft_orchestration::{Allocator, AllocatorConfig, service_claims, task_claims};
 use weft_types::{NodeId, SwarmId};
-use weft_wire::swarmkit::Cluster;
+use weft_wire::swarmkit::{Cluster, Task, TaskState};
 
 use crate::config::Timing;
 use crate::consensus::{Consensus as _, ConsensusError, Leadership, Peers, RaftConsensus};
 use crate::error::ControlError;
-use crate::store::{Commit, Object, Store, Transaction, View};
+use crate::store::{Change, Commit, Object, Store, Transaction, View};
 use crate::taken::ViewTaken;
 
 /// How often a refused transaction is computed again before giving up. Each refusal means that another one took
@@ -166,27 +166,33 @@ impl Core {
     /// Tells the allocator what a commit freed, so that it rests. Runs beside the commits: losing one costs only
     /// an earlier reuse.
     pub(crate) async fn rest_freed(&self, commit: &Commit) {
-        let removed: Vec<&Object> =
-            commit.changes.iter().filter(|c| c.after.is_none()).filter_map(|c| c.before.as_ref()).collect();
-        if removed.is_empty() {
+        let freed: Vec<&Object> = commit.changes.iter().filter_map(freed_by).collect();
+        if freed.is_empty() {
             return;
         }
         let mut guard = self.allocator.lock().await;
         let Some(allocator) = guard.as_mut() else { return };
-        for object in removed {
+        for object in freed {
             match object {
-                Object::Task(task) => {
-                    for attachment in &task.networks {
-                        let Some(network) = &attachment.network else { continue };
-                        for address in attachment.addresses.iter().filter_map(|text| host_address(text)) {
-                            allocator.released(&network.id, address);
-                        }
-                    }
-                }
+                Object::Task(task) => allocator.rest(&task_claims(task)),
+                Object::Service(service) => allocator.rest(&service_claims(service)),
                 Object::Network(network) => allocator.forget_network(&network.id),
                 _ => {}
             }
         }
+    }
+}
+
+/// What held something until this change: it is gone, or it is a task that has ended.
+fn freed_by(change: &Change) -> Option<&Object> {
+    let has_ended =
+        |task: &Task| task.status.as_ref().is_some_and(|status| status.state() > TaskState::Running);
+    match (change.before.as_ref()?, &change.after) {
+        (before, None) => Some(before),
+        (before @ Object::Task(task), Some(Object::Task(after))) if !has_ended(task) && has_ended(after) => {
+            Some(before)
+        }
+        _ => None,
     }
 }
 
