@@ -30,6 +30,7 @@ mod task;
 mod tasks;
 #[doc(hidden)]
 pub mod testing;
+mod witness;
 
 pub use agent::{Agent, AgentConfig};
 pub use attachments::AttachError;

@@ -25,6 +25,7 @@ use crate::error::SessionError;
 use crate::network_state;
 use crate::task::log::Publishers;
 use crate::task::runtime::TaskRuntime;
+use crate::witness;
 
 /// Until the first message, and for each unary call (SwarmKit's `dispatcherRPCTimeout`).
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -68,6 +69,7 @@ pub(crate) async fn run(
     parts.spawn(statuses(core.clone(), session.clone()));
     parts.spawn(log_subscriptions(core.clone(), runtime.clone(), session.clone()));
     parts.spawn(network_state::run(core.clone(), session.clone()));
+    parts.spawn(witness::run(session.clone()));
     loop {
         tokio::select! {
             message = stream.message() => match message {

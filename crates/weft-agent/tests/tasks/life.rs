@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use prost_types::Duration as WireDuration;
 use weft_wire::swarmkit::mount::Type;
-use weft_wire::swarmkit::{Mount, TaskState};
+use weft_wire::swarmkit::{HealthConfig, Mount, TaskState};
 
 use crate::support::{container_of, desired, eventually, run, task};
 
@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("a_program_that_is_not_there_fails_the_start", missing_program),
     ("a_stop_has_its_grace_period_and_removal_takes_the_container", stop_and_remove),
     ("a_wish_for_ready_does_not_start", ready),
+    ("with_a_health_check_a_task_runs_once_it_passed_and_fails_with_it", health),
     ("twenty_tasks_start_side_by_side", twenty),
     ("containers_of_unknown_tasks_go", unknown),
 ];
@@ -127,6 +128,32 @@ fn ready() {
         assert!(lab.inspect("web.1.t1").is_some());
         lab.assign([desired(&held, TaskState::Running)]);
         lab.reaches("t1", TaskState::Running).await;
+    });
+}
+
+fn health() {
+    run(|lab| async move {
+        let checked = |id: &str, slot, script: &str| {
+            task(id, slot, script, |spec| {
+                spec.stop_signal = "SIGKILL".to_owned();
+                spec.healthcheck = Some(HealthConfig {
+                    test: vec!["CMD".to_owned(), "test".to_owned(), "-e".to_owned(), "/tmp/well".to_owned()],
+                    interval: Some(WireDuration { seconds: 0, nanos: 50_000_000 }),
+                    timeout: Some(WireDuration { seconds: 5, nanos: 0 }),
+                    retries: 3,
+                    ..HealthConfig::default()
+                });
+            })
+        };
+        let falls_ill = "touch /tmp/well; sleep 1; rm /tmp/well; exec sleep 100";
+        lab.assign([checked("t1", 1, falls_ill), checked("t2", 2, "exec sleep 100")]);
+        assert_eq!(lab.reaches("t1", TaskState::Running).await.state(), TaskState::Running);
+        let never = lab.reaches("t2", TaskState::Complete).await;
+        assert_eq!((never.state(), never.message.as_str()), (TaskState::Failed, "starting"));
+        assert_eq!(never.err, "dockerexec: unhealthy container");
+        let fallen = lab.reaches("t1", TaskState::Complete).await;
+        assert_eq!(fallen.state(), TaskState::Failed);
+        assert_eq!(fallen.err, "task: non-zero exit (137): dockerexec: unhealthy container");
     });
 }
 

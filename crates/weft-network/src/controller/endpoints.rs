@@ -13,7 +13,7 @@ use crate::controller::networks::gateway_bridge;
 use crate::controller::{Controller, Touched};
 use crate::error::NetworkError;
 use crate::ipam::{first_free, join_complaints, pool_use, takes};
-use crate::network::{Driver, Network};
+use crate::network::{Driver, GATEWAY_BRIDGE, Network};
 use crate::sandbox::{Endpoint, Sandbox};
 use crate::spec::{EndpointSpec, SandboxKind};
 use crate::state::State;
@@ -112,7 +112,7 @@ impl Controller {
         attached: Option<&SwarmAttachment>,
     ) -> Result<EndpointView, NetworkError> {
         let _turn = self.turn.lock().await;
-        let reserved = self.host_routes().await;
+        let reserved = self.reserved_for_gateway().await;
         let (view, subject) = self
             .change(|state| {
                 let network = match attached {
@@ -146,6 +146,13 @@ impl Controller {
         Ok(view)
     }
 
+    /// What a gateway bridge that is still to be made must keep clear of. Reading the host's routes takes time, and
+    /// mostly the bridge is there.
+    async fn reserved_for_gateway(&self) -> Vec<IpNet> {
+        let there = self.state.load().networks().any(|n| n.name == GATEWAY_BRIDGE && n.bridge().is_some());
+        if there { Vec::new() } else { self.host_routes().await }
+    }
+
     /// Leaves a network.
     pub async fn disconnect(&self, container: &ContainerId, term: &str) -> Result<(), NetworkError> {
         let attachment = self.leave(container, term).await?;
@@ -155,7 +162,7 @@ impl Controller {
 
     async fn leave(&self, container: &ContainerId, term: &str) -> Result<Option<TaskId>, NetworkError> {
         let _turn = self.turn.lock().await;
-        let reserved = self.host_routes().await;
+        let reserved = self.reserved_for_gateway().await;
         let (attachment, subject) = self
             .note_change(|state| {
                 let network = state.find(term)?.clone();
