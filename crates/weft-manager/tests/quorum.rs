@@ -174,6 +174,9 @@ async fn demotion_takes_a_manager_out_and_promotion_brings_it_back() {
     renew(&managers.0[at].identity, channel).await.unwrap();
     assert_eq!(managers.0[at].identity.identity().role, Role::Manager);
     let remote = managers.0[leader].address();
+    // Its daemon looks for a store first; that there is none must not stand in the way of what follows.
+    let none = Manager::open(managers.0[at].config(), managers.0[at].identity.clone()).await;
+    assert!(matches!(none, Err(weft_manager::ManagerError::NoSwarm(_))));
     let again =
         Manager::join(managers.0[at].config(), managers.0[at].identity.clone(), &[remote]).await.unwrap();
     managers.0[at].manager = Some(again);

@@ -122,41 +122,35 @@ pub(crate) struct RaftConsensus {
 
 impl RaftConsensus {
     /// Opens the files in the folder. A group of one is ready when this returns: everything that was ever answered is
-    /// applied again. A member of several learns from the others how far to apply.
+    /// applied again. A member of several learns from the others how far to apply. After a failure the files are
+    /// closed: who asked may try again at once.
     pub(crate) async fn open(opening: Opening, parts: Parts<'_>) -> Result<Self, ConsensusError> {
-        let Parts { folder, node, peers, sealer, machine, options } = parts;
-        let (log_path, state_path) = (folder.join(LOG_FILE), folder.join(STATE_FILE));
-        let (open, files) = mpsc::channel(1);
-        let (log, state) = blocking(move || {
+        let (log_path, state_path) = (parts.folder.join(LOG_FILE), parts.folder.join(STATE_FILE));
+        let (open, mut files) = mpsc::channel(1);
+        let sealer = Arc::clone(&parts.sealer);
+        let opened = blocking(move || {
             let log = LogStore::open(&log_path, Arc::clone(&sealer), open.clone())?;
             Ok::<_, StorageError>((log, StateFile::open(&state_path, sealer, open)?))
         })
-        .await??;
-        let fresh = log.is_empty();
-        if fresh && matches!(opening, Opening::Resume | Opening::Alone) {
-            return Err(ConsensusError::Empty);
+        .await?;
+        let begun = match opened {
+            Ok((log, state)) => begin(opening, parts, log, state).await,
+            Err(error) => Err(error.into()),
+        };
+        match begun {
+            Ok(begun) => Ok(Self::new(begun, files)),
+            Err(error) => {
+                // The log's writer closes its file a moment after it was let go.
+                let _ = timeout(CLOSE_LIMIT, files.recv()).await;
+                Err(error)
+            }
         }
-        let seat = Arc::new(take_seat(&log, opening, fresh).await?);
-        let machine = StateMachine::new(machine, state, Arc::clone(&peers));
-        if opening == Opening::Alone {
-            machine.stand_alone(&log, seat.raft_id, node.clone()).await.map_err(stopped)?;
-        }
-        let voters = if fresh { Vec::new() } else { voters_of(&log, &machine) };
-        let own_address = node.addr.clone();
-        let lines =
-            Lines { seat: Arc::clone(&seat), peers: Arc::clone(&peers), address: own_address.clone() };
-        let raft = Raft::new(seat.raft_id, Arc::new(config(options)), lines, log.clone(), machine)
-            .await
-            .map_err(stopped)?;
-        if fresh && opening == Opening::Found {
-            raft.initialize(BTreeMap::from([(seat.raft_id, node)])).await.map_err(stopped)?;
-        }
-        let alone = (fresh && opening == Opening::Found) || voters == [seat.raft_id];
-        if alone {
-            begin(&raft, seat.raft_id, fresh).await?;
-        }
+    }
+
+    fn new(begun: Begun, files: mpsc::Receiver<()>) -> Self {
+        let Begun { raft, seat, log, peers, own_address, alone } = begun;
         let (leadership, watcher) = watch_leadership(&raft, &seat);
-        Ok(Self {
+        Self {
             raft,
             seat,
             log: std::sync::Mutex::new(Some(log)),
@@ -167,7 +161,7 @@ impl RaftConsensus {
             watcher,
             changing: tokio::sync::Mutex::default(),
             files: tokio::sync::Mutex::new(files),
-        })
+        }
     }
 
     /// This member's number.
@@ -482,10 +476,51 @@ async fn take_seat(log: &LogStore, opening: Opening, fresh: bool) -> Result<Seat
     Ok(Seat::new(raft_id, group))
 }
 
-/// The only voter need not wait for an election timeout to ask itself, and can be waited for.
-async fn begin(raft: &Instance, own: u64, fresh: bool) -> Result<(), ConsensusError> {
-    if !fresh {
-        raft.trigger().elect(false).await.map_err(stopped)?;
+/// Raft on open files.
+struct Begun {
+    raft: Instance,
+    seat: Arc<Seat>,
+    log: LogStore,
+    peers: Arc<Peers>,
+    own_address: String,
+    alone: bool,
+}
+
+async fn begin(
+    opening: Opening,
+    parts: Parts<'_>,
+    log: LogStore,
+    state: StateFile,
+) -> Result<Begun, ConsensusError> {
+    let Parts { node, peers, machine, options, .. } = parts;
+    let fresh = log.is_empty();
+    if fresh && matches!(opening, Opening::Resume | Opening::Alone) {
+        return Err(ConsensusError::Empty);
+    }
+    let seat = Arc::new(take_seat(&log, opening, fresh).await?);
+    let machine = StateMachine::new(machine, state, Arc::clone(&peers));
+    if opening == Opening::Alone {
+        machine.stand_alone(&log, seat.raft_id, node.clone()).await.map_err(stopped)?;
+    }
+    let voters = if fresh { Vec::new() } else { voters_of(&log, &machine) };
+    let own_address = node.addr.clone();
+    let lines = Lines { seat: Arc::clone(&seat), peers: Arc::clone(&peers), address: own_address.clone() };
+    let raft = Raft::new(seat.raft_id, Arc::new(config(options)), lines, log.clone(), machine)
+        .await
+        .map_err(stopped)?;
+    let alone = (fresh && opening == Opening::Found) || voters == [seat.raft_id];
+    if alone && let Err(error) = lead_alone(&raft, seat.raft_id, fresh.then_some(node)).await {
+        let _ = raft.shutdown().await;
+        return Err(error);
+    }
+    Ok(Begun { raft, seat, log, peers, own_address, alone })
+}
+
+/// The only voter need not wait for an election timeout to ask itself, and can be waited for. `founder` begins a group.
+async fn lead_alone(raft: &Instance, own: u64, founder: Option<MemberNode>) -> Result<(), ConsensusError> {
+    match founder {
+        Some(node) => raft.initialize(BTreeMap::from([(own, node)])).await.map_err(stopped)?,
+        None => raft.trigger().elect(false).await.map_err(stopped)?,
     }
     raft.wait(Some(RECOVERY_LIMIT)).current_leader(own, "own election").await.map_err(stopped)?;
     raft.wait_for_recovery(Some(RECOVERY_LIMIT)).await.map_err(stopped)?;
