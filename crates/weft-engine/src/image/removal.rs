@@ -23,71 +23,11 @@ impl Images {
         let (users, below) = (self.inner.users_of(&id), self.inner.layers_of_containers());
         let mut state = self.inner.lock();
         let names = state.names_of(&id);
+        let removal = Removal { inner: &self.inner, id: &id, names, users, below, force };
         match reference {
-            Some(reference) => self.remove_name(&mut state, &id, &reference, &names, &users, &below, force),
-            None => self.remove_id(&mut state, &id, &names, &users, &below, force),
+            Some(reference) => removal.by_name(&mut state, &reference),
+            None => removal.by_id(&mut state),
         }
-    }
-
-    fn remove_name(
-        &self,
-        state: &mut State,
-        id: &Digest,
-        reference: &Name,
-        names: &[Name],
-        users: &[ImageUser],
-        below: &BTreeSet<Digest>,
-        force: bool,
-    ) -> Result<Vec<ImageDeleteResponseItem>> {
-        let gone = gone_with(reference, names);
-        if gone.len() < names.len() {
-            return self.inner.untag(state, id, &gone);
-        }
-        if let (Some(user), false) = (users.first(), force) {
-            return Err(EngineError::Conflict(format!(
-                "conflict: unable to remove repository reference \"{reference}\" (must force) - container {} is using its referenced image {}",
-                user.container,
-                id.short()
-            )));
-        }
-        let mut items = self.inner.untag(state, id, names)?;
-        if users.is_empty() {
-            items.extend(self.inner.delete(state, id, below)?);
-        }
-        Ok(items)
-    }
-
-    fn remove_id(
-        &self,
-        state: &mut State,
-        id: &Digest,
-        names: &[Name],
-        users: &[ImageUser],
-        below: &BTreeSet<Digest>,
-        force: bool,
-    ) -> Result<Vec<ImageDeleteResponseItem>> {
-        let short = id.short();
-        if let Some(user) = users.iter().find(|user| user.running) {
-            return Err(EngineError::Conflict(format!(
-                "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {}",
-                user.container
-            )));
-        }
-        let repositories: BTreeSet<&str> = names.iter().map(Name::repository).collect();
-        if repositories.len() > 1 && !force {
-            return Err(EngineError::Conflict(format!(
-                "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-            )));
-        }
-        if let (Some(user), false) = (users.first(), force) {
-            return Err(EngineError::Conflict(format!(
-                "conflict: unable to delete {short} (must be forced) - image is being used by stopped container {}",
-                user.container
-            )));
-        }
-        let mut items = self.inner.untag(state, id, names)?;
-        items.extend(self.inner.delete(state, id, below)?);
-        Ok(items)
     }
 
     /// Deletes unused images; what was deleted and how many bytes that freed.
@@ -117,6 +57,62 @@ impl Images {
             items.extend(self.inner.delete(&mut state, &id, &below)?);
         }
         Ok((items, freed))
+    }
+}
+
+/// One image to be removed, and what stands in the way.
+struct Removal<'a> {
+    inner: &'a Inner,
+    id: &'a Digest,
+    names: Vec<Name>,
+    users: Vec<ImageUser>,
+    below: BTreeSet<Digest>,
+    force: bool,
+}
+
+impl Removal<'_> {
+    fn by_name(&self, state: &mut State, reference: &Name) -> Result<Vec<ImageDeleteResponseItem>> {
+        let gone = gone_with(reference, &self.names);
+        if gone.len() < self.names.len() {
+            return self.inner.untag(state, self.id, &gone);
+        }
+        if let (Some(user), false) = (self.users.first(), self.force) {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to remove repository reference \"{reference}\" (must force) - container {} is using its referenced image {}",
+                user.container,
+                self.id.short()
+            )));
+        }
+        let mut items = self.inner.untag(state, self.id, &gone)?;
+        if self.users.is_empty() {
+            items.extend(self.inner.delete(state, self.id, &self.below)?);
+        }
+        Ok(items)
+    }
+
+    fn by_id(&self, state: &mut State) -> Result<Vec<ImageDeleteResponseItem>> {
+        let short = self.id.short();
+        if let Some(user) = self.users.iter().find(|user| user.running) {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {}",
+                user.container
+            )));
+        }
+        let repositories: BTreeSet<&str> = self.names.iter().map(Name::repository).collect();
+        if repositories.len() > 1 && !self.force {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+            )));
+        }
+        if let (Some(user), false) = (self.users.first(), self.force) {
+            return Err(EngineError::Conflict(format!(
+                "conflict: unable to delete {short} (must be forced) - image is being used by stopped container {}",
+                user.container
+            )));
+        }
+        let mut items = self.inner.untag(state, self.id, &self.names)?;
+        items.extend(self.inner.delete(state, self.id, &self.below)?);
+        Ok(items)
     }
 }
 
