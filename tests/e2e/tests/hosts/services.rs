@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weft_e2e::{Hosts, Registry, refusal, weft_exe};
+use weft_e2e::{Failed, Hosts, Registry, refusal, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Time for a service to get where it shall be: images are there already.
@@ -55,10 +55,15 @@ fn tasks_are(hosts: &Hosts, service: &str, format: &str, want: &[&str], deadline
     });
 }
 
+/// A value of a service by a Go template. Plain `docker inspect` also takes a short name for the beginning of an id.
+fn inspect(hosts: &Hosts, service: &str, template: &str) -> Result<String, Failed> {
+    hosts.docker("h1", ["service", "inspect", "--format", template, service])
+}
+
 /// Waits until an update or rollback has come to this state.
 fn updated(hosts: &Hosts, service: &str, state: &str) {
     eventually(&format!("update of {service} {state}"), CONVERGED, || {
-        let have = hosts.inspect("h1", service, "{{json .UpdateStatus}}").map_err(|e| e.to_string())?;
+        let have = inspect(hosts, service, "{{json .UpdateStatus}}").map_err(|e| e.to_string())?;
         if have.contains(&format!("\"State\":\"{state}\"")) { Ok(()) } else { Err(have) }
     });
 }
@@ -138,7 +143,7 @@ fn c2_networks_are_added_and_removed_by_updates() {
     hosts.docker("h1", "service update -d --network-rm one s").unwrap();
     updated(&hosts, "s", "completed");
     assert_eq!(networks(), "two");
-    let virtual_ips = hosts.inspect("h1", "s", "{{len .Endpoint.VirtualIPs}}").unwrap();
+    let virtual_ips = inspect(&hosts, "s", "{{len .Endpoint.VirtualIPs}}").unwrap();
     assert_eq!(virtual_ips, "1");
     let refused = refusal(hosts.docker("h1", "service update -d --network-add nosuch s"));
     assert!(refused.contains("network nosuch not found"), "{refused}");
@@ -426,10 +431,10 @@ fn c6_an_update_that_fails_is_rolled_back() {
     converged(&hosts, "s", "2/2", CONVERGED);
     hosts.docker("h1", "service update -d --args false s").unwrap();
     updated(&hosts, "s", "rollback_completed");
-    let message = hosts.inspect("h1", "s", "{{.UpdateStatus.Message}}").unwrap();
+    let message = inspect(&hosts, "s", "{{.UpdateStatus.Message}}").unwrap();
     assert_eq!(message, "rollback completed");
     converged(&hosts, "s", "2/2", CONVERGED);
-    let args = hosts.inspect("h1", "s", "{{.Spec.TaskTemplate.ContainerSpec.Args}}").unwrap();
+    let args = inspect(&hosts, "s", "{{.Spec.TaskTemplate.ContainerSpec.Args}}").unwrap();
     assert_eq!(args, "[sleep 100000]");
 }
 
@@ -476,7 +481,7 @@ fn c8_nodes_pull_the_images_of_services_with_the_users_password() {
     };
     create("s", "--with-registry-auth", &name);
     converged(&hosts, "s", "2/2", CONVERGED);
-    let image = hosts.inspect("h1", "s", "{{.Spec.TaskTemplate.ContainerSpec.Image}}").unwrap();
+    let image = inspect(&hosts, "s", "{{.Spec.TaskTemplate.ContainerSpec.Image}}").unwrap();
     assert_eq!(image, format!("{name}@{digest}"), "the command line pins what it asked the registry about");
     assert!(hosts.docker("h2", "images --digests").unwrap().contains(&digest));
 
