@@ -1,5 +1,6 @@
 //! Everything a manager knows while it runs: the replicated part and what lives only in memory.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use weft_orchestration::NodeEngine;
@@ -11,6 +12,7 @@ use crate::liveness::{Answer, Liveness};
 use crate::logs::LogBroker;
 use crate::network::{Reports, engine_of};
 use crate::network_state::Progress;
+use crate::witness::Witnesses;
 
 /// Shared by services, control and reconcilers.
 pub(crate) struct Brain {
@@ -23,6 +25,8 @@ pub(crate) struct Brain {
     pub(crate) progress: Progress,
     /// Output of tasks on its way to who reads it.
     pub(crate) logs: Arc<LogBroker>,
+    /// What neighbours say of nodes that fell silent.
+    pub(crate) witnesses: Arc<Witnesses>,
     /// Asks a node's helper whether the node lives.
     pub(crate) liveness: Arc<dyn Liveness>,
 }
@@ -34,7 +38,20 @@ impl Brain {
         if engine_of(node, report.as_deref()) != Some(NodeEngine::Weft) {
             return None;
         }
-        let address = node.status.as_ref().and_then(|status| status.addr.parse().ok())?;
-        self.liveness.probe(address).await
+        self.liveness.probe(address_of(node)?).await
     }
+
+    /// Whether neighbours cannot reach the node's helper either.
+    pub(crate) async fn others_miss(&self, node: &Node) -> bool {
+        match (address_of(node), self.core.timing.helper_port) {
+            (Some(address), Some(port)) => {
+                self.witnesses.agree_dead(&node.id, SocketAddr::new(address, port)).await
+            }
+            _ => true,
+        }
+    }
+}
+
+fn address_of(node: &Node) -> Option<IpAddr> {
+    node.status.as_ref()?.addr.parse().ok()
 }

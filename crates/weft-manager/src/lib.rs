@@ -43,6 +43,7 @@ mod seal;
 mod services;
 mod store;
 mod taken;
+mod witness;
 
 pub use announce::AnnounceError;
 pub use config::{InitOptions, ManagerConfig, Timing};

@@ -102,7 +102,11 @@ async fn judge(brain: &Brain, session: &Session, suspicion: &mut Suspicion) -> N
     if answer == Answer::Accepted && overdue >= deadline {
         set_state(core, &session.node_id, State::Disconnected, AWAY).await;
     }
-    let next = suspicion.note(answer, overdue >= late_after(core));
+    let mut next = suspicion.note(answer, overdue >= late_after(core));
+    if next == Next::Dead && !brain.others_miss(&node).await {
+        next = Next::Probe { after: OPENING };
+    }
+    let overdue = Instant::now().saturating_duration_since(session.heard());
     // A node that came back meanwhile has a stream, or another session.
     if next == Next::Dead && !session.is_broken() && overdue < late_after(core) {
         return Next::Probe { after: OPENING };
@@ -168,7 +172,8 @@ pub(crate) async fn give_up_unknown(brain: Weak<Brain>) {
             let dead = match answer {
                 None => over,
                 Some(answer) => {
-                    suspicion.note(answer, over) == Next::Dead || began.elapsed() >= grace + timing.away_limit
+                    let missed = suspicion.note(answer, over) == Next::Dead && now.others_miss(node).await;
+                    missed || began.elapsed() >= grace + timing.away_limit
                 }
             };
             if now.sessions.is_registered(&node.id) || !(dead || over) {

@@ -27,12 +27,13 @@ const SWARM: &str = "weft-forwarded-swarm";
 const ROLE: &str = "weft-forwarded-role";
 const REMOTE: &str = "weft-forwarded-remote";
 /// Services that only the leader answers.
-const OF_THE_LEADER: [&str; 5] = [
+const OF_THE_LEADER: [&str; 6] = [
     "/docker.swarmkit.v1.Dispatcher/",
     "/docker.swarmkit.v1.LogBroker/",
     "/docker.swarmkit.v1.ResourceAllocator/",
     "/docker.swarmkit.v1.NodeCA/",
     "/weft.v1.NetworkState/",
+    "/weft.v1.Witness/",
 ];
 /// A request waits this long for a leader to be elected and to take office.
 const ELECTION: Duration = Duration::from_secs(4);

@@ -11,6 +11,7 @@ mod network_state;
 mod node_ca;
 mod raft;
 mod resource;
+mod witness;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use weft_wire::swarmkit::{
 };
 use weft_wire::weft_v1::consensus_server::ConsensusServer;
 use weft_wire::weft_v1::network_state_server::NetworkStateServer;
+use weft_wire::weft_v1::witness_server::WitnessServer;
 
 use crate::brain::Brain;
 use crate::consensus::ConsensusError;
@@ -62,6 +64,7 @@ pub(crate) async fn serve(
         .add_service(HealthServer::new(health::Health(brain())))
         .add_service(RaftMembershipServer::new(membership::RaftMembership(brain())))
         .add_service(NetworkStateServer::new(network_state::NetworkState(brain())))
+        .add_service(WitnessServer::new(witness::Witness(brain())))
         .add_service(consensus)
         .serve_with_incoming_shutdown(incoming, stopping)
         .await

@@ -17,6 +17,8 @@ use weft_wire::swarmkit::node_spec::Availability;
 use weft_wire::swarmkit::service_spec::Mode;
 use weft_wire::swarmkit::update_status::UpdateState;
 use weft_wire::swarmkit::*;
+use weft_wire::weft_v1::witness_client::WitnessClient;
+use weft_wire::weft_v1::{ListenRequest, TestifyRequest};
 use worker::Worker;
 
 fn spec(name: &str, image: &str, replicas: u64) -> ServiceSpec {
@@ -260,6 +262,28 @@ async fn a_killed_node_is_down_at_once_and_a_killed_daemon_never() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_a_neighbour_reaches_is_not_down() {
+    let helper = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let timing = Timing { helper_port: Some(helper.local_addr().unwrap().port()), ..fast() };
+    let swarm = Swarm::with(timing, drained()).await;
+    let (mut one, two) = (Worker::weft(&swarm, "one").await, Worker::weft(&swarm, "two").await);
+    let mut client = WitnessClient::new(two.channel.clone());
+    let session_id = two.session_id.clone();
+    let listen = ListenRequest { session_id: session_id.clone() };
+    let mut questions = client.listen(listen).await.unwrap().into_inner();
+    drop(helper);
+    one.die();
+    let state = || swarm.control().node("one").unwrap().status.as_ref().unwrap().state();
+    for accepted in [true, true, false] {
+        let question = next(&mut questions).await;
+        assert_eq!(state(), node_status::State::Ready);
+        let testimony = TestifyRequest { session_id: session_id.clone(), number: question.number, accepted };
+        client.testify(testimony).await.unwrap();
+    }
+    eventually("the node is down", || state() == node_status::State::Down).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_says_why_and_goes_on_when_it_can() {
     let swarm = start().await;
     let control = swarm.control();
@@ -358,7 +382,11 @@ async fn growth() {
     }
     for replicas in [10, 100, 1000, 4000] {
         let began = std::time::Instant::now();
-        let service = swarm.control().create_service(with_networks(spec("web", "nginx", replicas), &["net"])).await.unwrap();
+        let service = swarm
+            .control()
+            .create_service(with_networks(spec("web", "nginx", replicas), &["net"]))
+            .await
+            .unwrap();
         let control = swarm.control();
         while control.service_status(&service.id).running < replicas && began.elapsed().as_secs() < 100 {
             tokio::time::sleep(Duration::from_millis(5)).await;
