@@ -44,8 +44,9 @@ pub(crate) async fn run(brain: Weak<Brain>) {
     loop {
         let Some(now) = brain.upgrade() else { return };
         let stopping = now.core.stopping.clone();
-        // A call to a manager that does not answer must not hold a stop up.
-        if !is_known(&now.core)
+        // One that joins is in no group yet, and asks by itself. A call to a manager that does not answer must not hold a stop up.
+        if !now.core.raft.membership().is_empty()
+            && !is_known(&now.core)
             && let Some(Err(error)) = stopping.run_until_cancelled(announce(&now, &[])).await
         {
             tracing::warn!(%error, "this manager is not yet known to the others under its address");

@@ -1,6 +1,8 @@
 //! Row A3: three managers, real daemons; the leader is killed, roles change, a majority is lost.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use weft_e2e::{Failed, Hosts};
@@ -47,6 +49,77 @@ fn wait_role(hosts: &Hosts, by: &str, host: &str, role: &str) {
             other => Err(format!("{other:?}")),
         }
     });
+}
+
+/// Kills a daemon and waits until its last thread has let go of its socket: the process counts as gone before.
+fn kill(hosts: &Hosts, host: &str) {
+    let daemon = hosts.daemon(host);
+    daemon.kill().unwrap();
+    let socket = daemon.url().trim_start_matches("unix://").to_owned();
+    eventually("the socket is free", SOON, || match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_) => Err("it still answers"),
+        Err(_) => Ok(()),
+    });
+}
+
+/// The `docker` CLI with an answer on its standard input.
+fn answer(hosts: &Hosts, host: &str, args: &[&str], answer: &str) -> (bool, String) {
+    let mut child = Command::new("docker")
+        .args(args)
+        .env("DOCKER_HOST", hosts.daemon(host).url())
+        .env_remove("DOCKER_CONTEXT")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn a3_the_root_rotates_and_managers_lock() {
+    let mut hosts = Hosts::up(LabSpec::bridged("lock", 2));
+    hosts.swarm();
+    let (root, token) =
+        (hosts.docker("h1", "swarm ca").unwrap(), hosts.docker("h1", "swarm join-token -q worker").unwrap());
+    hosts.docker("h1", "swarm ca --rotate --quiet").unwrap();
+    assert_ne!(hosts.docker("h1", "swarm ca").unwrap(), root);
+    assert_ne!(hosts.docker("h1", "swarm join-token -q worker").unwrap(), token);
+    hosts.wait_ready(2);
+    let refused = hosts
+        .docker("h1", "swarm update --external-ca protocol=cfssl,url=https://ca.example")
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("external certificate authorities are not supported"), "{refused}");
+
+    let text = hosts.docker("h1", "swarm update --autolock=true").unwrap();
+    let key = hosts.docker("h1", "swarm unlock-key -q").unwrap();
+    assert!(key.starts_with("SWMKEY-1-") && text.contains(&key), "{text}");
+    let next = hosts.docker("h1", "swarm unlock-key -q --rotate").unwrap();
+    assert_ne!(next, key);
+    hosts.docker("h1", "network create -d overlay --attachable kept").unwrap();
+    // The key file is written a moment after the answer.
+    std::thread::sleep(Duration::from_secs(1));
+    kill(&hosts, "h1");
+    hosts.start("h1");
+    let state = ["info", "--format", "{{.Swarm.LocalNodeState}}"];
+    assert_eq!(hosts.docker("h1", state).unwrap(), "locked");
+    let refused = hosts.docker("h1", "node ls").unwrap_err().to_string();
+    assert!(
+        refused.contains("Swarm is encrypted and needs to be unlocked before it can be used."),
+        "{refused}"
+    );
+    let (opened, text) = answer(&hosts, "h1", &["swarm", "unlock"], &key);
+    assert!(!opened && text.contains("swarm could not be unlocked: invalid key provided"), "{text}");
+    let (opened, text) = answer(&hosts, "h1", &["swarm", "unlock"], &next);
+    assert!(opened, "{text}");
+    hosts.wait_ready(2);
+    let names = hosts.docker("h1", ["network", "ls", "--format", "{{.Name}}"]).unwrap();
+    assert!(names.lines().any(|name| name == "kept"), "{names}");
+    hosts.docker("h1", "swarm update --autolock=false").unwrap();
 }
 
 #[test]
@@ -127,7 +200,7 @@ fn a3_roles_change_and_a_minority_says_so() {
     assert_eq!(roles(&hosts, "h1").unwrap()["h1"], "Leader");
 
     // kill -9 of the only manager, and back.
-    hosts.daemon("h1").kill().unwrap();
+    kill(&hosts, "h1");
     hosts.start("h1");
     eventually("it leads again", SOON, || {
         let list =
