@@ -33,9 +33,7 @@ impl Pass<'_> {
         for node in self.snapshot.nodes() {
             let slot = Slot::Node(node.id.clone());
             if is_ready(node) && meets(&constraints, node) && !self.is_occupied(&slot) {
-                // On a node that came back, what ran there before may have to stop first.
-                let is_first = self.slot(&slot).is_empty();
-                self.create(&slot, if is_first { TaskState::Running } else { TaskState::Ready });
+                self.fill(&slot);
             }
         }
         self.start_ready();

@@ -16,7 +16,7 @@ impl Pass<'_> {
             match self.node_of_slot(slot) {
                 None => self.ask_all(slot, TaskState::Remove),
                 Some(node) if must_leave(Some(node)) || !meets(&constraints, node) => self.stop_slot(slot),
-                Some(_) => self.restart_slot(slot),
+                Some(_) => self.restart_job(slot),
             }
         }
         let fits = |node: &Node| is_ready(node) && meets(&constraints, node);
@@ -31,13 +31,5 @@ impl Pass<'_> {
         self.start_ready();
         self.orphan_lost();
         self.reap();
-    }
-
-    fn stop_slot(&mut self, slot: &Slot) {
-        for index in self.wanted(slot) {
-            if self.tasks[index].state != TaskState::Complete {
-                self.ask(index, TaskState::Shutdown);
-            }
-        }
     }
 }

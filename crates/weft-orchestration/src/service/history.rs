@@ -68,14 +68,26 @@ impl Pass<'_> {
                     && entry.task.job_iteration.unwrap_or_default() == iteration
             }));
         }
+        needed.extend(self.counted_attempts(slot));
         needed.extend(self.needed_by_update(slot));
         needed
     }
 
+    /// The tasks that tell whether the present spec was tried as often as it may be.
+    fn counted_attempts(&self, slot: &Slot) -> Vec<usize> {
+        let attempts = usize::try_from(self.max_attempts()).unwrap_or(usize::MAX).saturating_add(1);
+        let of_slot = self.slot(slot).iter().copied();
+        of_slot.rev().filter(|index| self.is_newest_spec(*index)).take(attempts).collect()
+    }
+
+    fn max_attempts(&self) -> u64 {
+        let spec = self.service.spec.as_ref().and_then(|spec| spec.task.as_ref());
+        RestartRules::of_spec(spec).max_attempts
+    }
+
     /// None for no limit. A limit of attempts needs as many tasks to count.
     fn history_limit(&self) -> Option<usize> {
-        let spec = self.service.spec.as_ref().and_then(|spec| spec.task.as_ref());
-        let attempts = RestartRules::of_spec(spec).max_attempts;
+        let attempts = self.max_attempts();
         if attempts > 0 {
             return Some(usize::try_from(attempts).ok()?.saturating_add(1));
         }

@@ -29,7 +29,7 @@ impl Pass<'_> {
             self.clear_slot(slot);
         }
         for slot in &added {
-            self.create(slot, TaskState::Running);
+            self.fill(slot);
         }
         self.update(&kept);
         self.start_ready();
@@ -40,6 +40,12 @@ impl Pass<'_> {
     /// Whether the slot counts as a replica: something is to run in it, or ran as often as its policy allows.
     pub(super) fn is_occupied(&self, slot: &Slot) -> bool {
         !self.wanted(slot).is_empty() || self.gave_up(slot)
+    }
+
+    /// A task for a slot that has none. Where one was lost rather than asked to go, the rules of restarts hold.
+    pub(super) fn fill(&mut self, slot: &Slot) {
+        let was_lost = self.slot(slot).iter().any(|index| self.tasks[*index].desired != TaskState::Remove);
+        self.create(slot, if was_lost { TaskState::Ready } else { TaskState::Running });
     }
 
     /// Slots of which nothing is left to want.

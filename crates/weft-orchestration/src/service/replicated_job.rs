@@ -22,7 +22,7 @@ impl Pass<'_> {
         self.end_older_iterations();
         let slots: Vec<Slot> = self.slots.keys().cloned().collect();
         for slot in &slots {
-            self.restart_slot(slot);
+            self.restart_job(slot);
         }
         let count =
             |wanted: Progress| slots.iter().filter(|slot| self.progress(slot) == wanted).count() as u64;
@@ -53,6 +53,24 @@ impl Pass<'_> {
             if !entry.has_ended() {
                 self.ask(index, TaskState::Remove);
             } else if entry.state != TaskState::Complete {
+                self.ask(index, TaskState::Shutdown);
+            }
+        }
+    }
+
+    /// What was moved to another node may complete on the old one all the same; once is enough.
+    pub(super) fn restart_job(&mut self, slot: &Slot) {
+        if self.progress(slot) == Progress::Complete {
+            self.stop_slot(slot);
+        } else {
+            self.restart_slot(slot);
+        }
+    }
+
+    /// Stops what did not complete.
+    pub(super) fn stop_slot(&mut self, slot: &Slot) {
+        for index in self.wanted(slot) {
+            if self.tasks[index].state != TaskState::Complete {
                 self.ask(index, TaskState::Shutdown);
             }
         }

@@ -179,14 +179,14 @@ impl Pass<'_> {
         self.create(slot, TaskState::Ready);
     }
 
-    /// Whether the slot's task must be replaced, and one of the newest spec neither is there nor was given up.
+    /// Whether the slot's task must be replaced, and one of the newest spec neither is there nor was given up
+    /// during this update.
     fn needs_update(&self, slot: &Slot) -> bool {
         let wanted = self.wanted(slot);
         if wanted.is_empty() {
             return self.slot(slot).last().is_some_and(|newest| self.is_dirty(*newest));
         }
-        let newest = self.slot(slot).iter().copied().rfind(|index| self.is_newest_spec(*index));
-        let was_given_up = newest.is_some_and(|index| {
+        let was_given_up = self.updated(slot).into_iter().any(|index| {
             let entry = &self.tasks[index];
             !entry.is_wanted() && entry.ended_itself() && !self.should_restart(slot, index)
         });
@@ -200,11 +200,14 @@ impl Pass<'_> {
         if of_slot.iter().all(|index| self.is_newest_spec(*index)) {
             return Vec::new();
         }
-        let is_updated = |index: &usize| self.is_newest_spec(*index) && self.tasks[*index].created >= started;
+        // An update that starts in the future: the clock was set back, and its tasks may seem older than it.
+        let is_updated = |index: &usize| {
+            self.is_newest_spec(*index) && (self.tasks[*index].created >= started || started > self.now)
+        };
         of_slot.iter().copied().filter(is_updated).collect()
     }
 
-    fn is_newest_spec(&self, index: usize) -> bool {
+    pub(super) fn is_newest_spec(&self, index: usize) -> bool {
         self.tasks[index].task.spec_version == self.service.spec_version
     }
 

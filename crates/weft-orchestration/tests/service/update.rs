@@ -308,3 +308,13 @@ fn scaling_up_amid_an_update_does_not_wait_for_it() {
     world.run(seconds(60));
     assert_eq!((running(&world, "v2"), world.update_state().0), (4, UpdateState::Completed));
 }
+
+#[test]
+fn failures_count_also_after_the_clock_was_set_back() {
+    let mut world = world_with(2, rules(1, UpdateOrder::StartFirst, FailureAction::Pause));
+    world.update(with_image(world.spec(), "broken"));
+    world.look();
+    world.now -= seconds(3600);
+    world.settle();
+    assert_eq!((world.update_state().0, running(&world, "v1")), (UpdateState::Paused, 2));
+}
