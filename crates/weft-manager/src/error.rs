@@ -219,7 +219,7 @@ pub enum ControlError {
     NoIngress,
     /// A service spec breaks a rule.
     #[error("rpc error: code = {} desc = {}", .0.code(), .0)]
-    InvalidService(ServiceProblem),
+    InvalidService(Box<ServiceProblem>),
     /// A subscription to logs breaks a rule.
     #[error("rpc error: code = InvalidArgument desc = log selector must not be empty")]
     EmptyLogSelector,
@@ -372,6 +372,12 @@ pub enum SpecProblem {
     /// Raft settings are fixed once the swarm runs.
     #[error("amount of ticks before an election must be larger than the heartbeat tick")]
     RaftTicks,
+}
+
+impl From<ServiceProblem> for ControlError {
+    fn from(problem: ServiceProblem) -> Self {
+        Self::InvalidService(Box::new(problem))
+    }
 }
 
 impl Classified for ControlError {

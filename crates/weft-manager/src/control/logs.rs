@@ -21,7 +21,7 @@ pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogMessage, ControlError>>
 /// Where a subscription's messages come from.
 enum Source {
     Here(Reading),
-    Leader(tonic::Streaming<SubscribeLogsMessage>),
+    Leader(Box<tonic::Streaming<SubscribeLogsMessage>>),
 }
 
 impl Control {
@@ -44,9 +44,8 @@ impl Control {
             Some(channel) => {
                 let request = SubscribeLogsRequest { selector: Some(selector), options: Some(options) };
                 let answer = LogsClient::new(channel).subscribe_logs(request).await;
-                Source::Leader(
-                    answer.map_err(|status| ControlError::Logs(status.message().to_owned()))?.into_inner(),
-                )
+                let answer = answer.map_err(|status| ControlError::Logs(status.message().to_owned()))?;
+                Source::Leader(Box::new(answer.into_inner()))
             }
         };
         Ok(Box::pin(stream::unfold((Some(source), VecDeque::new()), next)))

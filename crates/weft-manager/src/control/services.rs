@@ -12,7 +12,7 @@ use weft_wire::swarmkit::{
 
 use super::Control;
 use super::find::{self, Named};
-use super::spec;
+use super::spec::{self, ServiceProblem};
 use crate::error::ControlError;
 use crate::store::{Claim, ObjectKind, Transaction, View, version_of};
 use crate::taken::{ViewTaken, to_store};
@@ -159,7 +159,7 @@ fn allocate(
             error @ (AllocateError::PortInUse { .. }
             | AllocateError::NotAPort(_)
             | AllocateError::NotAProtocol(_)),
-        ) => Err(ControlError::InvalidService(error.into())),
+        ) => Err(ServiceProblem::from(error).into()),
         Err(error) => {
             tracing::warn!(service = service.id, %error, "the service waits for what it asks for");
             Ok(())

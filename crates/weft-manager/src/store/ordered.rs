@@ -62,14 +62,14 @@ impl<K: Eq, V: Eq> Eq for Ordered<K, V> {}
 
 impl<K, V> Ordered<K, V> {
     pub(super) fn iter(&self) -> Iter<'_, K, V> {
-        self.from_position(0, 0)
+        self.behind(0, 0)
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.iter().map(|(_, value)| value)
     }
 
-    fn from_position(&self, chunk: usize, entry: usize) -> Iter<'_, K, V> {
+    fn behind(&self, chunk: usize, entry: usize) -> Iter<'_, K, V> {
         let first = self.chunks.get(chunk).map_or(&[][..], |chunk| &chunk[entry..]);
         Iter { entries: first.iter(), chunks: self.chunks.get(chunk + 1..).unwrap_or(&[]).iter() }
     }
@@ -107,7 +107,7 @@ impl<K, V> Ordered<K, V> {
         K: Borrow<Q>,
     {
         let (chunk, entry) = self.position(key);
-        self.from_position(chunk, entry.unwrap_or_else(|entry| entry))
+        self.behind(chunk, entry.unwrap_or_else(|entry| entry))
     }
 
     /// The last entry that is not behind `key`.

@@ -26,7 +26,7 @@ const NODE_LOCAL: [&str; 3] = ["host", "bridge", "none"];
 
 /// The rules that need nothing but the spec, in SwarmKit's order.
 pub(super) fn check(spec: &ServiceSpec) -> Result<(), ControlError> {
-    check_spec(spec).map_err(ControlError::InvalidService)
+    check_spec(spec).map_err(ControlError::from)
 }
 
 fn check_spec(spec: &ServiceSpec) -> Result<(), ServiceProblem> {
@@ -100,7 +100,7 @@ pub(super) fn check_update(service: &Service, spec: &ServiceSpec) -> Result<(), 
     } else {
         return Ok(());
     };
-    Err(ControlError::InvalidService(problem))
+    Err(problem.into())
 }
 
 /// The spec with its networks named by id.
@@ -119,7 +119,7 @@ fn resolve_network(view: &View, attachment: &NetworkAttachmentConfig) -> Result<
     match network {
         Some(network) if is_ingress(network) => {
             let name = network::network_name(network).to_owned();
-            Err(ControlError::InvalidService(ServiceProblem::OnIngress(name)))
+            Err(ServiceProblem::OnIngress(name).into())
         }
         Some(network) => Ok(network.id.clone()),
         None if NODE_LOCAL.contains(&target) => Ok(target.to_owned()),

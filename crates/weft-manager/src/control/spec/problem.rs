@@ -1,5 +1,6 @@
 //! Rules of service specs, in SwarmKit's words.
 
+use weft_orchestration::AllocateError;
 use weft_types::ErrorKind;
 
 /// A service spec breaks a rule. Nothing was changed.
@@ -81,7 +82,7 @@ pub enum ServiceProblem {
     DuplicatePorts,
     /// A port of another service, or one that cannot be.
     #[error(transparent)]
-    Ports(#[from] weft_orchestration::AllocateError),
+    Ports(Box<AllocateError>),
     /// Ingress is for published ports.
     #[error("Service cannot be explicitly attached to the ingress network {0:?}")]
     OnIngress(String),
@@ -103,6 +104,12 @@ pub enum ServiceProblem {
     /// Old-style networks are changed in the task's spec.
     #[error("networks must be migrated to TaskSpec before being changed")]
     NetworkUpdate,
+}
+
+impl From<AllocateError> for ServiceProblem {
+    fn from(error: AllocateError) -> Self {
+        Self::Ports(Box::new(error))
+    }
 }
 
 impl ServiceProblem {

@@ -21,7 +21,7 @@ pub(in crate::control) fn check(
         |before: &Service| before.spec.as_ref().is_some_and(|it| it.endpoint == spec.endpoint);
     if !before.is_some_and(same_endpoint) {
         check_ports(view, before.map_or("", |service| service.id.as_str()), spec)
-            .map_err(|error| ControlError::InvalidService(error.into()))?;
+            .map_err(ServiceProblem::from)?;
     }
     if needs_ingress(spec) {
         let ingress = view.networks().find(|network| is_ingress(network)).ok_or(ControlError::NoIngress)?;
@@ -31,7 +31,7 @@ pub(in crate::control) fn check(
     for network in networks.filter_map(|attachment| view.network(&attachment.target)) {
         transaction.require(ObjectKind::Network, &network.id, version_of(network.meta.as_ref()));
     }
-    check_files(view, transaction, spec).map_err(ControlError::InvalidService)
+    check_files(view, transaction, spec).map_err(ControlError::from)
 }
 
 fn check_files(view: &View, transaction: &mut Transaction, spec: &ServiceSpec) -> Result<(), ServiceProblem> {
