@@ -40,11 +40,16 @@ fn converged(hosts: &Hosts, service: &str, replicas: &str, deadline: Duration) {
 
 /// One line for each task that shall run, in a Go template's form.
 fn running(hosts: &Hosts, service: &str, format: &str) -> Vec<String> {
-    let args =
-        ["service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format", format, service];
-    let mut lines: Vec<String> = hosts.docker("h1", args).unwrap().lines().map(str::to_owned).collect();
+    running_by(hosts, "h1", service, format).unwrap()
+}
+
+/// The same by the word of another manager.
+fn running_by(hosts: &Hosts, by: &str, service: &str, format: &str) -> Result<Vec<String>, Failed> {
+    let filter = "desired-state=running";
+    let args = ["service", "ps", "--no-trunc", "--filter", filter, "--format", format, service];
+    let mut lines: Vec<String> = hosts.docker(by, args)?.lines().map(str::to_owned).collect();
     lines.sort_unstable();
-    lines
+    Ok(lines)
 }
 
 /// Waits until the tasks that shall run look like this.
@@ -420,6 +425,38 @@ fn a8_tasks_of_a_dead_node_run_elsewhere() {
     });
     let status = hosts.docker("h1", ["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]).unwrap();
     assert!(status.lines().any(|line| line == "h3 Down"), "{status}");
+}
+
+#[test]
+fn a8_every_manager_works_with_services_and_the_leader_may_die() {
+    let hosts = Hosts::up(LabSpec::bridged("a8l", 3));
+    hosts.docker("h1", format!("swarm init --advertise-addr {}", hosts.host("h1").ipv4)).unwrap();
+    let token = hosts.docker("h1", "swarm join-token -q manager").unwrap();
+    for host in ["h2", "h3"] {
+        hosts.docker(host, format!("swarm join --token {token} {}:2377", hosts.host("h1").ipv4)).unwrap();
+    }
+    hosts.wait_ready(3);
+    let line = "for i in 1 2 3; do echo out $i; done; sleep 1000";
+    let create = ["service", "create", "-d", "--name", "s", "--replicas", "3", "busybox", "sh", "-c", line];
+    hosts.docker("h3", create).unwrap();
+    converged(&hosts, "s", "3/3", CONVERGED);
+    eventually("output by the word of a follower", CONVERGED, || {
+        let logs = hosts.docker("h2", "service logs --raw s").map_err(|e| e.to_string())?;
+        if logs.lines().count() == 9 { Ok(()) } else { Err(logs) }
+    });
+    hosts.lab().kill("h1").unwrap();
+    let alive = |want: usize| {
+        eventually(&format!("{want} tasks on living nodes"), RESCHEDULED, || {
+            let tasks = running_by(&hosts, "h2", "s", "{{.Node}} {{.CurrentState}}");
+            let tasks = tasks.map_err(|e| e.to_string())?;
+            let alive = tasks.iter().filter(|t| !t.starts_with("h1 ") && t.contains(" Running")).count();
+            if alive == want { Ok(()) } else { Err(format!("{tasks:?}")) }
+        });
+    };
+    alive(3);
+    hosts.docker("h3", "service scale -d s=5").unwrap();
+    alive(5);
+    hosts.docker("h2", "service rm s").unwrap();
 }
 
 #[test]
