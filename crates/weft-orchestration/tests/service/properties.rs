@@ -49,6 +49,7 @@ enum Event {
     RollBack,
     NewLeader,
     Refuse,
+    Cut(usize),
     Wait(u64),
     /// Everything does its work for so many seconds.
     Calm(u64),
@@ -77,6 +78,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::RollBack),
         2 => Just(Event::NewLeader),
         1 => Just(Event::Refuse),
+        2 => (1usize..6).prop_map(Event::Cut),
         4 => (1u64..90).prop_map(Event::Wait),
         3 => (1u64..90).prop_map(Event::Calm),
         1 => (1u64..5000).prop_map(Event::ClockBack),
@@ -229,6 +231,7 @@ fn happen(world: &mut World, event: &Event) {
         }
         Event::NewLeader => world.new_leader(),
         Event::Refuse => world.refusals = 1,
+        Event::Cut(first) => world.cut = Some(*first),
         Event::Calm(time) => world.run(seconds(*time)),
         Event::Wait(time) => world.now += seconds(*time),
         Event::ClockBack(time) => world.now -= seconds(*time),

@@ -113,6 +113,8 @@ pub(crate) struct World {
     wake: Option<SystemTime>,
     /// The next proposals are refused.
     pub(crate) refusals: usize,
+    /// The next proposal is written in part: its first changes, as when it is too large for one transaction.
+    pub(crate) cut: Option<usize>,
     /// Containers of this image do not start.
     pub(crate) broken: String,
 }
@@ -130,6 +132,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             wake: None,
             refusals: 0,
+            cut: None,
             broken: "broken".to_owned(),
         };
         world.store.set_now(world.now);
@@ -265,6 +268,9 @@ impl World {
         if self.refusals > 0 {
             self.refusals -= 1;
             return changes;
+        }
+        if let Some(first) = self.cut.take() {
+            changes.truncate(first);
         }
         self.tick();
         self.store.apply(&changes).unwrap();
