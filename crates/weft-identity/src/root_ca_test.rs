@@ -223,7 +223,7 @@ fn what_the_next_root_signs_is_valid_under_both_with_the_cross_signed_one() {
     let now = SystemTime::now();
     let (old, next) = (RootCa::generate(now).unwrap(), RootCa::generate(now).unwrap());
     let cross = old.cross_sign(&next, now).unwrap();
-    let key = crate::NodeKey::generate().unwrap();
+    let key = NodeKey::generate().unwrap();
     let (node, swarm) = (NodeId::random(&mut rand::rng()), SwarmId::random(&mut rand::rng()));
     let leaf = next
         .issue(&key.csr_pem().unwrap(), NodeRole::Worker, &node, &swarm, now, DEFAULT_NODE_VALIDITY)
