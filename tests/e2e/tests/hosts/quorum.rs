@@ -62,6 +62,21 @@ fn kill(hosts: &Hosts, host: &str) {
     });
 }
 
+/// The file that holds the key of `h1`'s store.
+fn key_file(hosts: &Hosts) -> Vec<u8> {
+    let found =
+        hosts.host("h1").run("find", [hosts.host("h1").dir.to_str().unwrap(), "-name", "data-key"]).unwrap();
+    std::fs::read(found.trim()).unwrap()
+}
+
+/// Waits until the key file, which follows the swarm's word a moment later, is another one.
+fn wrapped_anew(hosts: &Hosts, before: &[u8]) -> Vec<u8> {
+    eventually("the key file is written", SOON, || match key_file(hosts) {
+        now if now != before => Ok(now),
+        _ => Err("still the old one"),
+    })
+}
+
 /// The `docker` CLI with an answer on its standard input.
 fn answer(hosts: &Hosts, host: &str, args: &[&str], answer: &str) -> (bool, String) {
     let mut child = Command::new("docker")
@@ -95,14 +110,15 @@ fn a3_the_root_rotates_and_managers_lock() {
         .to_string();
     assert!(refused.contains("external certificate authorities are not supported"), "{refused}");
 
+    let open = key_file(&hosts);
     let text = hosts.docker("h1", "swarm update --autolock=true").unwrap();
+    let locked = wrapped_anew(&hosts, &open);
     let key = hosts.docker("h1", "swarm unlock-key -q").unwrap();
     assert!(key.starts_with("SWMKEY-1-") && text.contains(&key), "{text}");
     let next = hosts.docker("h1", "swarm unlock-key -q --rotate").unwrap();
     assert_ne!(next, key);
     hosts.docker("h1", "network create -d overlay --attachable kept").unwrap();
-    // The key file is written a moment after the answer.
-    std::thread::sleep(Duration::from_secs(1));
+    wrapped_anew(&hosts, &locked);
     kill(&hosts, "h1");
     hosts.start("h1");
     let state = ["info", "--format", "{{.Swarm.LocalNodeState}}"];
