@@ -40,7 +40,7 @@ fn a_crash_while_writing_leaves_the_old_identity() {
     let (ca, first) = sample();
     first.store(dir.path()).unwrap();
     // What a crash between creating and renaming leaves: half a file, readable by all.
-    let left = dir.path().join(format!("{FILE_NAME}.new"));
+    let left = dir.path().join(format!(".{FILE_NAME}.tmp"));
     std::fs::write(&left, b"{\"format\": 1, \"certi").unwrap();
     assert_eq!(NodeIdentity::load(dir.path()).unwrap().certificate_pem, first.certificate_pem);
     let second = identity(&ca, &first.node_id, &first.swarm_id);
