@@ -35,6 +35,7 @@ pub use image::{
     DistributionInspect, Images, ProgressDetail, PullOptions, PullProgress, PullSink, RegistryAuth,
     ServedPlatform,
 };
+pub use names::random_name;
 pub use network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxSpec, SandboxView};
 pub use options::{
     AttachOptions, AttachedStreams, ByteStream, Created, ExecStartOptions, Filters, ListOptions, LogOptions,

@@ -1,4 +1,4 @@
-//! Names for containers that nobody has named: `adjective_noun`.
+//! Names for containers and services that nobody has named: `adjective_noun`.
 
 use rand::Rng;
 
@@ -17,7 +17,7 @@ const NOUNS: [&str; 40] = [
 ];
 
 /// A random name; a number makes collisions rare.
-pub(crate) fn random_name(rng: &mut impl Rng) -> String {
+pub fn random_name(rng: &mut impl Rng) -> String {
     let adjective = ADJECTIVES[rng.random_range(0..ADJECTIVES.len())];
     let noun = NOUNS[rng.random_range(0..NOUNS.len())];
     format!("{adjective}_{noun}{}", rng.random_range(0..1000))

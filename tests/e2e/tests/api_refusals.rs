@@ -403,7 +403,13 @@ fn a_swarm_of_one() {
                 "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message.",
             ),
             ("swarm update --cert-expiry 1m", "minimum certificate expiry time is: 1h0m0s"),
-            ("service create busybox", "creating services is not implemented by this version of Weft"),
+            ("service create --name a.b busybox", "name must be valid as a DNS name component"),
+            (
+                "service create --endpoint-mode dnsrr -p 80:80 busybox",
+                "published with ingress mode can't be used with dnsrr mode",
+            ),
+            ("service create --constraint bogus busybox", "constraint expected one operator from"),
+            ("service create --network nosuch busybox", "network nosuch not found"),
             ("service inspect nosuch", "no such service: nosuch"),
         ],
     );

@@ -97,6 +97,10 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
     // Who may not ask shall not learn what is wrong with the spec.
     call.state.swarm.cluster().await?;
     let mut spec = requested(&mut call).await?;
+    let name = &mut spec.annotations.get_or_insert_default().name;
+    if name.is_empty() {
+        *name = weft_engine::random_name(&mut rand::rng());
+    }
     registry_auth::put(&mut spec, registry_auth::given(&call));
     let warning = digest::pin(&call.state, call.version, &mut spec, &crate::images::auth(&call)).await;
     let id = call.state.swarm.create_service(spec).await?;

@@ -124,6 +124,10 @@ fn c1_replicas_are_spread_and_run_on_their_network() {
             ["h1", "h2", "h3"].iter().map(|h| hosts.docker(h, "ps -aq").unwrap_or_default()).collect();
         if left.iter().all(String::is_empty) { Ok(()) } else { Err(format!("{left:?}")) }
     });
+    // One without a name is given one.
+    hosts.docker("h1", "service create -d --replicas 0 busybox true").unwrap();
+    let names = hosts.docker("h1", ["service", "ls", "--format", "{{.Name}}"]).unwrap();
+    assert!(names.contains('_'), "{names}");
     eventually("the network can go", CONVERGED, || {
         hosts.docker("h1", "network rm web").map(drop).map_err(|e| e.to_string())
     });
