@@ -15,7 +15,8 @@ mod vni;
 pub use endpoint_address::EndpointAddress;
 pub use error_kind::{Classified, ErrorKind};
 pub use ids::{
-    ConfigId, ContainerId, EndpointId, GossipName, IdError, NetworkId, NodeId, SecretId, ServiceId, SwarmId, TaskId,
+    ConfigId, ContainerId, EndpointId, GossipName, IdError, NetworkId, NodeId, SecretId, ServiceId, SwarmId,
+    TaskId,
 };
 pub use mac::{MacAddr, MacError};
 pub use mtu::{Mtu, MtuError, Underlay};
