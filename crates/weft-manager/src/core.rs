@@ -1,7 +1,7 @@
 //! What every service of the manager shares: the store, the way to change it, and the swarm's constants.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, watch};
@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) peers: Arc<Peers>,
     /// Whether this manager leads and is prepared to.
     office: watch::Sender<bool>,
+    /// Since when.
+    office_since: std::sync::Mutex<Option<std::time::Instant>>,
     pub(crate) swarm_id: SwarmId,
     /// This manager's own node.
     pub(crate) node_id: NodeId,
@@ -57,6 +59,7 @@ impl Core {
             raft,
             peers,
             office: watch::Sender::new(false),
+            office_since: std::sync::Mutex::default(),
             swarm_id,
             node_id,
             timing,
@@ -86,7 +89,15 @@ impl Core {
     }
 
     pub(crate) fn set_in_office(&self, holds: bool) {
+        *self.office_since.lock().unwrap_or_else(PoisonError::into_inner) =
+            holds.then(std::time::Instant::now);
         self.office.send_replace(holds);
+    }
+
+    /// How long this manager has led; zero while it prepares.
+    pub(crate) fn time_in_office(&self) -> Duration {
+        let since = *self.office_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Waits until the view has everything that was answered anywhere before this call.

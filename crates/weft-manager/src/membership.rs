@@ -244,11 +244,17 @@ pub(crate) async fn record(brain: &Brain) {
     let members = core.raft.membership();
     let heard = core.raft.last_heard();
     let own = core.raft.raft_id();
+    let long = core.time_in_office() >= SILENCE;
     let changed: Result<(), ControlError> = core
         .change(|view, transaction| {
             for node in view.nodes() {
                 let member = members.iter().find(|member| member.node_id == node.id && member.voter);
-                let status = member.map(|member| status_of(member, own, &heard));
+                let status = member.map(|member| {
+                    let before = node.manager_status.as_ref();
+                    let alive = member.raft_id == own
+                        || is_alive(heard.get(&member.raft_id).copied().flatten(), before, long);
+                    status_of(member, own, alive)
+                });
                 let role = role_of(node, members.iter().any(|member| member.node_id == node.id));
                 if node.manager_status != status || node.role() != role {
                     transaction.update(Node {
@@ -274,14 +280,22 @@ fn role_of(node: &Node, member: bool) -> NodeRole {
     }
 }
 
-fn status_of(member: &Member, own: u64, heard: &BTreeMap<u64, Option<Duration>>) -> ManagerStatus {
-    let leader = member.raft_id == own;
-    let alive = leader || heard.get(&member.raft_id).copied().flatten().is_some_and(|ago| ago < SILENCE);
+/// Who has just joined, or is new to a leader that has just begun, is alive until it is silent for too long. `long`:
+/// this leader has waited for a first word of everybody.
+fn is_alive(heard: Option<Duration>, before: Option<&ManagerStatus>, long: bool) -> bool {
+    match (heard, before) {
+        (Some(ago), _) => ago < SILENCE,
+        (None, None) => true,
+        (None, Some(before)) => !long && before.reachability() == Reachability::Reachable,
+    }
+}
+
+fn status_of(member: &Member, own: u64, alive: bool) -> ManagerStatus {
     let reachability = if alive { Reachability::Reachable } else { Reachability::Unreachable };
     ManagerStatus {
         raft_id: member.raft_id,
         addr: member.address.clone(),
-        leader,
+        leader: member.raft_id == own,
         reachability: reachability.into(),
     }
 }
