@@ -16,6 +16,8 @@ use super::world::World;
 
 /// Chance of a disturbance in each tick: about two a second.
 const CHANCE: f64 = 0.1;
+/// Tasks for which the network has addresses, those of services and of tasks that are still to stop aside.
+const ROOM: u64 = 20;
 /// Services ask for ports from here on.
 const FIRST_PORT: u32 = 8000;
 
@@ -37,7 +39,8 @@ impl World {
         Ok(())
     }
 
-    /// The end of all disturbances: everything works, and every service gets a spec that can be reached.
+    /// The end of all disturbances: everything works, and every service gets a spec that can be reached, as long as
+    /// there is room on the network; the others go.
     pub(super) fn calm(&mut self) -> Result<(), String> {
         self.is_calm = true;
         for worker in self.workers.values_mut() {
@@ -48,6 +51,7 @@ impl World {
             self.set_availability(&id, Availability::Active);
         }
         let services: Vec<Service> = self.store.objects.services().map(|it| Service::clone(it)).collect();
+        let mut room = ROOM;
         for service in services.into_iter().filter(|service| !service.pending_delete) {
             let mut spec = service.spec.clone().unwrap_or_default();
             spec.task.get_or_insert_default().runtime = container("last");
@@ -55,9 +59,24 @@ impl World {
             if let Some(Mode::Replicated(replicated)) = &mut spec.mode {
                 replicated.replicas = replicated.replicas.min(3);
             }
-            self.update(service, spec);
+            match room.checked_sub(self.most_tasks(&spec)) {
+                Some(left) => {
+                    room = left;
+                    self.update(service, spec);
+                }
+                None => self.write(Service { pending_delete: true, ..service }),
+            }
         }
         Ok(())
+    }
+
+    /// Tasks of a service that run at the same time.
+    fn most_tasks(&self, spec: &ServiceSpec) -> u64 {
+        match &spec.mode {
+            Some(Mode::Replicated(replicated)) => replicated.replicas,
+            Some(Mode::ReplicatedJob(job)) => job.max_concurrent,
+            _ => self.workers.len() as u64,
+        }
     }
 
     fn hurt(&mut self) {
