@@ -7,7 +7,7 @@
 //! Invariants, checked after every transaction:
 //! * no address and no port has two holders, and what lives has what it holds;
 //! * a task's state never goes back;
-//! * a slot of a replicated service has one wanted task, two while it starts the next one first.
+//! * a slot of a service has one wanted task, two while it starts the next one first.
 //!
 //! When nothing disturbs any more, within [`bound`]: each service has exactly its tasks, running, of the newest spec,
 //! on nodes that may have them; containers are those of the store; nothing else holds an address.

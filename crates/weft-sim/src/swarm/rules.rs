@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use weft_orchestration::{Claim, Snapshot as _};
 use weft_wire::swarmkit::service_spec::Mode;
-use weft_wire::swarmkit::update_config::UpdateOrder;
 use weft_wire::swarmkit::{Service, Task, TaskState};
 
 use super::objects::{image, is_wanted, state};
@@ -54,7 +53,10 @@ fn addresses(task: &Task) -> impl Iterator<Item = (&str, IpAddr)> {
     })
 }
 
-/// One wanted task per slot; two where the next one is started first.
+/// Wanted tasks of one slot: the one that is there, and the next where that is started first. The rules of updates
+/// change in the middle of updates here, so every slot may be in that state.
+const MOST_PER_SLOT: usize = 2;
+
 fn slots_are_single(world: &World, service: &Service) -> Result<(), String> {
     if is_job(service) {
         return Ok(());
@@ -65,14 +67,7 @@ fn slots_are_single(world: &World, service: &Service) -> Result<(), String> {
         let place = if is_everywhere { task.node_id.as_str() } else { "" };
         *slots.entry((task.slot, place)).or_default() += 1;
     }
-    let orders = [service.spec.as_ref(), service.previous_spec.as_ref()].into_iter().flatten();
-    let starts_first = |spec: &weft_wire::swarmkit::ServiceSpec| {
-        let rules = [spec.update, spec.rollback].into_iter().flatten();
-        { rules }.any(|rules| rules.order() == UpdateOrder::StartFirst)
-    };
-    // Rules may have changed in the middle of an update, so what is allowed is what any update may do.
-    let most = if orders.clone().any(starts_first) || world.counts.wishes > 0 { 2 } else { 1 };
-    match slots.iter().find(|(_, count)| **count > most) {
+    match slots.iter().find(|(_, count)| **count > MOST_PER_SLOT) {
         Some((slot, count)) => Err(format!("slot {slot:?} of {} has {count} wanted tasks", service.id)),
         None => Ok(()),
     }
