@@ -3,6 +3,7 @@
 mod client;
 mod daemon;
 mod lab;
+mod output;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,14 @@ fn main() -> ExitCode {
         Some("helper") => weft_network::helper_main(args[2..].to_vec()),
         Some("daemon") => daemon::run(without_verb(args)),
         _ if program == "weftd" => daemon::run(args),
+        _ => talk(args),
+    }
+}
+
+/// The lives that print for their user.
+fn talk(args: Vec<String>) -> ExitCode {
+    output::end_quietly_when_closed();
+    match args.get(1).map(String::as_str) {
         Some("lab") => lab::run(args[1..].to_vec()),
         _ => client::run(args, vec![lab::command()]),
     }
