@@ -6,6 +6,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::run::{cargo, need_root, root, run, target};
 
+/// Crates with tests named `measured_…`, which print how something grows and are ignored otherwise.
+const MEASUREMENTS: &[&str] = &["weft-orchestration", "weft-manager"];
+
 type Soak = (&'static str, fn() -> Result<()>);
 
 const SOAKS: &[Soak] = &[("gossip", gossip), ("swarm", swarm)];
@@ -55,5 +58,10 @@ pub(crate) fn bench() -> Result<()> {
     crate::packages::for_tests()?;
     run(&mut cargo(&["build", "--release", "--package", "weft", "--package", "weft-e2e"]))?;
     let built = target().join("release");
-    run(Command::new(built.join("bench")).env("WEFT_BIN", built.join("weft")))
+    run(Command::new(built.join("bench")).env("WEFT_BIN", built.join("weft")))?;
+    MEASUREMENTS.iter().try_for_each(|package| {
+        println!("\n{package}");
+        let tests = ["test", "--quiet", "--release", "--package", package, "--", "--ignored", "--nocapture"];
+        run(cargo(&tests).args(["--test-threads=1", "measured"]))
+    })
 }

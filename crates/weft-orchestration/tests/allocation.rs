@@ -400,11 +400,10 @@ proptest! {
     }
 }
 
-/// `cargo test --release -p weft-orchestration --test allocation -- --ignored --nocapture`
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement of cargo xtask bench"]
 #[allow(clippy::print_stdout, reason = "what was measured")]
-fn time_for_ten_thousand_tasks() {
+fn measured_time_for_ten_thousand_tasks() {
     for (nodes, services, each) in [(1_000, 1, 10_000), (1_000, 100, 100), (10, 10, 10)] {
         let mut world = World::new();
         let ipam = IpamConfig { subnet: "10.1.0.0/16".into(), ..IpamConfig::default() };

@@ -268,11 +268,10 @@ fn spread(cluster: &TestCluster, tasks: &[Task]) -> usize {
     counts.iter().max().unwrap() - counts.iter().min().unwrap()
 }
 
-/// `cargo test --release -p weft-orchestration --test placement -- --ignored --nocapture`
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement of cargo xtask bench"]
 #[allow(clippy::print_stdout, reason = "what was measured")]
-fn time_for_ten_thousand_tasks() {
+fn measured_time_for_ten_thousand_tasks() {
     for (nodes, services, each) in [(1_000, 1, 10_000), (1_000, 100, 100), (1_000, 1_000, 10), (10, 10, 10)] {
         let seeds: Vec<NodeSeed> = (0..nodes)
             .map(|index| NodeSeed { memory: 1 << 40, zone: (index % 3) as u8, is_available: true })

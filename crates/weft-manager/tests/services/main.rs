@@ -371,9 +371,9 @@ async fn services_go_on_after_a_restart_of_the_manager() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures"]
+#[ignore = "a measurement of cargo xtask bench"]
 #[allow(clippy::print_stderr, reason = "says what it measured")]
-async fn growth() {
+async fn measured_growth() {
     let swarm = Swarm::with(Timing { rate_limit_count: 100, ..fast() }, drained()).await;
     swarm.control().create_network(with_subnet("net", "10.90.0.0/16")).await.unwrap();
     let mut workers = Vec::new();
