@@ -30,7 +30,7 @@ use crate::store::Commit;
 use driver::Driver;
 use news::News;
 
-/// Until the next attempt after a failed one, when no commit comes before.
+/// Until the next attempt after a failed one.
 const RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep: the clock may be set meanwhile.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -49,17 +49,22 @@ pub(crate) async fn run(brain: Weak<Brain>) {
     let mut news = News::everything();
     loop {
         let Some(now) = brain.upgrade() else { return };
-        let wake = match driver.run(&now, &news.dirty).await {
+        let outcome = driver.run(&now, &news.dirty).await;
+        drop(now);
+        let wake = match outcome {
             Ok(wake) => {
                 news = News::default();
                 wake
             }
             Err(error) => {
                 tracing::warn!(%error, "services cannot be driven now");
-                Some(SystemTime::now() + RETRY)
+                // What was dirty still is, so that nothing else would hold the next attempt up.
+                if stopping.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                    return;
+                }
+                None
             }
         };
-        drop(now);
         let waited = tokio::select! {
             () = stopping.cancelled() => return,
             waited = wait(&mut commits, &mut news, wake) => waited,
