@@ -274,6 +274,7 @@ impl Controller {
             upstreams: resolver.upstreams,
             ndots_set: resolver.ndots_set,
             isolated: !way_out,
+            stack: None,
         }
     }
 
@@ -284,6 +285,7 @@ impl Controller {
                 names: sandbox.dns_names(endpoint),
                 canonical: Some(sandbox.spec.name.clone()),
                 ips: endpoint.ips().collect(),
+                ..NameRecord::default()
             })
             .collect();
         let peers = self.peers.load();
@@ -292,11 +294,17 @@ impl Controller {
                 names: name.names.clone(),
                 canonical: canonical.then(|| name.canonical.clone()),
                 ips: name.ips.clone(),
+                ..NameRecord::default()
             };
             records.extend(known.names.iter().map(|name| record(name, true)));
             records.extend(known.services.iter().map(|name| record(name, false)));
         }
-        NetworkNames { id: network.id.to_string(), name: network.name.clone(), records }
+        NetworkNames {
+            id: network.id.to_string(),
+            name: network.name.clone(),
+            subnets: network.subnets(),
+            records,
+        }
     }
 }
 

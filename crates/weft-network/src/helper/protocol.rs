@@ -19,7 +19,7 @@ use crate::resolver::NetworkNames;
 use crate::swarm::SwarmKey;
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -96,6 +96,8 @@ pub(crate) struct ResolverWish {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) ndots_set: bool,
     pub(crate) isolated: bool,
+    /// The stack that the container belongs to: names of the same stack come first.
+    pub(crate) stack: Option<String>,
 }
 
 /// This node in gossip.

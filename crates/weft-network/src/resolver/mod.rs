@@ -8,5 +8,7 @@ mod names;
 mod server;
 mod wire;
 
+#[expect(unused_imports, reason = "named ports come with the services")]
+pub(crate) use names::NamedPort;
 pub(crate) use names::{NameRecord, NameTable, NetworkNames, View};
 pub(crate) use server::{Server, Settings};

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weft_types::PortProtocol;
 
 /// Names of one endpoint or service on one network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NameRecord {
     /// All its names.
     pub(crate) names: Vec<String>,
@@ -15,15 +17,33 @@ pub(crate) struct NameRecord {
     pub(crate) canonical: Option<String>,
     /// Its addresses.
     pub(crate) ips: Vec<IpAddr>,
+    /// The stack whose containers it is for before others.
+    pub(crate) stack: Option<String>,
+    /// Its addresses are the service's own (virtual ones), which stay while tasks come and go.
+    pub(crate) lasting: bool,
+    /// Ports with names, for SRV questions.
+    pub(crate) ports: Vec<NamedPort>,
+}
+
+/// A port that can be found by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamedPort {
+    /// The user's name for it.
+    pub(crate) name: String,
+    pub(crate) protocol: PortProtocol,
+    /// Where the service listens.
+    pub(crate) port: u16,
 }
 
 /// The names of one network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetworkNames {
     /// The network's id.
     pub(crate) id: String,
     /// The network's name, which can follow a dot.
     pub(crate) name: String,
+    /// Its subnets: what has no name there has none anywhere else.
+    pub(crate) subnets: Vec<IpNet>,
     /// All that have names on it.
     pub(crate) records: Vec<NameRecord>,
 }
@@ -102,12 +122,14 @@ mod tests {
             names: names.iter().map(|n| (*n).to_owned()).collect(),
             canonical: canonical.map(str::to_owned),
             ips: ips(addresses),
+            ..NameRecord::default()
         }
     }
 
     fn view() -> View {
         let net = |id: &str, name: &str, records| {
-            Arc::new(NameTable::new(&NetworkNames { id: id.to_owned(), name: name.to_owned(), records }))
+            let (id, name) = (id.to_owned(), name.to_owned());
+            Arc::new(NameTable::new(&NetworkNames { id, name, records, ..NetworkNames::default() }))
         };
         let front = vec![
             record(&["web", "www", "0123456789ab"], Some("web"), &["10.0.1.2", "fd00::2"]),
