@@ -150,6 +150,7 @@ impl Network {
             Driver::Overlay(spec) => Some(spec),
             _ => None,
         }
+    }
 
     /// Its subnets, whoever chose them.
     pub(crate) fn subnets(&self) -> Vec<ipnet::IpNet> {
@@ -157,7 +158,6 @@ impl Network {
             Some(spec) => spec.subnets.iter().map(|subnet| subnet.subnet).collect(),
             None => self.pools.iter().map(|pool| pool.subnet).collect(),
         }
-    }
     }
 
     /// Its name in events.
