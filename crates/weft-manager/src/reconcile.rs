@@ -4,10 +4,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast::error::RecvError;
-use weft_wire::swarmkit::{Node, node_status::State};
+use weft_wire::swarmkit::{Node, Task, TaskState, node_status::State};
 
 use crate::brain::Brain;
-use crate::control::give_up_tasks;
+use crate::control::{give_up_tasks, is_ingress};
 use crate::error::ControlError;
 use crate::network;
 use crate::store::{Change, Commit, Object};
@@ -23,11 +23,15 @@ pub(crate) async fn follow_commits(brain: Weak<Brain>) {
         return;
     };
     let mut nodes_changed = true;
+    // A node waits for an address on a network that was full.
+    let mut waiting = false;
     loop {
         let Some(now) = brain.upgrade() else { return };
         if std::mem::take(&mut nodes_changed) {
             log_failure("the MTU of networks", network::reconcile_mtu(&now.core, &now.reports).await);
-            log_failure("the addresses of nodes", network::free_unneeded(&now.core, &now.reports).await);
+            let settled = network::settle(&now.core, &now.reports).await;
+            waiting = !matches!(settled, Ok(true));
+            log_failure("the addresses of nodes", settled);
         }
         drop(now);
         let commit = tokio::select! {
@@ -36,7 +40,8 @@ pub(crate) async fn follow_commits(brain: Weak<Brain>) {
         };
         match commit {
             Ok(commit) => {
-                nodes_changed = commit.changes.iter().any(is_about_nodes);
+                nodes_changed = commit.changes.iter().any(is_about_nodes)
+                    || (waiting && commit.changes.iter().any(frees_addresses));
                 if let Some(now) = brain.upgrade() {
                     now.core.rest_freed(&commit).await;
                     warn_small_underlays(&now, &commit);
@@ -49,19 +54,36 @@ pub(crate) async fn follow_commits(brain: Weak<Brain>) {
     }
 }
 
-/// A report, a node's coming or going, or what it says it is.
+/// A report, a node's coming or going, or what it says it is; a network that all nodes are on.
 fn is_about_nodes(change: &Change) -> bool {
     match (&change.before, &change.after) {
         (_, Some(Object::Resource(_))) | (Some(Object::Resource(_)), _) => true,
         (Some(Object::Node(before)), Some(Object::Node(after))) => {
             let seen = |node: &Node| {
-                (node.description.clone(), node.status.as_ref().map(|status| status.addr.clone()))
+                let status = node.status.as_ref();
+                (node.description.clone(), status.map(|status| (status.state, status.addr.clone())))
             };
             seen(before) != seen(after)
         }
         (Some(Object::Node(_)), None) | (None, Some(Object::Node(_))) => true,
+        (None, Some(Object::Network(network))) => is_ingress(network),
         _ => false,
     }
+}
+
+/// Something that held addresses ended.
+fn frees_addresses(change: &Change) -> bool {
+    match (&change.before, &change.after) {
+        (Some(Object::Task(before)), Some(Object::Task(after))) => {
+            has_ended(after) && !has_ended(before)
+        }
+        (Some(Object::Task(_) | Object::Service(_) | Object::Network(_)), None) => true,
+        _ => false,
+    }
+}
+
+fn has_ended(task: &Task) -> bool {
+    task.status.as_ref().is_some_and(|status| status.state() > TaskState::Running)
 }
 
 /// A node whose report shows that it cannot carry the MTU that some network was given by its user.
@@ -142,7 +164,7 @@ fn is_lost(node: &Node, limit: Duration) -> bool {
     down && since.is_some_and(|since| since.elapsed().is_ok_and(|elapsed| elapsed >= limit))
 }
 
-fn log_failure(what: &str, changed: Result<(), impl std::fmt::Display>) {
+fn log_failure<T>(what: &str, changed: Result<T, impl std::fmt::Display>) {
     if let Err(error) = changed {
         tracing::error!(%error, what, "cannot be changed in the store");
     }

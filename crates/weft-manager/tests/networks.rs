@@ -252,9 +252,59 @@ async fn docker_nodes_get_balancer_addresses_first_and_weft_nodes_none() {
     assert_eq!(swarm.control().view().addresses(&network.id).count(), 1, "only the gateway is left");
 
     weft.attach("web", &[]).await.unwrap();
-    assert!(swarm.control().node("w1").unwrap().attachments.is_empty());
+    let own = swarm.control().node("w1").unwrap().attachments.clone();
+    assert!(own.iter().all(|attachment| attachment.network.as_ref().unwrap().id == ingress), "{own:?}");
     docker.attach("web", &[]).await.unwrap();
     assert!(swarm.control().remove_network("web").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weft_nodes_have_an_ingress_address_while_a_docker_node_is_in_the_swarm() {
+    let swarm = Swarm::start().await;
+    let mut weft = swarm.weft_node("w1").await;
+    let ingress = swarm.control().network("ingress").unwrap().id.clone();
+    let held = |message: &SessionMessage| -> Vec<(String, usize)> {
+        let attachments = message.node.as_ref().unwrap().attachments.iter();
+        attachments.map(|it| (it.network.as_ref().unwrap().id.clone(), it.addresses.len())).collect()
+    };
+    assert_eq!(held(&weft.first), [(ingress.clone(), 0)], "the network is known without an address");
+
+    let docker = swarm.docker_node("d1").await;
+    weft.session_until(|message| held(message) == [(ingress.clone(), 1)]).await;
+    let late = swarm.weft_node("w2").await;
+    assert_eq!(held(&late.first), [(ingress.clone(), 1)]);
+
+    // A network that takes the place of the first: all nodes follow, and nothing of the old one is left.
+    swarm.control().remove_network("ingress").await.unwrap();
+    weft.session_until(|message| held(message).is_empty()).await;
+    let spec = NetworkSpec { ingress: true, attachable: false, ..overlay_spec("my-ingress") };
+    let other = swarm.control().create_network(spec).await.unwrap().id.clone();
+    weft.session_until(|message| held(message) == [(other.clone(), 1)]).await;
+    assert!(swarm.control().view().addresses(&ingress).next().is_none());
+
+    swarm.control().remove_node(&docker.id(), true).await.unwrap();
+    weft.session_until(|message| held(message) == [(other.clone(), 0)]).await;
+    eventually("only the gateway is held", || swarm.control().view().addresses(&other).count() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_ingress_network_is_said_on_the_nodes_that_wait() {
+    let swarm = Swarm::start().await;
+    let control = swarm.control();
+    control.remove_network("ingress").await.unwrap();
+    let mut spec = NetworkSpec { ingress: true, attachable: false, ..overlay_spec("small") };
+    spec.ipam.get_or_insert_default().configs =
+        vec![IpamConfig { subnet: "10.77.0.0/30".into(), ..Default::default() }];
+    let network = control.create_network(spec).await.unwrap();
+    // One address beside the gateway.
+    let docker = swarm.docker_node("d1").await;
+    let _weft = swarm.weft_node("w1").await;
+    let message = |node: &str| control.node(node).unwrap().status.as_ref().unwrap().message.clone();
+    eventually("the node says what it lacks", || message("w1").contains("10.77.0.0/30 are in use")).await;
+    assert_eq!(message("d1"), "");
+    control.remove_node(&docker.id(), true).await.unwrap();
+    eventually("nothing is lacking any more", || message("w1").is_empty()).await;
+    assert_eq!(control.view().addresses(&network.id).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

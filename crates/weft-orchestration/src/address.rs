@@ -7,7 +7,7 @@ use weft_wire::swarmkit::Network;
 
 use crate::network::{name_of, subnets_of};
 use crate::subnet::Subnet;
-use crate::{AllocationError, Allocator, Claim, NodeEngine, Taken};
+use crate::{AllocationError, Allocator, Claim, Taken};
 
 /// Addresses to write into an attachment, and what they need to hold alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,20 +62,6 @@ impl Allocator {
         let claim =
             |address: &EndpointAddress| Claim::Address { network: network.id.clone(), address: address.ip() };
         Ok(AddressAllocation { claims: addresses.iter().map(claim).collect(), addresses })
-    }
-
-    /// The address of a node's own on a network that it has a task of. Docker's nodes need one, ours do not, and
-    /// what is not spent cannot run out.
-    pub fn node_addresses(
-        &mut self,
-        network: &Network,
-        engine: NodeEngine,
-        taken: &(impl Taken + ?Sized),
-    ) -> Result<Option<AddressAllocation>, AllocationError> {
-        match engine {
-            NodeEngine::Weft => Ok(None),
-            NodeEngine::Docker => self.addresses(network, &[], taken).map(Some),
-        }
     }
 
     /// One address, IPv4 if the network has it: a service has one per network, and tools that show it know no more.

@@ -15,6 +15,7 @@ mod claim;
 mod error;
 mod mtu;
 mod network;
+mod node_engine;
 mod pipeline;
 mod pools;
 mod rotation;
@@ -38,6 +39,7 @@ pub use mtu::{
     MTU_OPTION, MTU_OPTION_GENERIC, MtuChoice, NodeMtu, carry_mtu, choose_mtu, mtu_option, too_small,
 };
 pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis, subnet_clash};
+pub use node_engine::NodeEngine;
 pub use pipeline::{Pipeline, Proposal};
 pub use pools::{AddressPools, PoolError};
 pub use schedule::{Constraint, ConstraintError, Scheduled, Scheduler, enforce};
@@ -45,12 +47,3 @@ pub use service::Orchestrator;
 pub use snapshot::{Change, Dirty, Objects, Snapshot};
 pub use taken::{InUse, Taken, TakenSince};
 pub use ula::UlaPrefix;
-
-/// Which engine a node runs, by the managers' word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NodeEngine {
-    /// Balances services through an address of its own on each overlay, and waits for it before it starts a task.
-    Docker,
-    /// Needs no address of its own.
-    Weft,
-}

@@ -269,13 +269,18 @@ fn a_new_leader_goes_on_behind_what_is_taken() {
 }
 
 #[test]
-fn only_dockers_nodes_get_an_address_of_their_own() {
+fn dockers_nodes_need_addresses_of_their_own_and_ours_only_on_the_ingress_network_beside_them() {
     let mut swarm = Swarm::new(&[], 0);
     swarm.create("n", spec("n", vec![])).unwrap();
-    let network = swarm.networks["n"].clone();
-    let mut own = |engine| swarm.allocator.node_addresses(&network, engine, &swarm.taken).unwrap();
-    assert_eq!(own(NodeEngine::Weft), None);
-    assert_eq!(own(NodeEngine::Docker).unwrap().to_texts(), ["10.0.0.2/24"]);
+    swarm.create("i", NetworkSpec { ingress: true, ..spec("i", vec![]) }).unwrap();
+    let (network, ingress) = (&swarm.networks["n"], &swarm.networks["i"]);
+    for beside_docker in [false, true] {
+        assert!(!NodeEngine::Weft.balances_from(network, beside_docker));
+        assert_eq!(NodeEngine::Weft.balances_from(ingress, beside_docker), beside_docker);
+    }
+    assert!(
+        NodeEngine::Docker.balances_from(network, true) && NodeEngine::Docker.balances_from(ingress, true)
+    );
 }
 
 #[test]

@@ -1,22 +1,22 @@
-//! Containers and nodes on networks: tasks that stand for a container's attachment, and the addresses that Docker
-//! nodes balance from.
+//! Containers on networks: tasks that stand for a container's attachment.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use weft_orchestration::{AllocationError, Allocator, NodeEngine};
+use weft_orchestration::AllocationError;
 use weft_types::TaskId;
 use weft_wire::swarmkit::{
-    Annotations, Network, NetworkAttachment, NetworkAttachmentConfig, NetworkAttachmentSpec, Node, Task,
-    TaskSpec, TaskState, TaskStatus, task_spec::Runtime,
+    Annotations, Network, NetworkAttachment, NetworkAttachmentConfig, NetworkAttachmentSpec, Task, TaskSpec,
+    TaskState, TaskStatus, task_spec::Runtime,
 };
 
+use super::balancing::{Balancing, drop_from_node};
 use super::network_name;
-use super::report::{Reports, engine_of};
+use super::report::Reports;
 use crate::consensus::ConsensusError;
-use crate::core::{Contention, Core, host_address};
-use crate::store::{Claim, ObjectKind, Transaction, View, networks_of, version_of};
+use crate::core::{Contention, Core};
+use crate::store::{ObjectKind, Transaction, View, networks_of, version_of};
 use crate::taken::ViewTaken;
 
 /// Why a container cannot be attached or detached. Nothing was changed.
@@ -82,8 +82,7 @@ pub(crate) async fn attach(
         transaction.create(task(&id, node_id, wanted, &network.id, container_id, attachment));
         taken.claim(transaction, given.claims, id.as_str());
         transaction.require(ObjectKind::Network, &network.id, version_of(network.meta.as_ref()));
-        let engine = engine_of(node, reports.of(view, node_id).as_deref());
-        let added = balance_from(allocator, transaction, &mut taken, node, &[network], engine)?;
+        let added = Balancing::of(view, reports).add(allocator, transaction, &mut taken, node, network)?;
         if !added {
             transaction.require(ObjectKind::Node, node_id, version_of(node.meta.as_ref()));
         }
@@ -130,132 +129,6 @@ pub(crate) fn forget_tasks(view: &View, transaction: &mut Transaction, node_id: 
     }
     if let Some(node) = view.node(node_id) {
         drop_from_node(transaction, node, &left);
-    }
-}
-
-/// Gives a Docker node its address on the ingress network, as Docker's managers do when it registers.
-pub(crate) async fn ensure_ingress(core: &Core, reports: &Reports, node_id: &str) -> Result<(), AttachError> {
-    core.allocate(|view, allocator, transaction| {
-        let Some(node) = view.node(node_id) else { return Ok(()) };
-        let engine = engine_of(node, reports.of(view, node_id).as_deref());
-        let is_ingress = |network: &Network| network.spec.as_ref().is_some_and(|spec| spec.ingress);
-        let Some(ingress) = view.networks().find(|network| is_ingress(network)) else { return Ok(()) };
-        let mut taken = ViewTaken::new(view);
-        balance_from(allocator, transaction, &mut taken, node, &[ingress], engine)?;
-        Ok(())
-    })
-    .await
-}
-
-/// Frees the load-balancer addresses of nodes that turned out to be ours: they were given before the node had said so.
-pub(crate) async fn free_unneeded(core: &Core, reports: &Reports) -> Result<(), AttachError> {
-    core.change(|view, transaction| {
-        for node in view.nodes().filter(|node| !node.attachments.is_empty()) {
-            if engine_of(node, reports.of(view, &node.id).as_deref()) == Some(NodeEngine::Weft) {
-                let networks = node.attachments.iter().filter_map(|attachment| attachment.network.as_ref());
-                drop_from_node(transaction, node, &networks.map(|network| network.id.clone()).collect());
-            }
-        }
-        Ok(())
-    })
-    .await
-}
-
-/// Gives a Docker node an address on each overlay that it shall balance from, and takes those on others away. A
-/// network that is full gives none: the node says so of its task in time.
-pub(crate) fn rebalance(
-    allocator: &mut Allocator,
-    transaction: &mut Transaction,
-    taken: &mut ViewTaken<'_>,
-    node: &Node,
-    wanted: &[Arc<Network>],
-) {
-    let stays = |network: &Network| {
-        network.spec.as_ref().is_some_and(|spec| spec.ingress)
-            || wanted.iter().any(|other| other.id == network.id)
-    };
-    let mut attachments = Vec::with_capacity(node.attachments.len());
-    for attachment in &node.attachments {
-        match attachment.network.as_ref().filter(|network| !stays(network)) {
-            None => attachments.push(attachment.clone()),
-            Some(network) => release(transaction, &network.id, attachment),
-        }
-    }
-    for network in wanted.iter().filter(|network| super::is_overlay(network)) {
-        if attachments.iter().any(|has| has.network.as_ref().is_some_and(|of| of.id == network.id)) {
-            continue;
-        }
-        match allocator.node_addresses(network, NodeEngine::Docker, taken) {
-            Ok(Some(given)) => {
-                attachments.push(NetworkAttachment {
-                    network: Some(Network::clone(network)),
-                    addresses: given.to_texts(),
-                    ..Default::default()
-                });
-                taken.claim(transaction, given.claims, &node.id);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(node = node.id, %error, "the node gets no address to balance from"),
-        }
-    }
-    if attachments != node.attachments {
-        transaction.update(Node { attachments, ..node.clone() });
-    }
-}
-
-fn release(transaction: &mut Transaction, network: &str, attachment: &NetworkAttachment) {
-    for address in attachment.addresses.iter().filter_map(|text| host_address(text)) {
-        transaction.release(&Claim::Address { network: network.to_owned(), address });
-    }
-}
-
-/// Adds a load-balancer address per network to a node that needs them. Says whether the node is changed.
-fn balance_from(
-    allocator: &mut Allocator,
-    transaction: &mut Transaction,
-    taken: &mut ViewTaken<'_>,
-    node: &Node,
-    networks: &[&Arc<Network>],
-    engine: Option<NodeEngine>,
-) -> Result<bool, AllocationError> {
-    let mut changed = node.clone();
-    for network in networks {
-        let has = |attachment: &NetworkAttachment| {
-            attachment.network.as_ref().is_some_and(|of| of.id == network.id)
-        };
-        if node.attachments.iter().any(has) {
-            continue;
-        }
-        // A node that has not said what it is gets none: it would have no session to be told through.
-        let Some(given) = allocator.node_addresses(network, engine.unwrap_or(NodeEngine::Weft), taken)?
-        else {
-            continue;
-        };
-        changed.attachments.push(NetworkAttachment {
-            network: Some(Network::clone(network)),
-            addresses: given.to_texts(),
-            ..Default::default()
-        });
-        taken.claim(transaction, given.claims, &node.id);
-    }
-    let is_changed = changed.attachments.len() != node.attachments.len();
-    if is_changed {
-        transaction.update(changed);
-    }
-    Ok(is_changed)
-}
-
-/// Takes a node's load-balancer addresses on these networks away, where it has any.
-pub(super) fn drop_from_node(transaction: &mut Transaction, node: &Node, networks: &BTreeSet<String>) {
-    let mut kept = Vec::with_capacity(node.attachments.len());
-    for attachment in &node.attachments {
-        match attachment.network.as_ref().filter(|network| networks.contains(&network.id)) {
-            None => kept.push(attachment.clone()),
-            Some(network) => release(transaction, &network.id, attachment),
-        }
-    }
-    if kept.len() != node.attachments.len() {
-        transaction.update(Node { attachments: kept, ..node.clone() });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Networks as cluster objects: checking a spec, allocating it, removing it; node attachments; MTU.
 
 mod attachment;
+mod balancing;
 mod mtu;
 mod report;
 mod spec;
@@ -13,9 +14,8 @@ use weft_wire::swarmkit::{
     Annotations, Driver, IpamOptions, Network, NetworkSpec, Task, TaskState, TaskStatus,
 };
 
-pub(crate) use attachment::{
-    AttachError, attach, detach, ensure_ingress, forget_tasks, free_unneeded, rebalance,
-};
+pub(crate) use attachment::{AttachError, attach, detach, forget_tasks};
+pub(crate) use balancing::{Balancing, ensure_ingress, settle};
 pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu};
 pub(crate) use report::{Reports, data_path_address, decode as decode_report, engine_of, to_resource};
 pub(crate) use spec::check_name;
@@ -86,7 +86,7 @@ pub(crate) fn remove(
     }
     // Load-balancer addresses of nodes go with it.
     for node in view.nodes() {
-        attachment::drop_from_node(transaction, node, &BTreeSet::from([network.id.clone()]));
+        balancing::drop_from_node(transaction, node, &BTreeSet::from([network.id.clone()]));
     }
     // Tasks on their way out may still hold addresses; they end on a VNI that nobody gets soon. A task that is given
     // an address meanwhile is not among these, so the store refuses the removal.
