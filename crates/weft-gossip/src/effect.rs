@@ -9,6 +9,18 @@ use crate::Tick;
 /// Text shared without copying: names, network ids, table names and keys.
 pub type Text = Arc<str>;
 
+/// What gossip says of the node at an address. The larger counts where several names were seen there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Word {
+    /// No member was ever seen there, or it is forgotten.
+    #[default]
+    Unknown,
+    /// Whoever was there is dead or said goodbye.
+    Gone,
+    /// Alive, or suspected and not yet given up.
+    Alive,
+}
+
 /// A stream that a peer opened. Numbered by the driver, which must not use a number again while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);

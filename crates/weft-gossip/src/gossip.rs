@@ -215,6 +215,12 @@ impl Gossip {
         self.flush(out);
     }
 
+    /// Somebody doubts that the node at `address` lives: it is probed before others.
+    pub fn hurry_probe(&mut self, now: Tick, address: IpAddr, out: &mut Vec<Effect>) {
+        self.core.hurry_probe(now, address, &mut self.effects);
+        self.flush(out);
+    }
+
     /// Leave the cluster: [`crate::Event::Left`] follows within about six seconds.
     pub fn leave(&mut self, now: Tick, out: &mut Vec<Effect>) {
         self.core.leave(now, &mut self.effects);

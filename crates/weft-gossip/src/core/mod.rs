@@ -45,7 +45,9 @@ use self::probe::{Probe, Relay};
 use self::tables::EntryKey;
 use crate::gossip::Rng;
 use crate::message::{Alive, Message, Packet, StreamBody, TableEvent};
-use crate::{Config, Effect, Event, RequestFailure, RequestId, StreamId, Text, Tick, Timer, TimerKind};
+use crate::{
+    Config, Effect, Event, RequestFailure, RequestId, StreamId, Text, Tick, Timer, TimerKind, Word,
+};
 
 /// An effect before encoding.
 pub type CoreEffect = Effect<Packet, StreamBody>;
@@ -193,6 +195,18 @@ impl Core {
     pub fn members(&self) -> impl Iterator<Item = (&Text, SocketAddr, NodeStateKind, u32)> {
         let live = self.members.iter().filter(|(_, member)| member.is_live());
         live.map(|(_, m)| (&m.alive.node, m.alive.address, m.state, m.alive.incarnation))
+    }
+
+    /// What is known of the node at this address. Whoever lives there counts before those that were there.
+    pub fn word_on(&self, address: IpAddr) -> Word {
+        let there = self.members.iter().filter(|(_, member)| member.alive.address.ip() == address);
+        there.map(|(_, member)| if member.is_live() { Word::Alive } else { Word::Gone }).max().unwrap_or_default()
+    }
+
+    /// Somebody doubts that the node at `address` lives: it is probed before others.
+    pub fn hurry_probe(&mut self, now: Tick, address: IpAddr, out: &mut Vec<CoreEffect>) {
+        self.probe_soon(now, address, out);
+        self.wake(now, out);
     }
 
     /// All pieces of news that wait to be sent.

@@ -2,7 +2,7 @@
 //!
 //! memberlist's `state.go` with Lifeguard's health: a node that gets few answers, nacks included, doubts itself first.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rand::Rng as _;
@@ -72,6 +72,24 @@ impl Core {
                     self.probe_order.shuffle(&mut self.rng);
                 }
             }
+        }
+    }
+
+    /// Probes the member at `address` next, and at once unless another probe is under way. Whom this node suspects
+    /// already it has probed: then nothing is to be hurried, and others have their turn.
+    pub(super) fn probe_soon(&mut self, now: Tick, address: IpAddr, out: &mut Out) {
+        let live = self.members.live().iter().copied();
+        let Some(id) = { live }.find(|id| self.members.get(*id).alive.address.ip() == address) else { return };
+        let suspicion = self.members.get(id).suspicion.as_ref();
+        if suspicion.is_some_and(|suspicion| suspicion.is_by(&self.name))
+            || self.probe.as_ref().is_some_and(|probe| probe.target == id)
+        {
+            return;
+        }
+        self.probe_order.retain(|other| *other != id);
+        self.probe_order.push(id);
+        if self.probe.is_none() {
+            self.arm(TimerKind::Probe, now, out);
         }
     }
 

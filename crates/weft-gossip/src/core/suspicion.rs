@@ -41,6 +41,11 @@ impl Suspicion {
         self.start + self.least
     }
 
+    /// Whether this node is among those who suspect.
+    pub(super) fn is_by(&self, node: &Text) -> bool {
+        self.from.contains(node)
+    }
+
     /// Takes another node's word; true if it is new and was still wanted.
     pub(super) fn confirm(&mut self, from: &Text) -> bool {
         if self.from.len() > self.wanted || self.from.contains(from) {

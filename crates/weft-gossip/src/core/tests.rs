@@ -16,6 +16,7 @@ use crate::message::{
 };
 use crate::{
     Config, Effect, Event, GossipError, RequestFailure, StreamId, Text, Tick, Timer, TimerKind, TimerQueue,
+    Word,
 };
 
 const NETWORK: &str = "network000000000000000001";
@@ -597,4 +598,28 @@ fn deleted_entries_are_forgotten_in_time() {
     assert_eq!(remembered(&node.core, node.now), 1);
     node.pass(at(1810));
     assert_eq!(remembered(&node.core, node.now), 0);
+}
+
+#[test]
+fn a_doubted_member_is_probed_at_once_and_gone_sooner() {
+    let ip = address(3).ip();
+    let mut node = Node::with_peers();
+    assert_eq!((node.core.word_on(ip), node.core.word_on(address(77).ip())), (Word::Alive, Word::Unknown));
+    let begun = node.now;
+    node.call(|core, now, out| core.hurry_probe(now, ip, out));
+    // Doubting it again and again holds up nobody else's turn.
+    let sent = node.pass(begun);
+    let pinged = |sent: &[CoreEffect], to: SocketAddr| {
+        messages(sent).iter().any(|(at, message)| *at == to && matches!(**message, Message::Ping(_)))
+    };
+    assert!(pinged(&sent, address(3)) && !pinged(&sent, address(2)), "{sent:?}");
+    let mut sent = node.pass(begun + Duration::from_millis(1100));
+    node.call(|core, now, out| core.hurry_probe(now, ip, out));
+    assert_eq!(node.core.word_on(ip), Word::Alive, "suspected only");
+    sent.extend(node.pass(begun + Duration::from_millis(5100)));
+    assert_eq!(node.core.word_on(ip), Word::Gone);
+    assert!(pinged(&sent, address(2)));
+    // It comes back under another name.
+    node.hear([Message::Alive(alive("b2", 3, 1))]);
+    assert_eq!(node.core.word_on(ip), Word::Alive);
 }
