@@ -50,6 +50,8 @@ pub(crate) fn task_attachment(task: &Task, term: &str) -> Result<SwarmAttachment
         name: service.name,
         virtual_ip: virtual_ip.and_then(|ip| host(&ip.addr)),
         aliases: granted.aliases.clone(),
+        stack: None,
+        ports: Vec::new(),
     };
     Ok(SwarmAttachment { service: Some(service), ..place })
 }
@@ -147,7 +149,7 @@ pub(crate) fn network(outlook: &NetworkOutlook, index: u64, data_path: IpAddr) -
     let mtu = (outlook.mtu > 0).then(|| Mtu::try_from(outlook.mtu.saturating_add(overhead)).ok()).flatten();
     let mut endpoints: Vec<SwarmEndpoint> = outlook.endpoints.values().filter_map(endpoint).collect();
     endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-    SwarmNetworkState { mtu, endpoints, load_balancer: None, index }
+    SwarmNetworkState { mtu, endpoints, services: BTreeMap::new(), load_balancer: None, index }
 }
 
 fn endpoint(remote: &RemoteEndpoint) -> Option<SwarmEndpoint> {
@@ -162,6 +164,8 @@ fn endpoint(remote: &RemoteEndpoint) -> Option<SwarmEndpoint> {
         mac: endpoint.mac.parse().ok()?,
         name: endpoint.name.clone(),
         aliases: endpoint.aliases.clone(),
+        service: Some(remote.service_id.clone()).filter(|id| !id.is_empty()),
+        healthy: endpoint.healthy,
     })
 }
 

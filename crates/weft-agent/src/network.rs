@@ -61,6 +61,10 @@ pub(crate) trait NodeNetwork: Send + Sync {
     fn local(&self) -> watch::Receiver<LocalView>;
     /// What of the managers' word has been carried out, or has failed.
     fn programmed(&self) -> watch::Receiver<Programmed>;
+    /// What gossip says of the node at this address, which it looks after from now on.
+    fn doubt(&self, _: IpAddr) -> BoxFuture<'static, GossipWord> {
+        std::future::ready(GossipWord::Unknown).boxed()
+    }
 }
 
 /// The network controller of this node.
@@ -174,6 +178,7 @@ impl ControllerNetwork {
             members: members.unwrap_or_default(),
             managed: inputs.outlook.is_some(),
             networks,
+            ingress: None,
         }
     }
 }
@@ -196,6 +201,17 @@ impl NodeNetwork for ControllerNetwork {
 
     fn programmed(&self) -> watch::Receiver<Programmed> {
         self.programmed.subscribe()
+    }
+
+    fn doubt(&self, address: IpAddr) -> BoxFuture<'static, GossipWord> {
+        let controller = self.controller.upgrade();
+        async move {
+            match controller {
+                Some(controller) => controller.doubt(address).await,
+                None => GossipWord::Unknown,
+            }
+        }
+        .boxed()
     }
 }
 

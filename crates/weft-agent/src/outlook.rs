@@ -59,6 +59,8 @@ impl Outlook {
             mtu: network.mtu,
             endpoints: network.endpoints.values().cloned().collect(),
             removed_endpoint_ids: Vec::new(),
+            services: Vec::new(),
+            removed_service_ids: Vec::new(),
         };
         WatchMessage {
             index: self.index,
@@ -77,7 +79,7 @@ mod tests {
 
     fn remote(id: &str, vtep: &str) -> RemoteEndpoint {
         let endpoint = Endpoint { id: id.into(), ..Endpoint::default() };
-        RemoteEndpoint { endpoint: Some(endpoint), node_id: "n".into(), vtep: vtep.into() }
+        RemoteEndpoint { endpoint: Some(endpoint), node_id: "n".into(), vtep: vtep.into(), service_id: String::new() }
     }
 
     fn view(endpoints: Vec<RemoteEndpoint>, removed: &[&str]) -> NetworkView {
@@ -86,6 +88,8 @@ mod tests {
             mtu: 1450,
             endpoints,
             removed_endpoint_ids: removed.iter().map(|id| (*id).to_owned()).collect(),
+            services: Vec::new(),
+            removed_service_ids: Vec::new(),
         }
     }
 

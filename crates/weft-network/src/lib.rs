@@ -24,6 +24,7 @@ mod plans;
 mod ports;
 mod resolver;
 mod sandbox;
+mod services;
 mod spec;
 mod state;
 mod store;
@@ -38,7 +39,8 @@ pub use ipam::AddressPool;
 pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
 pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};
 pub use swarm::{
-    AttachRefused, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SwarmAttachment, SwarmEndpoint, SwarmKey,
-    SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmService, SwarmState,
+    AttachRefused, GossipWord, IngressPort, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SourceMode, SwarmAttachment,
+    SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmService, SwarmServiceState,
+    SwarmState,
 };
 pub use view::{EndpointView, NetworkEvent, NetworkEventSubject, SandboxView};

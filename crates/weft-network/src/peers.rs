@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use weft_types::{MacAddr, NetworkId};
 use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
-use crate::swarm::SwarmState;
+use crate::swarm::{IngressPort, SwarmState};
 
 /// Table of tunnel endpoints.
 pub(crate) const PEER_TABLE: &str = "overlay_peer_table";
@@ -53,15 +53,36 @@ pub(crate) struct PeerName {
     /// The one name that its address stands for in reverse.
     pub(crate) canonical: String,
     pub(crate) ips: Vec<IpAddr>,
+    /// The service whose task this is.
+    pub(crate) service: Option<String>,
+}
+
+/// A service's task on another node, as gossip tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerTask {
+    pub(crate) service_id: String,
+    pub(crate) service_name: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) virtual_ip: Option<IpAddr>,
+    pub(crate) ports: Vec<IngressPort>,
+    /// Its container's name.
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) vtep: IpAddr,
+    /// It takes new traffic.
+    pub(crate) ready: bool,
+    /// Its node is Weft's, by the managers' word.
+    pub(crate) is_weft: bool,
 }
 
 /// What is known of one network on other nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NetworkPeers {
     pub(crate) peers: Vec<Peer>,
+    /// Of containers; those of tasks only while they take traffic.
     pub(crate) names: Vec<PeerName>,
-    /// Addresses of whole services, with their names.
-    pub(crate) services: Vec<PeerName>,
+    /// Service tasks that only gossip tells of.
+    pub(crate) tasks: Vec<PeerTask>,
 }
 
 /// Why an entry of gossip does not count.
@@ -111,17 +132,23 @@ pub(crate) fn merge(
                     mac: endpoint.mac,
                     vtep: endpoint.vtep,
                 });
-                let names = std::iter::once(&endpoint.name).chain(&endpoint.aliases).cloned().collect();
-                let canonical = endpoint.name.clone();
-                known.names.push(PeerName { names, canonical, ips: endpoint.addresses.clone() });
+                if !endpoint.healthy && endpoint.service.is_some() {
+                    continue;
+                }
+                known.names.push(PeerName {
+                    names: std::iter::once(&endpoint.name).chain(&endpoint.aliases).cloned().collect(),
+                    canonical: endpoint.name.clone(),
+                    ips: endpoint.addresses.clone(),
+                    service: endpoint.service.clone(),
+                });
             }
         }
         // Names of an endpoint count only beside its accepted tunnel entry.
-        let mut accepted: BTreeSet<(&str, IpAddr)> = BTreeSet::new();
+        let mut accepted: BTreeMap<(&str, IpAddr), IpAddr> = BTreeMap::new();
         for (key, value) in of_table(gossip, network, PEER_TABLE) {
             match judge(swarm, value, gossip_members, &told) {
                 Ok(record) => {
-                    accepted.insert((&key.owner, record.address.ip()));
+                    accepted.insert((&key.owner, record.address.ip()), record.vtep);
                     known.peers.push(Peer {
                         ips: vec![record.address.ip()],
                         mac: record.mac,
@@ -139,12 +166,13 @@ pub(crate) fn merge(
                 Err(_) => {
                     refused.insert(key.clone(), Refusal::Malformed);
                 }
-                Ok(record) if accepted.contains(&(key.owner.as_str(), record.endpoint_ip)) => {
-                    if !record.service_disabled {
-                        add_names(&mut known, &record);
+                Ok(record) => {
+                    // Its tunnel entry says whose it is.
+                    if let Some(vtep) = accepted.get(&(key.owner.as_str(), record.endpoint_ip)) {
+                        let is_weft = swarm.members.iter().any(|m| m.data_path == *vtep && m.is_weft);
+                        add_record(&mut known, record, *vtep, is_weft);
                     }
                 }
-                Ok(_) => {}
             }
         }
         out.insert(network.clone(), known);
@@ -187,25 +215,31 @@ fn judge(
     if silent || told.contains(&record.address.ip()) { Err(None) } else { Ok(record) }
 }
 
-/// The names of a record, as in Docker's resolver: tasks of services by several names, the service by its address.
-fn add_names(known: &mut NetworkPeers, record: &EndpointRecord) {
-    let ips = vec![record.endpoint_ip];
-    let mut names = vec![record.name.clone()];
-    names.extend(record.task_aliases.iter().cloned());
-    if !record.service_id.is_empty() {
-        let service_names: Vec<String> =
-            std::iter::once(&record.service_name).chain(&record.aliases).cloned().collect();
-        names.extend(service_names.iter().map(|name| format!("tasks.{name}")));
-        match record.virtual_ip {
-            Some(ip) => known.services.push(PeerName {
-                canonical: record.service_name.clone(),
-                names: service_names,
-                ips: vec![ip],
-            }),
-            None => names.extend(service_names),
-        }
+/// A record as Docker's nodes understand it: a disabled one has no names, and its task gets no new flows.
+fn add_record(known: &mut NetworkPeers, record: EndpointRecord, vtep: IpAddr, is_weft: bool) {
+    let of_service = !record.service_id.is_empty();
+    if !record.service_disabled {
+        known.names.push(PeerName {
+            names: std::iter::once(&record.name).chain(&record.task_aliases).cloned().collect(),
+            canonical: record.name.clone(),
+            ips: vec![record.endpoint_ip],
+            service: of_service.then(|| record.service_id.clone()),
+        });
     }
-    known.names.push(PeerName { names, canonical: record.name.clone(), ips });
+    if of_service {
+        known.tasks.push(PeerTask {
+            service_id: record.service_id,
+            service_name: record.service_name,
+            aliases: record.aliases,
+            virtual_ip: record.virtual_ip,
+            ports: record.ingress_ports.into_iter().map(IngressPort::from).collect(),
+            name: record.name,
+            ip: record.endpoint_ip,
+            vtep,
+            ready: !record.service_disabled,
+            is_weft,
+        });
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +275,7 @@ mod tests {
             members: vec![member(1, true), member(2, true), member(3, false)],
             managed,
             networks: BTreeMap::new(),
+            ingress: None,
         }
     }
 
@@ -293,6 +328,8 @@ mod tests {
             mac: MacAddr::from_ip(ip("10.0.1.5")),
             name: "web".to_owned(),
             aliases: vec!["www".to_owned()],
+            service: None,
+            healthy: true,
         };
         swarm.networks.insert(network(), SwarmNetworkState { endpoints: vec![told], ..Default::default() });
         let rival = entry("192.0.2.3", "10.0.1.5", "192.0.2.3");
@@ -333,10 +370,9 @@ mod tests {
         let (known, refused) = merge(Some(&swarm(false)), &tables, &BTreeSet::new(), &[network()].into());
         assert!(refused.is_empty());
         let known = &known[&network()];
-        assert_eq!(known.names[0].names, ["web.1.abc", "0123456789ab", "tasks.web", "tasks.www"]);
-        assert_eq!(
-            (known.services[0].names.join(" "), known.services[0].ips[0]),
-            ("web www".into(), ip("10.0.1.2"))
-        );
+        assert_eq!(known.names[0].names, ["web.1.abc", "0123456789ab"]);
+        let task = &known.tasks[0];
+        assert_eq!((task.service_name.as_str(), task.virtual_ip), ("web", Some(ip("10.0.1.2"))));
+        assert!(task.ready && !task.is_weft);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use weft_types::{ContainerId, NetworkId};
+use weft_types::{ContainerId, NetworkId, TaskId};
 
 use crate::error::NetworkError;
 use crate::network::{Driver, Network};
@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) sandboxes: Arc<BTreeMap<ContainerId, Sandbox>>,
     /// The managers' last word. Without managers it stands, also after a restart.
     pub(crate) swarm: Option<Arc<SwarmState>>,
+    /// This node's service tasks that take traffic, by the agent's last word.
+    pub(crate) serving: Arc<BTreeSet<TaskId>>,
 }
 
 /// What survives reboots.
@@ -85,6 +87,12 @@ impl State {
             .values()
             .flat_map(|sandbox| sandbox.endpoints.iter().map(move |e| (sandbox, e)))
             .filter(move |(_, endpoint)| endpoint.network == *network)
+    }
+
+    /// Whether new traffic may go to an endpoint: plain containers always, tasks by the agent's word.
+    pub(crate) fn takes_traffic(&self, endpoint: &Endpoint) -> bool {
+        endpoint.service.is_none()
+            || endpoint.attachment.as_ref().is_some_and(|task| self.serving.contains(task))
     }
 
     /// Addresses that containers have on a network.

@@ -1,6 +1,7 @@
 //! The controller's files: written whole, so that a crash leaves the old or the new content.
 //!
-//! `<state>/networks.json` and `<state>/swarm.json` survive reboots; `<run>/sandboxes.json` describes namespaces, which do not.
+//! `<state>/networks.json` and `<state>/swarm.json` survive reboots; `<run>/sandboxes.json` and `<run>/serving.json`
+//! describe what runs, which does not.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +26,7 @@ pub(crate) struct Store {
     lasting: PathBuf,
     sandboxes: PathBuf,
     swarm: PathBuf,
+    serving: PathBuf,
 }
 
 impl Store {
@@ -37,6 +39,7 @@ impl Store {
             lasting: state_dir.join("networks.json"),
             sandboxes: run_dir.join("sandboxes.json"),
             swarm: state_dir.join("swarm.json"),
+            serving: run_dir.join("serving.json"),
         })
     }
 
@@ -48,7 +51,13 @@ impl Store {
         });
         let sandboxes = read(&self.sandboxes)?.unwrap_or_default();
         let swarm = read::<Option<SwarmState>>(&self.swarm)?.flatten().map(Arc::new);
-        Ok(State { lasting: Arc::new(lasting), sandboxes: Arc::new(sandboxes), swarm })
+        let serving = read(&self.serving)?.unwrap_or_default();
+        Ok(State {
+            lasting: Arc::new(lasting),
+            sandboxes: Arc::new(sandboxes),
+            swarm,
+            serving: Arc::new(serving),
+        })
     }
 
     /// Saves what differs from `before`.
@@ -61,6 +70,11 @@ impl Store {
             let bytes = encode(&self.sandboxes, &*state.sandboxes)?;
             weft_durable::replace_unsynced(&self.sandboxes, &bytes, MODE)
                 .map_err(file("write", &self.sandboxes))?;
+        }
+        if before.is_none_or(|before| before.serving != state.serving) {
+            let bytes = encode(&self.serving, &*state.serving)?;
+            weft_durable::replace_unsynced(&self.serving, &bytes, MODE)
+                .map_err(file("write", &self.serving))?;
         }
         if before.is_none_or(|before| before.swarm != state.swarm) {
             // Comes with every endpoint of the swarm, and the managers tell it again: not worth a sync.

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, NodeId, TaskId, Vni};
+use weft_types::{
+    ContainerId, EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, NodeId, PortProtocol, TaskId, Vni,
+};
 
 /// The way to the managers, for containers that join a network of the swarm.
 #[async_trait::async_trait]
@@ -51,6 +53,76 @@ pub struct SwarmService {
     pub virtual_ip: Option<IpAddr>,
     /// Its further names on this network.
     pub aliases: Vec<String>,
+    /// The stack that it belongs to.
+    #[serde(default)]
+    pub stack: Option<String>,
+    /// Its published ports; only on the ingress network.
+    #[serde(default)]
+    pub ports: Vec<IngressPort>,
+}
+
+/// A port that every node of the swarm answers at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IngressPort {
+    /// Transport protocol of both ends.
+    pub protocol: PortProtocol,
+    /// The nodes' port.
+    pub published: u16,
+    /// The tasks' port.
+    pub target: u16,
+    /// Its name, mostly empty.
+    pub name: String,
+}
+
+impl From<weft_wire::networkdb::IngressPort> for IngressPort {
+    fn from(port: weft_wire::networkdb::IngressPort) -> Self {
+        Self {
+            protocol: port.protocol,
+            published: port.published_port,
+            target: port.target_port,
+            name: port.name,
+        }
+    }
+}
+
+impl From<&IngressPort> for weft_wire::networkdb::IngressPort {
+    fn from(port: &IngressPort) -> Self {
+        Self {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            target_port: port.target,
+            published_port: port.published,
+        }
+    }
+}
+
+/// How clients of a published port are seen by tasks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceMode {
+    /// By their own address, where the task's node can do that.
+    #[default]
+    Preserve,
+    /// By the address of the node that they entered at, as on Docker's nodes.
+    Snat,
+}
+
+/// A service on one network, by the managers' word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmServiceState {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its further names on this network.
+    pub aliases: Vec<String>,
+    /// The stack that it belongs to.
+    pub stack: Option<String>,
+    /// Its addresses on this network; none: its names stand for its tasks.
+    pub virtual_ips: Vec<IpAddr>,
+    /// Its published ports; only on the ingress network.
+    pub ports: Vec<IngressPort>,
+    /// How its clients are seen.
+    pub source: SourceMode,
 }
 
 /// A network of the swarm as the managers describe it.
@@ -125,6 +197,17 @@ pub struct SwarmEndpoint {
     pub name: String,
     /// Further names.
     pub aliases: Vec<String>,
+    /// The service whose task this is; none for a plain container.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// It takes new traffic.
+    #[serde(default = "yes")]
+    pub healthy: bool,
+}
+
+/// What was kept before services were known said nothing of tasks that take no traffic.
+fn yes() -> bool {
+    true
 }
 
 /// A network by the managers' word.
@@ -134,10 +217,25 @@ pub struct SwarmNetworkState {
     pub mtu: Option<Mtu>,
     /// Endpoints on other nodes.
     pub endpoints: Vec<SwarmEndpoint>,
+    /// Services with tasks on it, by id.
+    #[serde(default)]
+    pub services: BTreeMap<String, SwarmServiceState>,
     /// This node's load-balancer address on it (`Node.attachments`), in swarms with Docker managers.
     pub load_balancer: Option<EndpointAddress>,
     /// Index of the managers' log that this shows.
     pub index: u64,
+}
+
+/// What gossip says of the node at an address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GossipWord {
+    /// It knows no such member, or takes no part itself.
+    #[default]
+    Unknown,
+    /// Alive, or suspected and not yet given up.
+    Alive,
+    /// Dead, or it said goodbye.
+    Gone,
 }
 
 /// A key of gossip, as the managers hand it out.
@@ -176,6 +274,9 @@ pub struct SwarmState {
     pub managed: bool,
     /// Networks by the managers' word.
     pub networks: BTreeMap<NetworkId, SwarmNetworkState>,
+    /// The routing mesh's network, while the swarm has one: every node is on it, also without tasks there.
+    #[serde(default)]
+    pub ingress: Option<OverlaySpec>,
 }
 
 /// An endpoint on this node and a network of the swarm: what the agent reports.

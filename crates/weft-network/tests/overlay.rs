@@ -148,6 +148,7 @@ impl Pair {
             members: vec![member(0), member(1)],
             managed: true,
             networks: BTreeMap::new(),
+            ingress: None,
         }
     }
 
@@ -163,6 +164,8 @@ impl Pair {
                 mac: endpoint.mac,
                 name: endpoint.name.clone(),
                 aliases: endpoint.aliases.clone(),
+                service: None,
+                healthy: true,
             });
             let network = SwarmNetworkState {
                 mtu: mtu.map(|mtu| Mtu::try_from(mtu).unwrap()),

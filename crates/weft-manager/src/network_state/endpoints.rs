@@ -50,6 +50,7 @@ pub(super) fn remote(
                     endpoint: Some(endpoint.clone()),
                     node_id: node_id.to_owned(),
                     vtep: report.data_path_address.clone(),
+                    service_id: attached.map(|task| task.service_id.clone()).unwrap_or_default(),
                 };
                 endpoints.insert(endpoint.id.clone(), remote);
             }

@@ -185,6 +185,8 @@ impl Watch {
             mtu: mtu.get(),
             endpoints: changed,
             removed_endpoint_ids: removed,
+            services: Vec::new(),
+            removed_service_ids: Vec::new(),
         });
         self.sent.insert(network, Known { mtu, endpoints: now });
         view

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,16 +19,18 @@ use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
 use crate::config::HelperLaunch;
 use crate::controller::audit::Place;
+use crate::controller::doubts::{Doubts, next_doubt};
 use crate::controller::{Controller, Touched, swarm::used};
 use crate::helper::protocol::{
     FromHelper, GossipWish, HelperState, OwnEntry, ResolverWish, SOCKET, ToHelper, VERSION, receive, send,
 };
 use crate::network::Network;
 use crate::peers::{ENDPOINT_TABLE, PEER_TABLE};
-use crate::resolver::{NameRecord, NetworkNames};
+use crate::resolver::{NameRecord, NamedPort, NetworkNames};
 use crate::sandbox::{Endpoint, Sandbox};
+use crate::services::{KnownService, Services};
 use crate::state::State;
-use crate::swarm::SwarmState;
+use crate::swarm::{GossipWord, SwarmState};
 
 /// Port of gossip.
 const GOSSIP_PORT: u16 = weft_gossip::GOSSIP_PORT;
@@ -68,6 +70,7 @@ pub(super) struct HelperLink {
     generation: AtomicU64,
     connected: AtomicBool,
     ending: watch::Sender<Ending>,
+    doubts: Doubts,
 }
 
 impl HelperLink {
@@ -80,7 +83,13 @@ impl HelperLink {
             generation: AtomicU64::new(1),
             connected: AtomicBool::new(false),
             ending: watch::channel(Ending::NotYet).0,
+            doubts: Doubts::default(),
         }
+    }
+
+    /// What gossip says of the node at `address`, which it looks after from now on.
+    pub(super) async fn doubt(&self, address: IpAddr) -> GossipWord {
+        self.doubts.ask(address).await
     }
 
     /// Ends the connection, and unless containers keep running the helper too.
@@ -274,38 +283,72 @@ impl Controller {
             upstreams: resolver.upstreams,
             ndots_set: resolver.ndots_set,
             isolated: !way_out,
-            stack: None,
+            stack: sandbox.endpoints.iter().find_map(|e| e.service.as_ref()?.stack.clone()),
         }
     }
 
     fn names(&self, state: &State, network: &Network) -> NetworkNames {
-        let mut records: Vec<NameRecord> = state
-            .endpoints_on(&network.id)
+        let known = self.services.load().get(&network.id).cloned().unwrap_or_default();
+        let stacks: BTreeMap<&str, Option<&String>> =
+            known.iter().map(|service| (service.id.as_str(), service.stack.as_ref())).collect();
+        let stack = |service: Option<&str>| service.and_then(|id| stacks.get(id).copied().flatten()).cloned();
+        let local = state.endpoints_on(&network.id).filter(|(_, endpoint)| state.takes_traffic(endpoint));
+        let mut records: Vec<NameRecord> = local
             .map(|(sandbox, endpoint)| NameRecord {
                 names: sandbox.dns_names(endpoint),
                 canonical: Some(sandbox.spec.name.clone()),
                 ips: endpoint.ips().collect(),
+                stack: stack(endpoint.service.as_ref().map(|service| service.id.as_str())),
                 ..NameRecord::default()
             })
             .collect();
         let peers = self.peers.load();
-        if let Some(known) = peers.get(&network.id) {
-            let record = |name: &crate::peers::PeerName, canonical: bool| NameRecord {
-                names: name.names.clone(),
-                canonical: canonical.then(|| name.canonical.clone()),
-                ips: name.ips.clone(),
-                ..NameRecord::default()
-            };
-            records.extend(known.names.iter().map(|name| record(name, true)));
-            records.extend(known.services.iter().map(|name| record(name, false)));
-        }
-        NetworkNames {
-            id: network.id.to_string(),
-            name: network.name.clone(),
-            subnets: network.subnets(),
-            records,
-        }
+        let remote = peers.get(&network.id).map(|known| known.names.as_slice()).unwrap_or_default();
+        records.extend(remote.iter().map(|name| NameRecord {
+            names: name.names.clone(),
+            canonical: Some(name.canonical.clone()),
+            ips: name.ips.clone(),
+            stack: stack(name.service.as_deref()),
+            ..NameRecord::default()
+        }));
+        let named_ports = named_ports(&self.services.load());
+        let ports = |service: &KnownService| named_ports.get(&service.id).cloned().unwrap_or_default();
+        records.extend(known.iter().flat_map(|service| service_names(service, ports(service))));
+        let subnets = network.subnets();
+        NetworkNames { id: network.id.to_string(), name: network.name.clone(), subnets, records }
     }
+}
+
+/// A service answers with its own addresses, or with its tasks'; `tasks.` always with its tasks'. Its names stand as
+/// long as it does, also while none of its tasks takes traffic: nobody outside is asked for them.
+fn service_names(service: &KnownService, ports: Vec<NamedPort>) -> [NameRecord; 2] {
+    let names: Vec<String> = std::iter::once(&service.name).chain(&service.aliases).cloned().collect();
+    let ready = service.backends.iter().filter(|backend| backend.ready);
+    let tasks: Vec<IpAddr> = ready.flat_map(|backend| &backend.ips).copied().collect();
+    let lasting = !service.virtual_ips.is_empty();
+    let ips = if lasting { service.virtual_ips.clone() } else { tasks.clone() };
+    let of_tasks = NameRecord {
+        names: names.iter().map(|name| format!("tasks.{name}")).collect(),
+        ips: tasks,
+        stack: service.stack.clone(),
+        ..NameRecord::default()
+    };
+    [of_tasks, NameRecord { names, ips, stack: service.stack.clone(), lasting, ports, canonical: None }]
+}
+
+/// Published ports with names, by service: only on the ingress network they are known.
+fn named_ports(services: &Services) -> BTreeMap<String, Vec<NamedPort>> {
+    let mut named: BTreeMap<String, Vec<NamedPort>> = BTreeMap::new();
+    for service in services.values().flat_map(|services| services.iter()) {
+        let ports = service.ports.iter().filter(|port| !port.name.is_empty());
+        let ports = ports.map(|port| NamedPort {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            port: port.target,
+        });
+        named.entry(service.id.clone()).or_default().extend(ports);
+    }
+    named
 }
 
 /// This node's part in gossip: the networks it is on, its endpoints, and its load-balancer addresses.
@@ -317,7 +360,8 @@ fn gossip_wish(state: &State, swarm: &SwarmState) -> Option<GossipWish> {
     let mut entries = Vec::new();
     for network in &networks {
         for (sandbox, endpoint) in state.endpoints_on(network) {
-            entries.extend(endpoint_entries(network, sandbox, endpoint, swarm));
+            let serving = state.takes_traffic(endpoint);
+            entries.extend(endpoint_entries(network, sandbox, endpoint, swarm, serving));
         }
         let known = swarm.networks.get(network);
         if let Some(address) = known.and_then(|known| known.load_balancer) {
@@ -356,6 +400,7 @@ fn endpoint_entries(
     sandbox: &Sandbox,
     endpoint: &Endpoint,
     swarm: &SwarmState,
+    serving: bool,
 ) -> Vec<OwnEntry> {
     let Some(address) = endpoint.address.or(endpoint.address6) else { return Vec::new() };
     let entry = |table: &str, value: Vec<u8>| OwnEntry {
@@ -372,10 +417,10 @@ fn endpoint_entries(
         service_id: service.map(|service| service.id.clone()).unwrap_or_default(),
         virtual_ip: service.and_then(|service| service.virtual_ip),
         endpoint_ip: address.ip(),
-        ingress_ports: Vec::new(),
+        ingress_ports: service.into_iter().flat_map(|service| &service.ports).map(Into::into).collect(),
         aliases: service.map(|service| service.aliases.clone()).unwrap_or_default(),
         task_aliases: names,
-        service_disabled: false,
+        service_disabled: !serving,
     };
     let peer = PeerRecord { address, mac: endpoint.mac, vtep: swarm.data_path };
     vec![entry(PEER_TABLE, peer.encode()), entry(ENDPOINT_TABLE, names.encode())]
@@ -438,6 +483,7 @@ impl Talk {
             }
         });
         self.wanted.mark_changed();
+        let mut doubts = controller.helper.as_ref().map(|helper| helper.doubts.follow());
         let connected = |yes: bool| {
             if let Some(helper) = &controller.helper {
                 helper.connected.store(yes, Ordering::SeqCst);
@@ -461,6 +507,12 @@ impl Talk {
                     Some(message) => on_message(controller, message).await,
                     None => break false,
                 },
+                doubt = next_doubt(&mut doubts) => {
+                    let (number, address) = doubt;
+                    if send(&mut write, &ToHelper::Doubt { number, address }).await.is_err() {
+                        break false;
+                    }
+                }
                 _ = self.ending.changed() => {
                     let ending = *self.ending.borrow_and_update();
                     if ending == Ending::Stop {
@@ -491,6 +543,11 @@ async fn on_message(controller: &Arc<Controller>, message: FromHelper) {
             helper.applied.send_replace(applied.clone());
             let controller = controller.clone();
             tokio::spawn(async move { controller.note_resolvers(&applied).await });
+        }
+        FromHelper::Word { number, word } => {
+            if let Some(helper) = &controller.helper {
+                helper.doubts.answer(number, word);
+            }
         }
         other => controller.hear_gossip(other),
     }

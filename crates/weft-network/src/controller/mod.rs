@@ -2,6 +2,7 @@
 
 mod audit;
 mod dataplane;
+mod doubts;
 mod endpoints;
 mod files;
 mod helper_link;
@@ -31,9 +32,10 @@ use crate::paths::Paths;
 use crate::peers::NetworkPeers;
 use crate::plans::{self, Surroundings};
 use crate::ports::PortReservations;
+use crate::services::Services;
 use crate::state::State;
 use crate::store::Store;
-use crate::swarm::{LocalSwarmEndpoint, SwarmNetworks};
+use crate::swarm::{GossipWord, LocalSwarmEndpoint, SwarmNetworks};
 use crate::view::{EndpointView, NetworkEvent};
 use dataplane::{DataPlane, blocking};
 use helper_link::HelperLink;
@@ -58,6 +60,8 @@ pub struct Controller {
     swarm: RwLock<Option<Arc<dyn SwarmNetworks>>>,
     gossiped: Mutex<Gossiped>,
     peers: ArcSwap<BTreeMap<NetworkId, NetworkPeers>>,
+    /// What the state and `peers` say of services; follows both.
+    services: ArcSwap<Services>,
     /// Addresses that may send tunnel packets.
     members: ArcSwap<BTreeSet<IpAddr>>,
     gossip_inbox: mpsc::UnboundedSender<FromHelper>,
@@ -136,6 +140,7 @@ impl Controller {
             swarm: RwLock::default(),
             gossiped: Mutex::new(gossiped),
             peers: ArcSwap::default(),
+            services: ArcSwap::default(),
             members: ArcSwap::default(),
             gossip_inbox,
             data_path: Mutex::default(),
@@ -170,6 +175,15 @@ impl Controller {
     /// This node's name in gossip, whenever it gets another; empty before the first.
     pub fn gossip_name(&self) -> watch::Receiver<String> {
         self.gossip_name.subscribe()
+    }
+
+    /// What this node's gossip says of the node at `address`, of which somebody doubts that it lives: gossip looks
+    /// after it at once.
+    pub async fn doubt(&self, address: IpAddr) -> GossipWord {
+        match &self.helper {
+            Some(helper) => helper.doubt(address).await,
+            None => GossipWord::Unknown,
+        }
     }
 
     /// The way to the managers while this node is in a swarm.

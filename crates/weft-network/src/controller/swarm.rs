@@ -8,13 +8,14 @@ use std::sync::{Arc, PoisonError, Weak};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use weft_plan::{LinkName, NamespaceState};
-use weft_types::NetworkId;
+use weft_types::{NetworkId, TaskId};
 
 use crate::controller::{Controller, Touched};
 use crate::error::NetworkError;
 use crate::helper::protocol::FromHelper;
 use crate::paths::Paths;
 use crate::peers::{self, GossipKey, GossipTables, Refusal};
+use crate::services::known_services;
 use crate::state::State;
 use crate::store::MODE;
 use crate::swarm::{LocalSwarmEndpoint, SwarmState};
@@ -77,7 +78,10 @@ impl Gossiped {
             FromHelper::MemberDown(name) => {
                 self.members.remove(&name);
             }
-            FromHelper::Hello { .. } | FromHelper::Applied { .. } | FromHelper::GossipName(_) => {}
+            FromHelper::Hello { .. }
+            | FromHelper::Applied { .. }
+            | FromHelper::Word { .. }
+            | FromHelper::GossipName(_) => {}
         }
     }
 }
@@ -220,7 +224,27 @@ impl Controller {
             }
         }
         gossiped.refused = refused;
+        let services = used(&state).into_iter().map(|id| {
+            let known = known_services(&state, merged.get(&id), &id);
+            (id, Arc::new(known))
+        });
+        self.services.store(Arc::new(services.collect()));
         self.peers.store(Arc::new(merged));
+    }
+
+    /// This node's service tasks that take traffic, whole. Others of its tasks leave names, balancers and the routing
+    /// mesh of this node at once; other nodes learn it from the managers and from gossip.
+    pub async fn set_serving(&self, tasks: BTreeSet<TaskId>) -> Result<(), NetworkError> {
+        let _turn = self.turn.lock().await;
+        let before = self.state.load_full();
+        if *before.serving == tasks {
+            return Ok(());
+        }
+        self.note_change(|state| {
+            state.serving = Arc::new(tasks);
+            Ok(((), Touched::default()))
+        })
+        .await
     }
 
     pub(super) async fn refresh_data_path(&self) {

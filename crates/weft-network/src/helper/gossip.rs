@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use weft_gossip::{
     Config, Effect, EntryView, Event, Gossip, GossipKey as Key, RequestFailure, RequestId, Snapshot,
-    StreamId, Tick, TimerQueue, frame_len,
+    StreamId, Tick, TimerQueue, Word, frame_len,
 };
 
 use crate::helper::protocol::{FromHelper, GossipWish, OwnEntry};
 use crate::peers::{GossipKey, GossipValue};
 use crate::store::MODE;
+use crate::swarm::GossipWord;
 
 /// A peer that opened a stream sends its frame within this time, or is not heard.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Follow(GossipWish),
     /// Tell everything: a daemon connected.
     TellAll,
+    /// Look after the node at this address, and tell what is known of it.
+    Doubt { number: u64, address: IpAddr },
     /// Leave the cluster and end.
     Leave,
 }
@@ -77,6 +80,9 @@ async fn run(
                 tracing::warn!(address = %wish.advertise, %error, "gossip sockets");
                 match timeout(BIND_RETRY, commands.recv()).await {
                     Ok(Some(Command::Follow(newer))) => wish = newer,
+                    Ok(Some(Command::Doubt { number, .. })) => {
+                        let _ = events.send(FromHelper::Word { number, word: GossipWord::Unknown });
+                    }
                     Ok(Some(Command::TellAll)) | Err(_) => {}
                     Ok(Some(Command::Leave) | None) => return Ok(()),
                 }
@@ -185,6 +191,7 @@ impl Driver {
                         }
                     }
                     Some(Command::TellAll) => self.tell_all(),
+                    Some(Command::Doubt { number, address }) => self.doubt(number, address),
                     Some(Command::Leave) => {
                         let _ = std::fs::remove_file(&self.saved);
                         leave_by = Some(tokio::time::Instant::now() + LEAVE_LIMIT);
@@ -334,6 +341,17 @@ impl Driver {
         if let Some(told) = told {
             let _ = self.events.send(told);
         }
+    }
+
+    fn doubt(&mut self, number: u64, address: IpAddr) {
+        let word = match self.gossip.core().word_on(address) {
+            Word::Unknown => GossipWord::Unknown,
+            Word::Gone => GossipWord::Gone,
+            Word::Alive => GossipWord::Alive,
+        };
+        let _ = self.events.send(FromHelper::Word { number, word });
+        let now = self.now();
+        self.gossip.hurry_probe(now, address, &mut self.effects);
     }
 
     fn tell_all(&mut self) {

@@ -17,6 +17,7 @@ use crate::helper::audit::AwayAudit;
 use crate::helper::gossip::{self, Command};
 use crate::helper::protocol::{FromHelper, HelperState, SOCKET, ToHelper, VERSION, receive, send};
 use crate::helper::resolvers::Resolvers;
+use crate::swarm::GossipWord;
 
 /// Between two audits while the daemon is away.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(5);
@@ -120,6 +121,7 @@ async fn serve(dir: &Path) -> io::Result<()> {
                 // A daemon that another one took the place of has no say any more.
                 Input::Message(from, _) if !helper.is_daemon(from) => {}
                 Input::Message(_, ToHelper::Stop) => break,
+                Input::Message(_, ToHelper::Doubt { number, address }) => helper.doubt(number, address),
                 Input::Message(_, ToHelper::State(state)) => helper.follow(*state).await,
                 Input::Closed(connection) => helper.closed(connection),
             },
@@ -245,6 +247,16 @@ impl Helper {
                 self.gossip_address = address;
             }
             _ => {}
+        }
+    }
+
+    /// The answer comes as an event.
+    fn doubt(&self, number: u64, address: std::net::IpAddr) {
+        // Cannot be sent where gossip has ended.
+        let doubt = Command::Doubt { number, address };
+        let asked = self.gossip.as_ref().is_some_and(|(gossip, _)| gossip.send(doubt).is_ok());
+        if !asked {
+            let _ = self.events.send(FromHelper::Word { number, word: GossipWord::Unknown });
         }
     }
 

@@ -16,7 +16,7 @@ use weft_plan::{NamespaceRef, NamespaceState};
 use crate::etc::Upstream;
 use crate::peers::{GossipKey, GossipValue};
 use crate::resolver::NetworkNames;
-use crate::swarm::SwarmKey;
+use crate::swarm::{GossipWord, SwarmKey};
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
 pub(crate) const VERSION: u32 = 3;
@@ -30,6 +30,8 @@ const FRAME_MAX: u32 = 256 << 20;
 pub(crate) enum ToHelper {
     /// The whole wish.
     State(Box<HelperState>),
+    /// Somebody doubts that the node at this address lives: look after it, and say what gossip knows of it.
+    Doubt { number: u64, address: IpAddr },
     /// Leave the cluster and end.
     Stop,
 }
@@ -49,6 +51,8 @@ pub(crate) enum FromHelper {
         /// UDP and TCP port of each sandbox's resolver.
         resolvers: BTreeMap<String, (u16, u16)>,
     },
+    /// What gossip knows of a node that was doubted.
+    Word { number: u64, word: GossipWord },
     /// The name of this node in gossip.
     GossipName(String),
     /// All that gossip knows.
