@@ -12,6 +12,8 @@ use crate::liveness::{Answer, Liveness};
 use crate::logs::LogBroker;
 use crate::network::{Reports, engine_of};
 use crate::network_state::Progress;
+use crate::notice::Notices;
+use crate::verdict::Verdict;
 use crate::witness::Witnesses;
 
 /// Shared by services, control and reconcilers.
@@ -25,6 +27,8 @@ pub(crate) struct Brain {
     pub(crate) progress: Progress,
     /// Output of tasks on its way to who reads it.
     pub(crate) logs: Arc<LogBroker>,
+    /// What users shall hear of.
+    pub(crate) notices: Notices,
     /// What neighbours say of nodes that fell silent.
     pub(crate) witnesses: Arc<Witnesses>,
     /// Asks a node's helper whether the node lives.
@@ -41,14 +45,23 @@ impl Brain {
         self.liveness.probe(address_of(node)?).await
     }
 
-    /// Whether neighbours cannot reach the node's helper either.
-    pub(crate) async fn others_miss(&self, node: &Node) -> bool {
-        match (address_of(node), self.core.timing.helper_port) {
-            (Some(address), Some(port)) => {
-                self.witnesses.agree_dead(&node.id, SocketAddr::new(address, port)).await
-            }
-            _ => true,
+    /// What neighbours say of a node whose helper does not answer. See [`Witnesses::verdict`].
+    pub(crate) async fn verdict(&self, node: &Node, returning: usize, overdue: bool) -> Verdict {
+        match self.helper_of(node) {
+            Some(helper) => self.witnesses.verdict(&node.id, helper, returning, overdue).await,
+            None => Verdict::Dead,
         }
+    }
+
+    /// Lets neighbours look after a node.
+    pub(crate) fn alert(&self, node: &Node) {
+        if let Some(helper) = self.helper_of(node) {
+            self.witnesses.alert(&node.id, helper);
+        }
+    }
+
+    fn helper_of(&self, node: &Node) -> Option<SocketAddr> {
+        Some(SocketAddr::new(address_of(node)?, self.core.timing.helper_port?))
     }
 }
 

@@ -36,13 +36,17 @@ mod manager;
 mod membership;
 mod network;
 mod network_state;
+mod notice;
 mod office;
 mod reconcile;
 mod root_rotation;
 mod seal;
 mod services;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod store;
 mod taken;
+mod verdict;
 mod witness;
 
 pub use announce::AnnounceError;
@@ -51,6 +55,7 @@ pub use consensus::{Consensus, ConsensusError, Leadership, Member, StorageError,
 pub use control::{Control, LogStream, Rotation, ServiceProblem, ServiceStatus};
 pub use error::{ControlError, ManagerError, SpecProblem};
 pub use manager::Manager;
-pub use network_state::Acknowledged;
+pub use network_state::{Acknowledged, Turn};
+pub use notice::{Notice, Unacknowledged};
 pub use seal::{KeyEncryptionKey, KeyFileError, SealError, SealProblem};
 pub use store::{Change, Claim, Commit, Object, ObjectKind, Refusal, Transaction, View};

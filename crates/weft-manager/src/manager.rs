@@ -15,7 +15,7 @@ use crate::announce::{self, AnnounceError};
 use crate::brain::Brain;
 use crate::config::{InitOptions, ManagerConfig};
 use crate::consensus::{
-    self, Consensus as _, ConsensusError, MemberNode, Opening, Parts, Peers, RaftConsensus, RaftOptions,
+    self, Consensus as _, ConsensusError, Files, MemberNode, Opening, Parts, Peers, RaftConsensus, RaftOptions,
 };
 use crate::control::Control;
 use crate::core::Core;
@@ -25,6 +25,7 @@ use crate::init::{Genesis, genesis, manager_status};
 use crate::liveness::HelperProbe;
 use crate::network::{self, Reports};
 use crate::network_state::Progress;
+use crate::notice::Notices;
 use crate::seal::{self, KeyFile};
 use crate::store::{Store, Transaction};
 use crate::{autolock, membership, office, services};
@@ -276,6 +277,7 @@ impl Manager {
             sessions: Sessions::new(timing.rate_limit_count, timing.rate_limit_period),
             reports: Reports::default(),
             progress: Progress::default(),
+            notices: Notices::default(),
             logs: Arc::default(),
             witnesses: Arc::default(),
             liveness: Arc::new(HelperProbe { port: timing.helper_port }),
@@ -337,8 +339,10 @@ async fn open_store(
     let peers = Arc::new(Peers::default());
     let parts = Parts {
         folder,
+        disk: Arc::new(Files),
         node: MemberNode { node_id: node.to_string(), addr: advertise.to_string() },
         peers: Arc::clone(&peers),
+        transport: Arc::clone(&peers) as _,
         sealer: Arc::new(sealer),
         machine: Arc::clone(&store) as _,
         options: RaftOptions {

@@ -3,6 +3,7 @@
 //! Every value here is valid by construction: it is checked where it enters (parsing, decoding) and the
 //! proof is carried by the type. Nothing here does I/O or knows a clock; randomness is an argument.
 
+mod duration;
 mod endpoint_address;
 mod error_kind;
 mod ids;
@@ -12,6 +13,7 @@ mod name;
 mod port;
 mod vni;
 
+pub use duration::parse_duration;
 pub use endpoint_address::EndpointAddress;
 pub use error_kind::{Classified, ErrorKind};
 pub use ids::{

@@ -20,6 +20,7 @@ use weft_wire::swarmkit::Cluster;
 use crate::brain::Brain;
 use crate::error::ControlError;
 use crate::network_state::Acknowledged;
+use crate::notice::Notice;
 use crate::store::{Commit, View};
 
 pub use logs::LogStream;
@@ -65,6 +66,11 @@ impl Control {
     /// Changes of the store from now on; [`Control::view`] taken after this call misses nothing.
     pub fn events(&self) -> broadcast::Receiver<Arc<Commit>> {
         self.brain.core.store.watch()
+    }
+
+    /// What users shall hear of beside that, from now on. Only the manager that leads has any.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.brain.notices.listen()
     }
 
     /// The swarm: join tokens are in `root_ca.join_tokens`.

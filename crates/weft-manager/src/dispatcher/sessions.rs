@@ -136,6 +136,11 @@ impl Sessions {
         }
     }
 
+    /// The session of a node.
+    pub(crate) fn current(&self, node_id: &str) -> Option<Arc<Session>> {
+        self.nodes().get(node_id)?.session.clone()
+    }
+
     pub(crate) fn is_registered(&self, node_id: &str) -> bool {
         self.nodes().get(node_id).is_some_and(|entry| entry.session.is_some())
     }

@@ -4,10 +4,14 @@
 //! address. Endpoints of nodes that are down are not told.
 
 mod endpoints;
+mod handover;
 mod progress;
 mod report;
+mod services;
 mod watch;
 
+pub use handover::Turn;
+pub(crate) use handover::{HandoverError, hand_over};
 pub use progress::Acknowledged;
 pub(crate) use progress::Progress;
 pub(crate) use report::{ReportError, report};

@@ -1,4 +1,4 @@
-//! `Watch`: other nodes' endpoints on the networks that a node is on. Whole once, then what changed.
+//! `Watch`: services and other nodes' endpoints on the networks that a node is on. Whole once, then what changed.
 //!
 //! Driven by commits alone: a new endpoint is told as soon as its report is committed. Invariant: what was sent so far,
 //! applied in order, equals what the view of the last message's index gives.
@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use weft_types::Mtu;
-use weft_wire::weft_v1::{Member, NetworkView, RemoteEndpoint, WatchMessage};
+use weft_wire::weft_v1::{Member, NetworkView, RemoteEndpoint, ReportRequest, ServiceView, WatchMessage};
 
-use super::endpoints;
+use super::{endpoints, services};
 use crate::brain::Brain;
+use crate::control::is_ingress;
 use crate::dispatcher::Session;
 use crate::network::interface_mtu;
-use crate::store::{Commit, Object, View, networks_of};
+use crate::store::{Change, Commit, Object, View, networks_of};
 
 /// Messages that wait for a slow reader.
 const BACKLOG: usize = 8;
@@ -61,9 +62,13 @@ struct Watch {
     members: Vec<Member>,
 }
 
+/// One network as it was told.
+#[derive(Default)]
 struct Known {
-    mtu: Mtu,
+    /// None: it was not told yet.
+    mtu: Option<Mtu>,
     endpoints: BTreeMap<String, RemoteEndpoint>,
+    services: BTreeMap<String, ServiceView>,
 }
 
 /// What a commit may have changed for a watcher.
@@ -73,6 +78,8 @@ struct Dirty {
     /// Anything of any node, hence the members and every network's MTU.
     nodes: bool,
     everything: bool,
+    /// Of the last commit.
+    index: u64,
 }
 
 impl Watch {
@@ -80,7 +87,8 @@ impl Watch {
         let ended = || Status::aborted("node must disconnect");
         let mut commits = self.brain.core.store.watch();
         let everything = Dirty { everything: true, ..Default::default() };
-        let mut message = self.difference(&self.brain.core.view(), &everything).unwrap_or_default();
+        self.brain.progress.begin(&self.session.node_id, &self.session.id);
+        let mut message = self.news(&everything).unwrap_or_default();
         message.full = true;
         loop {
             if sender.send(Ok(message)).await.is_err() {
@@ -107,30 +115,46 @@ impl Watch {
                         Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                     }
                 }
-                if let Some(message) = self.difference(&self.brain.core.view(), &dirty) {
+                if let Some(message) = self.news(&dirty) {
                     break message;
                 }
             };
         }
     }
 
+    /// What is to be sent now. From here on it is known what the node has to acknowledge.
+    fn news(&mut self, dirty: &Dirty) -> Option<WatchMessage> {
+        let view = self.brain.core.view();
+        let message = self.difference(&view, dirty);
+        let (progress, node, session) = (&self.brain.progress, &self.session.node_id, &self.session.id);
+        if let Some(message) = &message {
+            let networks = message.networks.iter().map(|network| network.network_id.as_str());
+            progress.told(node, session, networks, message.index);
+        }
+        // The view may be newer than the last commit that was looked at.
+        progress.looked(node, session, if dirty.everything { view.index() } else { dirty.index });
+        message
+    }
+
     fn mark(&self, dirty: &mut Dirty, commit: &Commit) {
-        for object in commit.changes.iter().flat_map(|change| [&change.before, &change.after]).flatten() {
-            match object {
-                Object::Task(task) => dirty.networks.extend(networks_of(task).map(str::to_owned)),
-                Object::Network(network) => drop(dirty.networks.insert(network.id.clone())),
-                Object::Resource(resource) => {
-                    dirty.nodes = true;
-                    let report = crate::network::decode_report(resource);
-                    let endpoints = report.into_iter().flat_map(|report| report.endpoints);
-                    dirty.networks.extend(endpoints.map(|endpoint| endpoint.network_id));
+        dirty.index = commit.index;
+        let view = self.brain.core.view();
+        for change in &commit.changes {
+            mark_reports(dirty, change);
+            for object in [&change.before, &change.after].into_iter().flatten() {
+                match object {
+                    Object::Task(task) => dirty.networks.extend(networks_of(task).map(str::to_owned)),
+                    Object::Network(network) => drop(dirty.networks.insert(network.id.clone())),
+                    Object::Service(service) => {
+                        dirty.networks.extend(services::networks_of_service(&view, service));
+                    }
+                    Object::Node(node) => {
+                        dirty.nodes = true;
+                        // It may have gone down or come back: all its endpoints go or come.
+                        dirty.networks.extend(networks_of_node(&view, &node.id));
+                    }
+                    Object::Cluster(_) | Object::Secret(_) | Object::Config(_) | Object::Resource(_) => {}
                 }
-                Object::Node(node) => {
-                    dirty.nodes = true;
-                    // It may have gone down or come back: all its endpoints go or come.
-                    dirty.networks.extend(networks_of_node(&self.brain.core.view(), &node.id));
-                }
-                Object::Cluster(_) | Object::Service(_) | Object::Secret(_) | Object::Config(_) => {}
             }
         }
     }
@@ -167,33 +191,84 @@ impl Watch {
     fn network_difference(&mut self, view: &View, network: String) -> Option<NetworkView> {
         let object = view.network(&network)?;
         let reports = &self.brain.reports;
-        let mtu = interface_mtu(view, reports, object);
-        let now = endpoints::remote(view, reports, &network, &self.session.node_id);
-        let before = self.sent.get(&network);
-        let known = |id: &str| before.and_then(|known| known.endpoints.get(id));
-        let changed: Vec<RemoteEndpoint> =
-            now.iter().filter(|(id, endpoint)| known(id) != Some(endpoint)).map(|(_, e)| e.clone()).collect();
-        let removed: Vec<String> = before
-            .into_iter()
-            .flat_map(|known| known.endpoints.keys())
-            .filter(|id| !now.contains_key(*id))
-            .cloned()
-            .collect();
-        let same_mtu = before.is_some_and(|known| known.mtu == mtu);
-        let view = (!same_mtu || !changed.is_empty() || !removed.is_empty()).then(|| NetworkView {
-            network_id: network.clone(),
-            mtu: mtu.get(),
-            endpoints: changed,
-            removed_endpoint_ids: removed,
-            services: Vec::new(),
-            removed_service_ids: Vec::new(),
-        });
-        self.sent.insert(network, Known { mtu, endpoints: now });
-        view
+        let now = Known {
+            mtu: Some(interface_mtu(view, reports, object)),
+            endpoints: endpoints::remote(view, reports, &network, &self.session.node_id),
+            services: services::services(view, object),
+        };
+        let before = self.sent.entry(network.clone()).or_default();
+        let news = now.news(before, network);
+        *before = now;
+        news
     }
 }
 
-/// The networks that a node has attachments on.
+impl Known {
+    /// What makes `before` this. None: they are the same.
+    fn news(&self, before: &Self, network_id: String) -> Option<NetworkView> {
+        let (endpoints, removed_endpoint_ids) = difference(&before.endpoints, &self.endpoints);
+        let (services, removed_service_ids) = difference(&before.services, &self.services);
+        let news = NetworkView {
+            network_id,
+            mtu: self.mtu.map(Mtu::get).unwrap_or_default(),
+            endpoints,
+            removed_endpoint_ids,
+            services,
+            removed_service_ids,
+            whole: before.mtu.is_none(),
+        };
+        let none = news.endpoints.is_empty()
+            && news.removed_endpoint_ids.is_empty()
+            && news.services.is_empty()
+            && news.removed_service_ids.is_empty();
+        (self.mtu != before.mtu || !none).then_some(news)
+    }
+}
+
+/// What is new or other than before, and what is gone.
+fn difference<T: Clone + PartialEq>(
+    before: &BTreeMap<String, T>,
+    now: &BTreeMap<String, T>,
+) -> (Vec<T>, Vec<String>) {
+    let changed = now.iter().filter(|(id, value)| before.get(*id) != Some(value));
+    let removed = before.keys().filter(|id| !now.contains_key(*id));
+    (changed.map(|(_, value)| value.clone()).collect(), removed.cloned().collect())
+}
+
+/// A node's report changed: mostly one endpoint of many. Anything but endpoints may concern every network.
+fn mark_reports(dirty: &mut Dirty, change: &Change) {
+    let report = |object: &Option<Object>| match object {
+        Some(Object::Resource(resource)) => crate::network::decode_report(resource),
+        _ => None,
+    };
+    let (before, after) = (report(&change.before), report(&change.after));
+    if before.is_none() && after.is_none() {
+        return;
+    }
+    let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+    let without_endpoints = |report: &ReportRequest| ReportRequest {
+        endpoints: Vec::new(),
+        session_id: String::new(),
+        ..report.clone()
+    };
+    if without_endpoints(&before) != without_endpoints(&after) {
+        dirty.nodes = true;
+        let endpoints = before.endpoints.iter().chain(&after.endpoints);
+        dirty.networks.extend(endpoints.map(|endpoint| endpoint.network_id.clone()));
+        return;
+    }
+    let by_id = |report: &ReportRequest| -> BTreeMap<String, weft_wire::weft_v1::Endpoint> {
+        report.endpoints.iter().map(|endpoint| (endpoint.id.clone(), endpoint.clone())).collect()
+    };
+    let (before, after) = (by_id(&before), by_id(&after));
+    let changed = before.iter().filter(|(id, endpoint)| after.get(*id) != Some(endpoint));
+    let changed = changed.chain(after.iter().filter(|(id, endpoint)| before.get(*id) != Some(endpoint)));
+    dirty.networks.extend(changed.map(|(_, endpoint)| endpoint.network_id.clone()));
+}
+
+/// The networks that a node has attachments on, and the ingress network: every node is an entry of the routing mesh.
 pub(crate) fn networks_of_node(view: &View, node_id: &str) -> BTreeSet<String> {
-    view.tasks_of_node(node_id).flat_map(|task| networks_of(task)).map(str::to_owned).collect()
+    let of_tasks = view.tasks_of_node(node_id).flat_map(|task| networks_of(task));
+    let ingress = view.networks().filter(|network| is_ingress(network)).map(|network| network.id.as_str());
+    of_tasks.chain(ingress).map(str::to_owned).collect()
 }
