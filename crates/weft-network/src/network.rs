@@ -127,6 +127,16 @@ impl Network {
         self.name == DEFAULT_BRIDGE && matches!(self.driver, Driver::Bridge(_))
     }
 
+    /// The routing mesh's.
+    pub(crate) fn is_ingress(&self) -> bool {
+        self.overlay().is_some_and(|spec| spec.ingress)
+    }
+
+    /// Whether containers find each other by name here: never on the ingress network.
+    pub(crate) fn gives_names(&self) -> bool {
+        self.has_resolver() && !self.is_ingress()
+    }
+
     /// Its containers find each other by name. Not on the default bridge, as with Docker.
     pub fn has_resolver(&self) -> bool {
         match &self.driver {
@@ -153,7 +163,7 @@ impl Network {
     }
 
     /// Its subnets, whoever chose them.
-    pub(crate) fn subnets(&self) -> Vec<ipnet::IpNet> {
+    pub(crate) fn subnets(&self) -> Vec<IpNet> {
         match self.overlay() {
             Some(spec) => spec.subnets.iter().map(|subnet| subnet.subnet).collect(),
             None => self.pools.iter().map(|pool| pool.subnet).collect(),

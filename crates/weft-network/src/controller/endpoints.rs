@@ -186,7 +186,7 @@ impl Controller {
 
 fn touched<'a>(container: &ContainerId, networks: impl IntoIterator<Item = &'a Network>) -> Touched {
     let overlays = networks.into_iter().filter(|n| n.overlay().is_some()).map(|n| n.id.clone()).collect();
-    Touched { host: true, overlays, sandboxes: BTreeSet::from([container.clone()]) }
+    Touched { host: true, overlays, sandboxes: BTreeSet::from([container.clone()]), ..Touched::default() }
 }
 
 /// Docker's complaints about wishes, all together.

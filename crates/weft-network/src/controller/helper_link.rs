@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use weft_kernel::Netns;
 use weft_plan::NamespaceRef;
-use weft_types::NetworkId;
+use weft_types::{EndpointAddress, MacAddr, NetworkId};
 use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
 use crate::config::HelperLaunch;
@@ -32,6 +32,8 @@ use crate::services::{KnownService, Services};
 use crate::state::State;
 use crate::swarm::{GossipWord, SwarmState};
 
+/// What Docker calls a node's load balancer on the ingress network.
+const INGRESS_BALANCER: &str = "ingress-endpoint";
 /// Port of gossip.
 const GOSSIP_PORT: u16 = weft_gossip::GOSSIP_PORT;
 /// A new container waits so long for its resolver; afterwards it runs without until the helper is back.
@@ -238,7 +240,7 @@ impl Controller {
     fn helper_state(&self, state: &State) -> HelperState {
         let sandboxes = state.sandboxes.values().filter(|s| s.has_namespace() && state.has_resolver(s));
         let named =
-            state.networks().filter(|n| n.has_resolver() && state.endpoints_on(&n.id).next().is_some());
+            state.networks().filter(|n| n.gives_names() && state.endpoints_on(&n.id).next().is_some());
         HelperState {
             generation: 0,
             sandboxes: sandboxes.map(|sandbox| self.resolver_wish(state, sandbox)).collect(),
@@ -261,7 +263,7 @@ impl Controller {
             .endpoints
             .iter()
             .filter_map(|e| state.network(&e.network))
-            .filter(|n| n.has_resolver())
+            .filter(|n| n.gives_names())
             .collect();
         // The swarm's networks are asked before local ones.
         networks.sort_by_key(|network| (network.overlay().is_none(), network.name.clone()));
@@ -365,17 +367,8 @@ fn gossip_wish(state: &State, swarm: &SwarmState) -> Option<GossipWish> {
         }
         let known = swarm.networks.get(network);
         if let Some(address) = known.and_then(|known| known.load_balancer) {
-            let record = PeerRecord {
-                address,
-                mac: weft_types::MacAddr::from_ip(address.ip()),
-                vtep: swarm.data_path,
-            };
-            entries.push(OwnEntry {
-                network: network.to_string(),
-                table: PEER_TABLE.to_owned(),
-                key: load_balancer_key(network, swarm),
-                value: record.encode(),
-            });
+            let ingress = state.network(network).is_some_and(Network::is_ingress);
+            entries.extend(load_balancer_entries(network, address, swarm, ingress));
         }
     }
     let owners = swarm.managed.then(|| swarm.members.iter().map(|member| member.data_path).collect());
@@ -387,6 +380,36 @@ fn gossip_wish(state: &State, swarm: &SwarmState) -> Option<GossipWish> {
         entries,
         owners,
     })
+}
+
+/// Docker's nodes have a name for it on the ingress network only.
+fn load_balancer_entries(
+    network: &NetworkId,
+    address: EndpointAddress,
+    swarm: &SwarmState,
+    ingress: bool,
+) -> Vec<OwnEntry> {
+    let entry = |table: &str, value: Vec<u8>| OwnEntry {
+        network: network.to_string(),
+        table: table.to_owned(),
+        key: load_balancer_key(network, swarm),
+        value,
+    };
+    let mac = MacAddr::from_ip(address.ip());
+    let peer = PeerRecord { address, mac, vtep: swarm.data_path };
+    let name = EndpointRecord {
+        name: INGRESS_BALANCER.to_owned(),
+        service_name: String::new(),
+        service_id: String::new(),
+        virtual_ip: None,
+        endpoint_ip: address.ip(),
+        ingress_ports: Vec::new(),
+        aliases: Vec::new(),
+        task_aliases: Vec::new(),
+        service_disabled: false,
+    };
+    let name = ingress.then(|| entry(ENDPOINT_TABLE, name.encode()));
+    std::iter::once(entry(PEER_TABLE, peer.encode())).chain(name).collect()
 }
 
 /// An endpoint's id has 64 hexadecimal digits; this one is the same at every start.

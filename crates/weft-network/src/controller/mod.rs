@@ -88,6 +88,8 @@ impl std::fmt::Debug for Controller {
 enum OnFailure {
     TakeBack,
     Stand,
+    /// It stands, and the caller hears of it.
+    StandAndTell,
 }
 
 /// Which namespaces a change concerns.
@@ -96,6 +98,8 @@ pub(crate) struct Touched {
     host: bool,
     overlays: BTreeSet<NetworkId>,
     sandboxes: BTreeSet<ContainerId>,
+    /// Networks on which services or their tasks changed: balancers and, on the ingress network, the routing mesh.
+    services: BTreeSet<NetworkId>,
 }
 
 impl Touched {
@@ -105,7 +109,14 @@ impl Touched {
             host: true,
             overlays: state.networks().filter(|n| n.overlay().is_some()).map(|n| n.id.clone()).collect(),
             sandboxes: state.sandboxes.keys().cloned().collect(),
+            services: BTreeSet::new(),
         }
+    }
+
+    /// With networks whose services changed.
+    fn and(mut self, services: BTreeSet<NetworkId>) -> Self {
+        self.services.extend(services);
+        self
     }
 }
 
@@ -249,6 +260,14 @@ impl Controller {
         self.change_with(OnFailure::Stand, edit).await
     }
 
+    /// A fact that others wait for: it stands, and they hear whether the kernel follows.
+    async fn state_fact<R>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<(R, Touched), NetworkError>,
+    ) -> Result<R, NetworkError> {
+        self.change_with(OnFailure::StandAndTell, edit).await
+    }
+
     async fn change_with<R>(
         &self,
         on_failure: OnFailure,
@@ -291,23 +310,24 @@ impl Controller {
         self.save(&after, &before).await?;
         let saved = begin.elapsed();
         self.state.store(after.clone());
-        self.refresh_peers();
-        match (self.converge(&before, &after, &touched).await, on_failure) {
-            (Ok(()), _) => {}
-            (Err(error), OnFailure::Stand) => {
-                tracing::error!(%error, cause = error.source().map(field::display), "not all brought into the kernel");
-            }
-            (Err(error), OnFailure::TakeBack) => {
+        let touched = touched.and(self.refresh_peers());
+        let outcome = self.converge(&before, &after, &touched).await;
+        match &outcome {
+            Ok(()) => {}
+            Err(error) if on_failure == OnFailure::TakeBack => {
                 tracing::warn!(%error, cause = error.source().map(field::display), "change taken back");
                 self.take_back(&before, &after, &touched).await;
-                return Err(error);
+                return outcome;
+            }
+            Err(error) => {
+                tracing::error!(%error, cause = error.source().map(field::display), "not all brought into the kernel");
             }
         }
         let converged = begin.elapsed();
         self.settle_helper().await;
         tracing::debug!(?touched, ?resolved, ?saved, ?converged, settled = ?begin.elapsed(), "change committed");
         self.tell_local();
-        Ok(())
+        if on_failure == OnFailure::StandAndTell { outcome } else { Ok(()) }
     }
 
     async fn take_back(&self, before: &Arc<State>, after: &Arc<State>, touched: &Touched) {

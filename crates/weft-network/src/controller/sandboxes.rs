@@ -182,7 +182,12 @@ impl Controller {
                 state.sandboxes_mut().remove(container);
             }
             super::endpoints::forget_unused(state, &networks);
-            let touched = Touched { host: true, overlays: networks.clone(), sandboxes: containers.clone() };
+            let touched = Touched {
+                host: true,
+                overlays: networks.clone(),
+                sandboxes: containers.clone(),
+                ..Touched::default()
+            };
             Ok(((), touched))
         })
         .await?;
@@ -225,7 +230,7 @@ impl Controller {
 }
 
 pub(super) fn touch(container: &ContainerId, host: bool) -> Touched {
-    Touched { host, overlays: BTreeSet::new(), sandboxes: [container.clone()].into() }
+    Touched { host, sandboxes: [container.clone()].into(), ..Touched::default() }
 }
 
 fn random_id() -> String {

@@ -15,7 +15,7 @@ use crate::error::NetworkError;
 use crate::helper::protocol::FromHelper;
 use crate::paths::Paths;
 use crate::peers::{self, GossipKey, GossipTables, Refusal};
-use crate::services::known_services;
+use crate::services::{Services, known_services};
 use crate::state::State;
 use crate::store::MODE;
 use crate::swarm::{LocalSwarmEndpoint, SwarmState};
@@ -119,7 +119,7 @@ impl Controller {
             self.find_data_path(swarm.as_ref()).await;
         let first = before.swarm().is_none();
         let reserved = if first { self.host_routes().await } else { Vec::new() };
-        self.note_change(|state| {
+        self.state_fact(|state| {
             state.swarm = swarm.map(Arc::new);
             if left {
                 // Cached networks of the swarm go with it, unless a container still has its place there.
@@ -183,28 +183,23 @@ impl Controller {
             gossiped.save();
         }
         let (before, members) = (self.peers.load_full(), self.members.load_full());
-        self.refresh_peers();
+        let services = self.refresh_peers();
         let after = self.peers.load_full();
-        let changed: BTreeSet<NetworkId> = after
-            .keys()
-            .chain(before.keys())
-            .filter(|id| before.get(*id) != after.get(*id))
-            .cloned()
-            .collect();
+        let changed = differing(&before, &after);
         let host = members != self.members.load_full();
-        if changed.is_empty() && !host {
+        if changed.is_empty() && services.is_empty() && !host {
             return;
         }
         let state = self.state.load_full();
-        let touched = Touched { overlays: changed, host, ..Touched::default() };
+        let touched = Touched { overlays: changed, host, services, ..Touched::default() };
         if let Err(error) = self.converge(&state, &state, &touched).await {
             tracing::warn!(%error, "news of gossip not brought into the kernel; the audit goes on");
         }
         self.push_helper();
     }
 
-    /// Puts the managers' word and gossip together anew.
-    pub(super) fn refresh_peers(&self) {
+    /// Puts the managers' word and gossip together anew. Gives the networks whose services changed.
+    pub(super) fn refresh_peers(&self) -> BTreeSet<NetworkId> {
         let state = self.state.load_full();
         let mut gossiped = self.gossiped.lock().unwrap_or_else(PoisonError::into_inner);
         let swarm = state.swarm();
@@ -224,12 +219,17 @@ impl Controller {
             }
         }
         gossiped.refused = refused;
-        let services = used(&state).into_iter().map(|id| {
-            let known = known_services(&state, merged.get(&id), &id);
-            (id, Arc::new(known))
-        });
-        self.services.store(Arc::new(services.collect()));
+        let services: Services = used(&state)
+            .into_iter()
+            .map(|id| {
+                let known = known_services(&state, merged.get(&id), &id);
+                (id, Arc::new(known))
+            })
+            .collect();
+        let changed = differing(&self.services.load(), &services);
+        self.services.store(Arc::new(services));
         self.peers.store(Arc::new(merged));
+        changed
     }
 
     /// This node's service tasks that take traffic, whole. Others of its tasks leave names, balancers and the routing
@@ -240,7 +240,7 @@ impl Controller {
         if *before.serving == tasks {
             return Ok(());
         }
-        self.note_change(|state| {
+        self.state_fact(|state| {
             state.serving = Arc::new(tasks);
             Ok(((), Touched::default()))
         })
@@ -290,6 +290,15 @@ impl Controller {
             changed
         });
     }
+}
+
+/// The keys whose values differ.
+fn differing<T: PartialEq>(
+    before: &BTreeMap<NetworkId, T>,
+    after: &BTreeMap<NetworkId, T>,
+) -> BTreeSet<NetworkId> {
+    let both = after.keys().chain(before.keys());
+    both.filter(|id| before.get(*id) != after.get(*id)).cloned().collect()
 }
 
 pub(super) fn used(state: &State) -> BTreeSet<NetworkId> {
