@@ -17,6 +17,10 @@ use crate::{CertificateError, IdentityHandle, NodeRole, RootBundle, tls};
 /// TCP connect and TLS handshake together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Begins the user agent of our calls: managers that are asked for a certificate know from it which engine asks.
+pub const USER_AGENT: &str = "weft/";
+const VERSIONED_USER_AGENT: &str = concat!("weft/", env!("CARGO_PKG_VERSION"));
+
 /// How often an idle connection between managers is tried, and how long an answer may take.
 const PEER_PING: Duration = Duration::from_secs(2);
 const PEER_SILENCE: Duration = Duration::from_secs(3);
@@ -63,7 +67,10 @@ pub fn channel(address: SocketAddr, mode: ChannelMode<'_>) -> Result<Channel, Ce
     };
     let connector = connector(address, Arc::new(source), name);
     // The authority in the requests; Go's clients put the name there that they verify the server by.
-    Ok(Endpoint::from_static("http://swarm-manager").connect_with_connector_lazy(connector))
+    let endpoint = Endpoint::from_static("http://swarm-manager");
+    // The text is a valid header value.
+    let endpoint = endpoint.clone().user_agent(VERSIONED_USER_AGENT).unwrap_or(endpoint);
+    Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
 /// A channel between two managers of Weft. Unlike [`channel`] it notices within seconds when the other end vanished

@@ -21,7 +21,7 @@ mod root_ca;
 mod tls;
 mod token;
 
-pub use channel::{ChannelMode, channel, peer_channel};
+pub use channel::{ChannelMode, USER_AGENT, channel, peer_channel};
 pub use error::{CertificateError, JoinError, Refusal, StoreError, TokenError};
 pub use handle::IdentityHandle;
 pub use join::{bootstrap, download_root, renew};

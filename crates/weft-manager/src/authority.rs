@@ -28,6 +28,10 @@ pub(crate) enum IssueError {
     /// SwarmKit's text.
     #[error("A valid join token is necessary to join this cluster")]
     Token,
+    #[error(
+        "only Weft's engines can be managers of this swarm: join this node as a worker (docker swarm join-token worker)"
+    )]
+    ForeignManager,
     #[error("node {0} not found when attempting to renew certificate")]
     NoSuchNode(String),
     #[error("the certificate authority is not usable")]
@@ -44,14 +48,20 @@ impl From<Contention> for IssueError {
     }
 }
 
-/// Makes a node of a machine that shows a join token. Gives the node's id.
+/// Makes a node of a machine that shows a join token. Gives the node's id. Managers of another engine would wait for
+/// ever to be members of a group that they cannot talk to, so they are refused before there is anything of them.
 pub(crate) async fn admit(
     core: &Core,
     request: &IssueNodeCertificateRequest,
     remote: SocketAddr,
+    is_ours: bool,
 ) -> Result<String, IssueError> {
     let csr = check_request(request)?;
     let role = role_of_token(&core.cluster(), &request.token)?;
+    if role == NodeRole::Manager && !is_ours {
+        tracing::warn!(%remote, "an engine that is not Weft's wants to be a manager");
+        return Err(IssueError::ForeignManager);
+    }
     let id = NodeId::random(&mut rand::rng());
     core.change(|view, transaction| {
         let cluster = view.cluster().cloned().unwrap_or_default();

@@ -247,6 +247,12 @@ pub enum ControlError {
          of quorum"
     )]
     QuorumLoss,
+    /// A node of another engine shall be a manager.
+    #[error(
+        "rpc error: code = FailedPrecondition desc = node {0} does not run Weft: only Weft's engines can be managers of \
+         this swarm"
+    )]
+    ForeignManager(String),
     /// A node that shall be a manager and is none yet.
     #[error("rpc error: code = NotFound desc = can't find manager in raft memberlist")]
     NotInMemberList,
@@ -396,6 +402,7 @@ impl Classified for ControlError {
             | Self::NodeNotDown(_)
             | Self::NodeIsManager(_)
             | Self::LastManager
+            | Self::ForeignManager(_)
             | Self::QuorumLoss
             | Self::InvalidSpec(_)
             | Self::NetworkInUse { .. }

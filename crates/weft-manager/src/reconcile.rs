@@ -74,9 +74,7 @@ fn is_about_nodes(change: &Change) -> bool {
 /// Something that held addresses ended.
 fn frees_addresses(change: &Change) -> bool {
     match (&change.before, &change.after) {
-        (Some(Object::Task(before)), Some(Object::Task(after))) => {
-            has_ended(after) && !has_ended(before)
-        }
+        (Some(Object::Task(before)), Some(Object::Task(after))) => has_ended(after) && !has_ended(before),
         (Some(Object::Task(_) | Object::Service(_) | Object::Network(_)), None) => true,
         _ => false,
     }

@@ -7,13 +7,14 @@ mod common;
 use std::time::{Duration, SystemTime};
 
 use common::*;
-use tonic::Code;
+use tonic::{Code, Request};
 use weft_identity::{
     ChannelMode, IdentityHandle, JoinError, JoinToken, NodeIdentity, NodeKey, NodeRole, RootCa, bootstrap,
     channel, renew,
 };
 use weft_manager::{InitOptions, Manager, ManagerError, Timing};
 use weft_types::{NodeId, SwarmId};
+use weft_wire::swarmkit::NodeRole as SwarmRole;
 use weft_wire::swarmkit::dispatcher_client::DispatcherClient;
 use weft_wire::swarmkit::health_client::HealthClient;
 use weft_wire::swarmkit::log_broker_client::LogBrokerClient;
@@ -75,6 +76,35 @@ async fn wrong_tokens_are_refused_in_dockers_words() {
         "{refused}"
     );
     assert_eq!(swarm.control().nodes().len(), 1);
+}
+
+/// A Docker engine with the managers' token would wait for ever to be a manager.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_engines_are_no_managers_and_leave_nothing_behind() {
+    let swarm = Swarm::start().await;
+    let root_pem = swarm.identity.identity().root_pem.clone();
+    let plain = channel(swarm.address(), ChannelMode::Joining { root_pem: &root_pem }).unwrap();
+    let foreign = |mut request: Request<()>| {
+        request.metadata_mut().insert("user-agent", "grpc-go/1.71.0".parse().unwrap());
+        Ok(request)
+    };
+    let mut ca = NodeCaClient::with_interceptor(plain, foreign);
+    let request = IssueNodeCertificateRequest {
+        csr: b"x".to_vec(),
+        token: swarm.tokens().manager,
+        ..Default::default()
+    };
+    let refused = ca.issue_node_certificate(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("join this node as a worker"), "{refused}");
+    assert_eq!(swarm.control().nodes().len(), 1);
+
+    let docker = swarm.docker_node("d1").await;
+    let node = swarm.control().node(&docker.id()).unwrap();
+    let spec = NodeSpec { desired_role: SwarmRole::Manager.into(), ..node.spec.clone().unwrap() };
+    let version = node.meta.as_ref().unwrap().version.unwrap().index;
+    let refused = swarm.control().update_node(&node.id, version, spec).await.unwrap_err();
+    assert!(refused.to_string().contains("does not run Weft"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use weft_orchestration::NodeEngine;
 use weft_wire::swarmkit::{
     BlacklistedCertificate, Cluster, Node, NodeRole, NodeSpec, Task, TaskState, node_status::State,
 };
@@ -13,7 +14,7 @@ use crate::core::Core;
 use crate::dispatcher::is_attachment;
 use crate::error::ControlError;
 use crate::membership;
-use crate::network;
+use crate::network::{self, engine_of};
 use crate::store::{ObjectKind, Transaction, View, version_of};
 
 impl Control {
@@ -73,6 +74,9 @@ fn check_role(core: &Core, view: &View, node: &Node, spec: &NodeSpec) -> Result<
     let now = node.spec.as_ref().map(NodeSpec::desired_role).unwrap_or_default();
     match (now, spec.desired_role()) {
         (NodeRole::Manager, NodeRole::Worker) => membership::check_demotion(core, view, node),
+        (NodeRole::Worker, NodeRole::Manager) if engine_of(node, None) == Some(NodeEngine::Docker) => {
+            Err(ControlError::ForeignManager(node.id.clone()))
+        }
         _ => Ok(()),
     }
 }

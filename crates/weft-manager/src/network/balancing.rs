@@ -192,14 +192,9 @@ fn lacked(node: &Node) -> bool {
 }
 
 /// A node's status with what it lacks for a message, in the place of an older one of that kind only.
-fn noted(
-    status: NodeStatus,
-    lacks: &[String],
-) -> NodeStatus {
+fn noted(status: NodeStatus, lacks: &[String]) -> NodeStatus {
     match lacks {
-        [] if status.message.starts_with(LACKS) => {
-            NodeStatus { message: String::new(), ..status }
-        }
+        [] if status.message.starts_with(LACKS) => NodeStatus { message: String::new(), ..status },
         [_, ..] if status.message.is_empty() || status.message.starts_with(LACKS) => {
             NodeStatus { message: format!("{LACKS}{}", lacks.join("; ")), ..status }
         }

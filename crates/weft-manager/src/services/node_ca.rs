@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
+use weft_identity::USER_AGENT;
 use weft_wire::swarmkit::node_ca_server;
 use weft_wire::swarmkit::node_spec::Membership;
 use weft_wire::swarmkit::{
@@ -29,10 +30,11 @@ impl node_ca_server::NodeCa for NodeCa {
             None => None,
         };
         let remote = connection(&request)?.remote;
+        let is_ours = is_ours(&request);
         let request = request.into_inner();
         let node_id = match renewing {
             Some(caller) => authority::renew(core, &caller.node_id, &request).await,
-            None => authority::admit(core, &request, remote).await,
+            None => authority::admit(core, &request, remote, is_ours).await,
         }
         .map_err(|error| status(&error))?;
         Ok(Response::new(IssueNodeCertificateResponse {
@@ -58,6 +60,12 @@ impl node_ca_server::NodeCa for NodeCa {
     }
 }
 
+/// Whether Weft asks. Docker's engines say `grpc-go`.
+fn is_ours<T>(request: &Request<T>) -> bool {
+    let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with(USER_AGENT))
+}
+
 fn status(error: &IssueError) -> Status {
     let text = error.to_string();
     match error {
@@ -65,6 +73,7 @@ fn status(error: &IssueError) -> Status {
             Status::invalid_argument(text)
         }
         IssueError::NoSuchNode(_) => Status::not_found(text),
+        IssueError::ForeignManager => Status::failed_precondition(text),
         IssueError::Authority(_) | IssueError::Contention => Status::aborted(text),
         IssueError::Consensus(error) => super::consensus_status(error),
     }
