@@ -1,9 +1,9 @@
-//! Neighbours' words on whether a node's helper can be reached, in memory.
+//! Neighbours' words on a node that fell silent, in memory: whether they reach its helper, and what their gossip says.
 //!
-//! A manager that cannot reach a node may be the one that is cut off: before the node is taken for dead, two others
-//! must have failed to reach it, or all if there are fewer.
+//! A manager that cannot reach a node may be the one that is cut off, so others are asked; see [`crate::verdict`] for
+//! what follows from their answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use weft_wire::weft_v1::Question;
 
-/// How many must have failed.
-const NEEDED: usize = 2;
-/// How many are asked: one of them may be about to die itself.
+use crate::verdict::{Testimony, Verdict, weigh};
+
+/// How many are asked: two must answer, and some of them may be about to die themselves.
 const ASKED: usize = 4;
 /// A neighbour's own probe takes 1.5 s at most.
 const PATIENCE: Duration = Duration::from_millis(2500);
@@ -29,7 +29,7 @@ pub(crate) struct Witnesses {
 #[derive(Default)]
 struct Inner {
     listeners: HashMap<String, (u64, mpsc::UnboundedSender<Question>)>,
-    open: HashMap<u64, mpsc::UnboundedSender<(String, bool)>>,
+    open: HashMap<u64, mpsc::UnboundedSender<(String, Testimony)>>,
     last_number: u64,
 }
 
@@ -51,39 +51,56 @@ impl Witnesses {
     }
 
     /// Takes a node's answer. Late ones and those that were not asked for are passed over.
-    pub(crate) fn testify(&self, node_id: &str, number: u64, accepted: bool) {
+    pub(crate) fn testify(&self, node_id: &str, number: u64, testimony: Testimony) {
         if let Some(asker) = self.inner().open.get(&number) {
-            let _ = asker.send((node_id.to_owned(), accepted));
+            let _ = asker.send((node_id.to_owned(), testimony));
         }
     }
 
-    /// Whether neighbours agree that nobody answers for `node_id` at `address`.
-    pub(crate) async fn agree_dead(&self, node_id: &str, address: SocketAddr) -> bool {
+    /// Lets neighbours look after `node_id` without waiting for what they find: their gossip probes it at once.
+    pub(crate) fn alert(&self, node_id: &str, address: SocketAddr) {
+        let (number, ..) = self.ask(node_id, address);
+        self.inner().open.remove(&number);
+    }
+
+    /// What neighbours find of `node_id`, whose helper should be at `address`. `returning`: so many neighbours have not
+    /// come back to this manager yet, but are alive. `overdue`: see [`weigh`].
+    pub(crate) async fn verdict(
+        &self,
+        node_id: &str,
+        address: SocketAddr,
+        returning: usize,
+        overdue: bool,
+    ) -> Verdict {
         let (number, asked, mut answers) = self.ask(node_id, address);
-        let needed = NEEDED.min(asked.len());
-        let mut failed = Vec::new();
-        let agreed = async {
-            while failed.len() < needed {
+        let neighbours = asked.len() + returning;
+        let mut heard: BTreeMap<String, Testimony> = BTreeMap::new();
+        let weighed = |heard: &BTreeMap<String, Testimony>| {
+            let testimonies: Vec<Testimony> = heard.values().copied().collect();
+            weigh(neighbours, &testimonies, overdue)
+        };
+        let listening = async {
+            while heard.len() < asked.len() && weighed(&heard) == Verdict::Open {
                 match answers.recv().await {
-                    Some((_, true)) | None => return false,
-                    Some((node, false)) if asked.contains(&node) && !failed.contains(&node) => {
-                        failed.push(node)
+                    Some((node, testimony)) if asked.contains(&node) => {
+                        heard.insert(node, testimony);
                     }
                     Some(_) => {}
+                    None => return,
                 }
             }
-            true
         };
-        let agreed = timeout(PATIENCE, agreed).await;
+        // Who has not answered by then does not count.
+        let _ = timeout(PATIENCE, listening).await;
         self.inner().open.remove(&number);
-        agreed.unwrap_or(false)
+        weighed(&heard)
     }
 
     fn ask(
         &self,
         about: &str,
         address: SocketAddr,
-    ) -> (u64, Vec<String>, mpsc::UnboundedReceiver<(String, bool)>) {
+    ) -> (u64, Vec<String>, mpsc::UnboundedReceiver<(String, Testimony)>) {
         let (asker, answers) = mpsc::unbounded_channel();
         let mut inner = self.inner();
         let number = inner.next_number();
@@ -129,39 +146,46 @@ impl Drop for Ear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::GossipWord;
 
     const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7946);
 
+    const GONE: Testimony = Testimony { reached: false, gossip: GossipWord::Gone };
+    const SUSPECTED: Testimony = Testimony { reached: false, gossip: GossipWord::Alive };
+    const FOUND: Testimony = Testimony { reached: true, gossip: GossipWord::Alive };
+
     /// A neighbour that always finds the same.
-    fn neighbour(witnesses: &Arc<Witnesses>, name: &str, finds: Option<bool>) {
+    fn neighbour(witnesses: &Arc<Witnesses>, name: &str, finds: Option<Testimony>) {
         let mut ear = witnesses.listen(name);
         let (witnesses, name) = (Arc::clone(witnesses), name.to_owned());
         tokio::spawn(async move {
             while let Some(question) = ear.next().await {
-                if let Some(accepted) = finds {
-                    witnesses.testify(&name, question.number, accepted);
+                if let Some(testimony) = finds {
+                    witnesses.testify(&name, question.number, testimony);
                 }
             }
         });
     }
 
-    async fn verdict(neighbours: &[Option<bool>]) -> bool {
+    async fn verdict(neighbours: &[Option<Testimony>], returning: usize) -> Verdict {
         let witnesses = Arc::new(Witnesses::default());
         for (number, finds) in neighbours.iter().enumerate() {
             neighbour(&witnesses, &format!("n{number}"), *finds);
         }
         // The suspect's own word does not count.
-        neighbour(&witnesses, "suspect", Some(true));
-        witnesses.agree_dead("suspect", ADDRESS).await
+        neighbour(&witnesses, "suspect", Some(FOUND));
+        witnesses.verdict("suspect", ADDRESS, returning, false).await
     }
 
-    #[tokio::test]
-    async fn two_must_have_failed_or_all_there_are() {
-        assert!(verdict(&[]).await);
-        assert!(verdict(&[Some(false)]).await);
-        assert!(verdict(&[Some(false), Some(false), None]).await);
-        assert!(!verdict(&[Some(true)]).await);
-        assert!(!verdict(&[Some(false), None]).await);
-        assert!(!verdict(&[None, None]).await);
+    #[tokio::test(start_paused = true)]
+    async fn what_neighbours_find_is_weighed() {
+        assert_eq!(verdict(&[Some(GONE), Some(GONE), None], 0).await, Verdict::Dead);
+        assert_eq!(verdict(&[Some(GONE)], 0).await, Verdict::Dead);
+        assert_eq!(verdict(&[Some(GONE)], 1).await, Verdict::Open);
+        assert_eq!(verdict(&[Some(GONE), None], 0).await, Verdict::Open);
+        assert_eq!(verdict(&[Some(SUSPECTED), Some(SUSPECTED)], 0).await, Verdict::Open);
+        assert_eq!(verdict(&[Some(FOUND), Some(GONE)], 0).await, Verdict::Lives);
+        assert_eq!(verdict(&[None, None], 0).await, Verdict::Open);
+        assert_eq!(verdict(&[], 0).await, Verdict::Open);
     }
 }

@@ -13,11 +13,16 @@ use crate::brain::Brain;
 use crate::core::Core;
 use crate::error::ControlError;
 use crate::liveness::Answer;
+use crate::verdict::Verdict;
 
 /// Time for a node's stream to open once its session is registered.
 const OPENING: Duration = Duration::from_millis(500);
+/// Between two looks at a node that neighbours have not given up yet.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Nodes that can come back to a new leader have done so after this.
 const RETURN: Duration = Duration::from_secs(1);
+/// Between two looks at those that have not.
+const LOOK: Duration = Duration::from_millis(400);
 /// SwarmKit's text.
 const SILENT: &str = "heartbeat failure";
 const LEFT: &str = "node left the swarm";
@@ -102,9 +107,12 @@ async fn judge(brain: &Brain, session: &Session, suspicion: &mut Suspicion) -> N
     if answer == Answer::Accepted && overdue >= deadline {
         set_state(core, &session.node_id, State::Disconnected, AWAY).await;
     }
+    if answer != Answer::Accepted && suspicion.is_first() {
+        brain.alert(&node);
+    }
     let mut next = suspicion.note(answer, overdue >= late_after(core));
-    if next == Next::Dead && !brain.others_miss(&node).await {
-        next = Next::Probe { after: OPENING };
+    if next == Next::Dead && brain.verdict(&node, 0, overdue >= deadline).await != Verdict::Dead {
+        next = Next::Probe { after: AGAIN };
     }
     let overdue = Instant::now().saturating_duration_since(session.heard());
     // A node that came back meanwhile has a stream, or another session.
@@ -166,13 +174,19 @@ pub(crate) async fn give_up_unknown(brain: Weak<Brain>) {
         }
         let asked = missing.iter().map(|node| now.probe(node));
         let answers = futures_util::future::join_all(asked).await;
+        // They live and are on their way: they may yet speak for others.
+        let returning = answers.iter().filter(|answer| **answer == Some(Answer::Accepted)).count();
         for (node, answer) in missing.iter().zip(answers) {
             let over = began.elapsed() >= grace;
             let suspicion = suspicions.entry(node.id.clone()).or_default();
             let dead = match answer {
                 None => over,
                 Some(answer) => {
-                    let missed = suspicion.note(answer, over) == Next::Dead && now.others_miss(node).await;
+                    if answer != Answer::Accepted && suspicion.is_first() {
+                        now.alert(node);
+                    }
+                    let missed = suspicion.note(answer, over) == Next::Dead
+                        && now.verdict(node, returning, over).await == Verdict::Dead;
                     missed || began.elapsed() >= grace + timing.away_limit
                 }
             };
@@ -183,7 +197,7 @@ pub(crate) async fn give_up_unknown(brain: Weak<Brain>) {
             set_state(&now.core, &node.id, state, message).await;
         }
         drop(now);
-        sleep(RETURN.min(period)).await;
+        sleep(LOOK.min(period)).await;
     }
 }
 

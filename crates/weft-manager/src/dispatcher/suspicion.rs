@@ -39,6 +39,11 @@ impl Suspicion {
         *self.since.get_or_insert(now)
     }
 
+    /// Whether nothing spoke against the node so far.
+    pub(super) fn is_first(&self) -> bool {
+        self.silent == 0
+    }
+
     /// Takes what a probe found. `late`: heartbeats are overdue, it is not only the session that broke.
     pub(super) fn note(&mut self, answer: Answer, late: bool) -> Next {
         match answer {
