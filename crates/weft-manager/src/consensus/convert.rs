@@ -3,7 +3,7 @@
 use openraft::type_config::alias::{LeaderIdOf, LogIdOf, VoteOf};
 use weft_wire::weft_v1;
 
-use super::raft::RaftTypes;
+use super::types::RaftTypes;
 
 type LeaderId = LeaderIdOf<RaftTypes>;
 

@@ -1,9 +1,10 @@
 //! What other members send: checked, handed to openraft, answered.
 
+use futures_util::Stream;
 use openraft::Snapshot;
 use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use weft_wire::weft_v1::append_response::Outcome;
 use weft_wire::weft_v1::{self, Envelope, NotLeader, barrier_response, propose_response};
 
@@ -90,7 +91,7 @@ impl RaftConsensus {
     /// A whole state.
     pub(crate) async fn on_snapshot(
         &self,
-        chunks: Streaming<weft_v1::SnapshotChunk>,
+        chunks: impl Stream<Item = Result<weft_v1::SnapshotChunk, Status>> + Unpin,
     ) -> Result<weft_v1::SnapshotResponse, Status> {
         let (header, view) = snapshot::receive(chunks).await?;
         self.accept(Some(&header.envelope)).await?;
@@ -161,6 +162,6 @@ impl RaftConsensus {
     }
 }
 
-fn fatal(error: RaftError<super::raft::RaftTypes>) -> Status {
+fn fatal(error: RaftError<super::types::RaftTypes>) -> Status {
     Status::internal(error.to_string())
 }

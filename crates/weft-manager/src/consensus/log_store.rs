@@ -1,29 +1,31 @@
-//! Raft's log and vote in one redb file, written by one thread that commits in groups.
+//! Raft's log and vote in one redb file, written by one writer that commits in groups.
 //!
 //! openraft calls `append` from its core loop, so `append` must not wait for the disk: entries go to a tail in
-//! memory, where readers find them at once, and to the writer thread. That thread takes everything that has queued up,
+//! memory, where readers find them at once, and to the writer. It takes everything that has queued up,
 //! writes it in one transaction with one sync, and only then reports each entry as durable.
 //!
 //! Invariants: what was reported durable is on disk; jobs are applied in the order they were given; the tail equals
-//! the log on disk plus the jobs still queued. A failed write stops the thread: every later job fails, Raft stops.
+//! the log on disk plus the jobs still queued. A failed write stops the writer: every later job fails, Raft stops.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::type_config::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::{OptionalSend, RaftLogReader};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::StorageError;
+use super::disk::Disk;
 use super::member::Seat;
-use super::raft::RaftTypes;
-use super::state_file::{OpenFile, format_row, open_database};
+use super::types::RaftTypes;
+use super::state_file::{OpenFile, format_row};
 use super::wire;
 use crate::seal::{Place, Sealer};
 
@@ -51,7 +53,7 @@ enum Job {
 #[derive(Clone)]
 pub(super) struct LogStore {
     shared: Arc<Mutex<Tail>>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::UnboundedSender<Job>,
 }
 
 #[derive(Default)]
@@ -62,7 +64,7 @@ struct Tail {
     seat: Option<[u64; 2]>,
 }
 
-/// What the writer thread needs.
+/// What the writer needs.
 struct Writer {
     database: Database,
     path: PathBuf,
@@ -72,24 +74,33 @@ struct Writer {
 }
 
 impl LogStore {
-    /// Opens or makes the file and starts its writer. The thread ends when the last clone is dropped.
-    pub(super) fn open(path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
-        Self::start(open_database(path)?, path, sealer, open)
+    /// Opens or makes the file and starts its writer. It ends when the last clone is dropped.
+    pub(super) fn open(
+        path: &Path,
+        disk: &Arc<dyn Disk>,
+        sealer: Arc<Sealer>,
+        open: OpenFile,
+    ) -> Result<Self, StorageError> {
+        Self::start(disk.open(path)?, disk, path, sealer, open)
     }
 
     /// Reads what the database holds and starts its writer.
     fn start(
         database: Database,
+        disk: &Arc<dyn Disk>,
         path: &Path,
         sealer: Arc<Sealer>,
         open: OpenFile,
     ) -> Result<Self, StorageError> {
         let writer = Writer { database, path: path.to_path_buf(), sealer, _open: open };
         let tail = writer.read_all()?;
-        let (jobs, queue) = mpsc::channel();
-        std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run(&queue)).map_err(
-            |source| StorageError::Io { action: "start the writer of", path: path.to_path_buf(), source },
-        )?;
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let running = writer.run(queue, Arc::clone(disk)).boxed();
+        disk.spawn_writer("raft-log", running).map_err(|source| StorageError::Io {
+            action: "start the writer of",
+            path: path.to_path_buf(),
+            source,
+        })?;
         Ok(Self { shared: Arc::new(Mutex::new(tail)), jobs })
     }
 
@@ -135,9 +146,11 @@ fn gone() -> io::Error {
 }
 
 impl Writer {
-    fn run(&self, queue: &mpsc::Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
-            let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Job>, disk: Arc<dyn Disk>) {
+        while let Some(first) = queue.recv().await {
+            disk.before_write().await;
+            let mut jobs = vec![first];
+            jobs.extend(std::iter::from_fn(|| queue.try_recv().ok()));
             let result = self.write(&jobs);
             if let Err(error) = &result {
                 tracing::error!(file = %self.path.display(), %error, "cannot write the raft log");

@@ -4,15 +4,16 @@ use openraft::EntryPayload;
 use openraft::type_config::alias::LeaderIdOf;
 use proptest::prelude::*;
 
-use super::super::disk_test::Disk;
-use super::super::raft::Command;
+use super::super::simulated_disk::Platter;
+use super::super::types::Command;
 use super::*;
 
-fn open(disk: &Disk) -> LogStore {
+fn open(disk: &Platter) -> LogStore {
     let database = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
     let sealer = Arc::new(Sealer::new(&[3; 32], 1));
     let (open, _) = tokio::sync::mpsc::channel(1);
-    LogStore::start(database, Path::new("/disk/log.redb"), sealer, open).unwrap()
+    let files: Arc<dyn Disk> = Arc::new(super::super::Files);
+    LogStore::start(database, &files, Path::new("/disk/log.redb"), sealer, open).unwrap()
 }
 
 fn entry(index: u64) -> Entry {
@@ -46,7 +47,7 @@ proptest! {
     fn what_was_reported_durable_survives_a_power_loss(power in 0usize..60, kept: u64) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let disk = Disk::default();
+            let disk = Platter::default();
             let mut log = open(&disk);
             write_until_dark(&mut log, 1).await;
             disk.cut_power_after(power);
@@ -67,7 +68,7 @@ proptest! {
 
 #[tokio::test]
 async fn vote_truncation_and_purge_survive() {
-    let disk = Disk::default();
+    let disk = Platter::default();
     let mut log = open(&disk);
     write_until_dark(&mut log, 1).await;
     let vote = Vote { leader_id: entry(1).log_id.leader_id, committed: true };

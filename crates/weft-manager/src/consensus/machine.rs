@@ -11,10 +11,11 @@ use openraft::{
     EntryPayload, Membership, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StoredMembership,
 };
 
+use super::disk::Disk;
 use super::log_store::LogStore;
 use super::member::MemberNode;
 use super::peers::Peers;
-use super::raft::RaftTypes;
+use super::types::RaftTypes;
 use super::state_file::{Applied, Image, StateFile};
 use super::{Machine, Verdict};
 use crate::store::View;
@@ -26,16 +27,22 @@ type LogId = LogIdOf<RaftTypes>;
 pub(super) struct StateMachine {
     machine: Arc<dyn Machine>,
     file: Arc<StateFile>,
+    disk: Arc<dyn Disk>,
     applied: Arc<Mutex<Applied>>,
     /// Told where members are reached.
     peers: Arc<Peers>,
 }
 
 impl StateMachine {
-    pub(super) fn new(machine: Arc<dyn Machine>, file: StateFile, peers: Arc<Peers>) -> Self {
+    pub(super) fn new(
+        machine: Arc<dyn Machine>,
+        file: StateFile,
+        disk: Arc<dyn Disk>,
+        peers: Arc<Peers>,
+    ) -> Self {
         let image = file.image();
         machine.restore(image.view);
-        Self { machine, file: Arc::new(file), applied: Arc::new(Mutex::new(image.applied)), peers }
+        Self { machine, file: Arc::new(file), disk, applied: Arc::new(Mutex::new(image.applied)), peers }
     }
 
     /// The members by the last word that was applied.
@@ -73,9 +80,12 @@ impl StateMachine {
 
     async fn write(&self, image: Image) -> io::Result<()> {
         let file = Arc::clone(&self.file);
-        let written =
-            tokio::task::spawn_blocking(move || file.write(&image)).await.map_err(io::Error::other)?;
-        written.map_err(io::Error::other)
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // Who asked may have gone.
+        let work = move || drop(sender.send(file.write(&image)));
+        self.disk.before_write().await;
+        self.disk.run(Box::new(work)).await?;
+        receiver.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rand::RngCore;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::randomness;
 
 /// What the membership says of one member, beside its raft id.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -62,5 +64,5 @@ impl Seat {
 
 /// A number that no other member and no other group has: 63 bits, as SwarmKit's raft ids, and never 0.
 pub(crate) fn random_number() -> u64 {
-    (rand::rng().next_u64() >> 1).max(1)
+    (randomness::number() >> 1).max(1)
 }

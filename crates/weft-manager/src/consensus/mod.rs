@@ -9,18 +9,28 @@
 //! order, each exactly once per life of the process, beginning at the last image. Not here: what a command means
 //! (`store`), and who may be a member (`membership`).
 
+mod asking;
+mod changes;
 mod convert;
-#[cfg(test)]
-mod disk_test;
+mod disk;
 mod inbound;
+mod leadership;
 mod log_store;
 mod machine;
 mod member;
 mod network;
+mod open;
+mod options;
 mod peers;
 mod raft;
+mod randomness;
+mod runtime;
+#[cfg(any(test, feature = "simulation"))]
+mod simulated_disk;
 mod snapshot;
 mod state_file;
+mod transport;
+mod types;
 mod wire;
 
 use std::sync::Arc;
@@ -28,9 +38,19 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+pub(crate) use disk::Files;
 pub(crate) use member::MemberNode;
+pub(crate) use open::files;
+pub(crate) use options::{Opening, Parts, RaftOptions};
 pub(crate) use peers::Peers;
-pub(crate) use raft::{Opening, Parts, RaftConsensus, RaftOptions, files};
+pub(crate) use raft::RaftConsensus;
+#[cfg(feature = "simulation")]
+pub(crate) use {
+    disk::Disk,
+    randomness::seed,
+    simulated_disk::Platter,
+    transport::{Call, CallError, Transport},
+};
 
 use crate::store::{Refusal, View};
 
@@ -114,8 +134,8 @@ pub(crate) enum MembershipChange {
 impl MembershipChange {
     fn from_raft(
         error: openraft::errors::RaftError<
-            raft::RaftTypes,
-            openraft::errors::ClientWriteError<raft::RaftTypes>,
+            types::RaftTypes,
+            openraft::errors::ClientWriteError<types::RaftTypes>,
         >,
     ) -> Self {
         use openraft::errors::{ClientWriteError, RaftError};

@@ -1,4 +1,4 @@
-//! Raft's messages to the other members, over tonic and mutual TLS.
+//! Raft's messages to the other members.
 //!
 //! openraft owns one [`Line`] per member and calls it again and again; what fails is tried again by openraft. A line
 //! knows whom it is for: the receiver refuses what was meant for another member.
@@ -17,17 +17,16 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{OptionalSend, RPCTypes};
-use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 use weft_wire::weft_v1::append_response::Outcome;
-use weft_wire::weft_v1::consensus_client::ConsensusClient;
 use weft_wire::weft_v1::{self, Envelope};
 
 use super::convert::{from_log_id, from_vote, to_log_id, to_vote};
 use super::member::{MemberNode, Seat};
 use super::peers::Peers;
-use super::raft::RaftTypes;
+use super::types::RaftTypes;
 use super::snapshot::{self, Header};
+use super::transport::{Call, CallError, Transport};
 use super::wire;
 use crate::store::View;
 
@@ -42,6 +41,7 @@ const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(300);
 pub(super) struct Lines {
     pub(super) seat: Arc<Seat>,
     pub(super) peers: Arc<Peers>,
+    pub(super) transport: Arc<dyn Transport>,
     /// Where this member is reached.
     pub(super) address: String,
 }
@@ -53,6 +53,7 @@ impl RaftNetworkFactory<RaftTypes> for Lines {
         Line {
             seat: Arc::clone(&self.seat),
             peers: Arc::clone(&self.peers),
+            transport: Arc::clone(&self.transport),
             target,
             address: node.addr.clone(),
             own_address: self.address.clone(),
@@ -64,6 +65,7 @@ impl RaftNetworkFactory<RaftTypes> for Lines {
 pub(super) struct Line {
     seat: Arc<Seat>,
     peers: Arc<Peers>,
+    transport: Arc<dyn Transport>,
     target: u64,
     /// Of the time when the line was made; the book may know better.
     address: String,
@@ -80,20 +82,21 @@ impl Line {
         })
     }
 
-    async fn call<T, F>(
+    /// Where the member is reached, by the newest word.
+    fn address(&self) -> String {
+        self.peers.address_of(self.target).unwrap_or_else(|| self.address.clone())
+    }
+
+    async fn answer<T>(
         &self,
         action: RPCTypes,
         limit: Duration,
-        call: impl FnOnce(ConsensusClient<Channel>) -> F,
-    ) -> Result<T, RPCError<RaftTypes>>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        let address = self.peers.address_of(self.target).unwrap_or_else(|| self.address.clone());
-        let client = self.peers.client(&address).map_err(|error| unreachable(&error))?;
-        match tokio::time::timeout(limit, call(client)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(failed(&status)),
+        call: Call<T>,
+    ) -> Result<T, RPCError<RaftTypes>> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(CallError::NoWay(error))) => Err(unreachable(&error)),
+            Ok(Err(CallError::NotSent(status) | CallError::Failed(status))) => Err(failed(&status)),
             Err(_) => Err(RPCError::Timeout(Timeout {
                 action,
                 id: self.seat.raft_id,
@@ -116,9 +119,8 @@ impl Line {
             before,
             transfer: request.leadership_transfer,
         };
-        let answer = self
-            .call(RPCTypes::Vote, option.hard_ttl(), |mut client| async move { client.vote(message).await })
-            .await?;
+        let call = self.transport.vote(&self.address(), message);
+        let answer = self.answer(RPCTypes::Vote, option.hard_ttl(), call).await?;
         Ok(VoteResponse::new(to_vote(answer.vote), answer.last.map(to_log_id), answer.granted))
     }
 }
@@ -170,8 +172,8 @@ impl RaftNetworkV2<RaftTypes> for Line {
             committed: request.leader_commit.map(from_log_id),
             entries,
         };
-        let call = |mut client: ConsensusClient<Channel>| async move { client.append(message).await };
-        let answer = self.call(RPCTypes::AppendEntries, limit, call).await?;
+        let call = self.transport.append(&self.address(), message);
+        let answer = self.answer(RPCTypes::AppendEntries, limit, call).await?;
         Ok(match answer.outcome() {
             Outcome::Success if cut => AppendEntriesResponse::PartialSuccess(last),
             Outcome::Success => AppendEntriesResponse::Success,
@@ -206,10 +208,10 @@ impl RaftNetworkV2<RaftTypes> for Line {
     ) -> Result<SnapshotResponse<RaftTypes>, StreamingError<RaftTypes>> {
         let envelope = self.envelope().unwrap_or_default();
         let chunks = snapshot::send(Header { envelope, vote, meta: snapshot.meta }, snapshot.snapshot);
-        let call =
-            |mut client: ConsensusClient<Channel>| async move { client.install_snapshot(chunks).await };
-        let sending = self.call(RPCTypes::InstallSnapshot, SNAPSHOT_DEADLINE, call);
+        let call = self.transport.install_snapshot(&self.address(), chunks);
+        let sending = self.answer(RPCTypes::InstallSnapshot, SNAPSHOT_DEADLINE, call);
         let answer = tokio::select! {
+            biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = sending => answer?,
         };
@@ -227,9 +229,8 @@ impl RaftNetworkV2<RaftTypes> for Line {
             to_member: *request.to_node_id(),
             last: request.last_log_id().copied().map(from_log_id),
         };
-        let call =
-            |mut client: ConsensusClient<Channel>| async move { client.transfer_leader(message).await };
-        let answer = self.call(RPCTypes::TransferLeader, option.hard_ttl(), call).await?;
+        let call = self.transport.transfer_leader(&self.address(), message);
+        let answer = self.answer(RPCTypes::TransferLeader, option.hard_ttl(), call).await?;
         match answer.refusal.as_str() {
             "" => Ok(Ok(())),
             refusal => Err(malformed(refusal)),

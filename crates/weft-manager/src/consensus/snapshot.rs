@@ -12,7 +12,7 @@ use tonic::Status;
 use weft_wire::weft_v1::snapshot_chunk::Part;
 use weft_wire::weft_v1::{Envelope, SnapshotChunk, SnapshotHeader, SnapshotRow, SnapshotRows};
 
-use super::raft::RaftTypes;
+use super::types::RaftTypes;
 use super::{convert, wire};
 use crate::store::{Claim, Object, View};
 
@@ -31,7 +31,7 @@ pub(super) struct Header {
 }
 
 /// The messages of a snapshot.
-pub(super) fn send(header: Header, view: Arc<View>) -> impl Stream<Item = SnapshotChunk> + Send + 'static {
+pub(super) fn send(header: Header, view: Arc<View>) -> ReceiverStream<SnapshotChunk> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
         let header = SnapshotHeader {

@@ -12,7 +12,8 @@ use prost::Message;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::StorageError;
-use super::raft::RaftTypes;
+use super::disk::Disk;
+use super::types::RaftTypes;
 use super::wire;
 use crate::seal::{Place, SealProblem, Sealer};
 use crate::store::{Claim, Object, ObjectKind, View};
@@ -76,8 +77,13 @@ pub(super) struct StateFile {
 pub(super) type OpenFile = tokio::sync::mpsc::Sender<()>;
 
 impl StateFile {
-    pub(super) fn open(path: &Path, sealer: Arc<Sealer>, open: OpenFile) -> Result<Self, StorageError> {
-        Self::start(open_database(path)?, path, sealer, open)
+    pub(super) fn open(
+        path: &Path,
+        disk: &Arc<dyn Disk>,
+        sealer: Arc<Sealer>,
+        open: OpenFile,
+    ) -> Result<Self, StorageError> {
+        Self::start(disk.open(path)?, path, sealer, open)
     }
 
     fn start(
@@ -228,23 +234,6 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     transaction.open_table(META)?;
     transaction.commit()?;
     Ok(())
-}
-
-/// Opens or makes a database file that only its owner can read.
-pub(super) fn open_database(path: &Path) -> Result<Database, StorageError> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let io = |action| move |source| StorageError::Io { action, path: path.to_path_buf(), source };
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(io("open"))?;
-    redb::Builder::new()
-        .create_file(file)
-        .map_err(|source| StorageError::Open { path: path.to_path_buf(), source: source.into() })
 }
 
 /// Writes the format into a new file; refuses a file of a newer one.

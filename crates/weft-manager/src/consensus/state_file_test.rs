@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use weft_wire::swarmkit::{Meta, Node, Version};
 
-use super::super::disk_test::Disk;
+use super::super::simulated_disk::Platter;
 use super::*;
 
-fn open(disk: &Disk) -> StateFile {
+fn open(disk: &Platter) -> StateFile {
     let database = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
     let (open, _) = tokio::sync::mpsc::channel(1);
     StateFile::start(database, Path::new("/disk/state.redb"), Arc::new(Sealer::new(&[3; 32], 1)), open)
@@ -33,7 +33,7 @@ proptest! {
 
     #[test]
     fn an_interrupted_image_is_the_old_or_the_new_one(power in 0usize..40, kept: u64) {
-        let disk = Disk::default();
+        let disk = Platter::default();
         let file = open(&disk);
         let (old, new) = (image(0, 7), image(10, 9));
         file.write(&old).unwrap();
@@ -49,7 +49,7 @@ proptest! {
 
 #[test]
 fn images_replace_each_other_row_by_row() {
-    let disk = Disk::default();
+    let disk = Platter::default();
     let file = open(&disk);
     for (from, index) in [(0, 7), (10, 9), (5, 12)] {
         file.write(&image(from, index)).unwrap();

@@ -12,7 +12,7 @@ use openraft::EntryPayload;
 use openraft::type_config::alias::{EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
 
 use super::Verdict;
-use super::raft::{Command, RaftTypes};
+use super::types::{Command, RaftTypes};
 
 const BLANK: u8 = 0;
 const COMMAND: u8 = 1;

@@ -1,17 +1,16 @@
-//! A disk for tests of power loss.
+//! A file on a disk that loses power.
 
 use std::io;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-/// A disk that keeps what was synced; of what was written since, a crash keeps whatever the test says.
+/// A file that keeps what was synced; of what was written since, a crash keeps whatever the test says.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<Platters>>);
+pub(crate) struct Platter(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Platters {
+struct State {
     now: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Write>,
@@ -37,7 +36,7 @@ impl Write {
     }
 }
 
-impl Platters {
+impl State {
     fn spend(&mut self) -> io::Result<()> {
         match &mut self.power {
             Some(0) => Err(io::Error::other("the power is gone")),
@@ -57,56 +56,65 @@ impl Platters {
     }
 }
 
-impl Disk {
+impl Platter {
     /// The power goes after this many operations.
-    pub(super) fn cut_power_after(&self, operations: usize) {
+    pub(crate) fn cut_power_after(&self, operations: usize) {
         self.lock().power = Some(operations);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Platters> {
-        self.0.lock().unwrap()
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The disk after a crash that kept some of the writes that were not synced.
-    pub(super) fn after_crash(&self, kept: impl Fn(usize) -> bool) -> Self {
-        let platters = self.lock();
-        let mut bytes = platters.synced.clone();
-        for (at, write) in platters.unsynced.iter().enumerate() {
+    /// The file after a crash that kept some of the writes that were not synced.
+    pub(crate) fn after_crash(&self, mut kept: impl FnMut(usize) -> bool) -> Self {
+        let state = self.lock();
+        let mut bytes = state.synced.clone();
+        for (at, write) in state.unsynced.iter().enumerate() {
             if kept(at) {
                 write.apply(&mut bytes);
             }
         }
-        Self(Arc::new(Mutex::new(Platters { now: bytes.clone(), synced: bytes, ..Default::default() })))
+        Self(Arc::new(Mutex::new(State { now: bytes.clone(), synced: bytes, ..Default::default() })))
     }
 }
 
-impl StorageBackend for Disk {
+fn place(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(io::Error::other)
+}
+
+impl StorageBackend for Platter {
     fn len(&self) -> io::Result<u64> {
         Ok(self.lock().now.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let at = usize::try_from(offset).unwrap();
-        let range: Range<usize> = at..at + out.len();
-        let platters = self.lock();
-        let bytes = platters.now.get(range).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let at = place(offset)?;
+        let state = self.lock();
+        let bytes =
+            state.now.get(at..at + out.len()).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         out.copy_from_slice(bytes);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.lock().write(Write::Len(usize::try_from(len).unwrap()))
+        let len = place(len)?;
+        self.lock().write(Write::Len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut platters = self.lock();
-        platters.spend()?;
-        platters.synced = platters.now.clone();
-        platters.unsynced.clear();
+        let mut state = self.lock();
+        state.spend()?;
+        // Only what was written since: a copy of the whole for each sync would cost more than all else.
+        let State { synced, unsynced, .. } = &mut *state;
+        for write in unsynced.drain(..) {
+            write.apply(synced);
+        }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.lock().write(Write::Bytes(usize::try_from(offset).unwrap(), data.to_vec()))
+        let at = place(offset)?;
+        self.lock().write(Write::Bytes(at, data.to_vec()))
     }
 }
