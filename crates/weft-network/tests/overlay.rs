@@ -12,8 +12,9 @@ use std::time::Duration;
 use common::{Host, ask, at, container, dns, dns_result, eventually, helper_launch, sandbox, serve, shell};
 use weft_kernel::Netns;
 use weft_network::{
-    AttachRefused, Controller, EndpointSpec, EndpointView, OverlaySpec, OverlaySubnet, SwarmAttachment,
-    SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
+    AttachRefused, Controller, EndpointSpec, EndpointView, IpamConfig, NetworkSpec, OverlaySpec,
+    OverlaySubnet, SwarmAttachment, SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks,
+    SwarmState,
 };
 use weft_types::{ContainerId, EndpointAddress, Mtu, NodeId, TaskId, Vni};
 
@@ -363,4 +364,45 @@ fn the_overlay_survives_the_daemon_and_its_restart() {
         other.adopt(&[]).await.unwrap();
         other.shutdown(false).await;
     });
+}
+
+/// Row D6: the user's bridge takes the place of the one that an earlier swarm left behind, and stays the user's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_users_gateway_bridge_is_used() {
+    let pair = Pair::new().await;
+    let controller = &pair.controllers[0];
+    let spec = || {
+        let mut spec = NetworkSpec::bridge("docker_gwbridge");
+        spec.ipam = vec![IpamConfig { subnet: Some("10.11.0.0/16".into()), ..IpamConfig::default() }];
+        spec.options = [
+            ("com.docker.network.bridge.name", "docker_gwbridge"),
+            ("com.docker.network.bridge.enable_icc", "true"),
+            ("com.docker.network.bridge.enable_ip_masquerade", "false"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        spec
+    };
+    controller.set_swarm_state(Some(pair.state(0))).await.unwrap();
+    let automatic = controller.find("docker_gwbridge").unwrap();
+    let refused = controller.create_network(spec()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "network with name docker_gwbridge already exists");
+    controller.set_swarm_state(None).await.unwrap();
+    assert_eq!(controller.find("docker_gwbridge").unwrap().id, automatic.id);
+
+    let made = controller.create_network(spec()).await.unwrap();
+    assert!(made.id != automatic.id);
+    assert!(controller.create_network(spec()).await.is_err(), "the user's own does not give way");
+    let addresses = pair.hosts[0].shell("ip -o -4 addr show docker_gwbridge");
+    assert!(addresses.contains("10.11.0.1/16") && addresses.lines().count() == 1, "{addresses}");
+    for _ in 0..2 {
+        pair.tell(None).await;
+        let (a, in_a, _) = pair.run(0, "a").await;
+        let routes = shell(&in_a, "ip route");
+        assert!(routes.contains("default via 10.11.0.1 dev eth1"), "{routes}");
+        assert_eq!(controller.find("docker_gwbridge").unwrap().id, made.id);
+        controller.remove_sandbox(&a).await.unwrap();
+        controller.set_swarm_state(None).await.unwrap();
+    }
+    pair.end().await;
 }

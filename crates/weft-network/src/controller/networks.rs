@@ -29,12 +29,17 @@ impl Controller {
         check_spec(&spec)?;
         let _turn = self.turn.lock().await;
         let reserved = self.host_routes().await;
-        let network = self
+        let (replaced, network) = self
             .change(|state| {
+                let replaced = give_way(state, &spec.name);
                 let network = add_network(state, &self.config, spec, &reserved)?;
-                Ok((network, Touched { host: true, ..Touched::default() }))
+                Ok(((replaced, network), Touched { host: true, ..Touched::default() }))
             })
             .await?;
+        if let Some(replaced) = replaced {
+            tracing::info!(network = %replaced.id, name = replaced.name, "network replaced by the user's");
+            self.tell(NetworkEvent::Destroyed(replaced.subject()));
+        }
         tracing::info!(network = %network.id, name = network.name, driver = network.driver_name(), "network made");
         self.tell(NetworkEvent::Created(network.subject()));
         Ok(network)
@@ -326,6 +331,30 @@ fn add_default_bridge(
     Ok(())
 }
 
+/// Options of the gateway bridge that is made where the user made none.
+fn gateway_options() -> BTreeMap<String, String> {
+    [(BRIDGE_NAME, GATEWAY_BRIDGE), (INTER_CONTAINER, "false"), (MASQUERADE, "true")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// The gateway bridge that an earlier swarm left behind goes when the user makes one with settings of his own. One
+/// that he made himself stays, as do one with containers and that of a swarm.
+fn give_way(state: &mut State, name: &str) -> Option<Network> {
+    if name != GATEWAY_BRIDGE || state.swarm().is_some() {
+        return None;
+    }
+    let is_left_behind = |network: &&Network| {
+        network.name == GATEWAY_BRIDGE
+            && network.options == gateway_options()
+            && network.labels.is_empty()
+            && network.pools.iter().all(|pool| !pool.user_subnet)
+            && state.endpoints_on(&network.id).next().is_none()
+    };
+    let id = state.networks().find(is_left_behind)?.id.clone();
+    state.networks_mut().remove(&id)
+}
+
 /// The network through which containers on overlays reach the outside; one of that name that the user made is taken.
 pub(super) fn gateway_bridge(
     state: &mut State,
@@ -335,10 +364,7 @@ pub(super) fn gateway_bridge(
     if let Some(network) = state.networks().find(|n| n.name == GATEWAY_BRIDGE && n.bridge().is_some()) {
         return Ok(network.id.clone());
     }
-    let options = [(BRIDGE_NAME, GATEWAY_BRIDGE), (INTER_CONTAINER, "false"), (MASQUERADE, "true")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
-    let spec = NetworkSpec { options, ..NetworkSpec::bridge(GATEWAY_BRIDGE) };
+    let spec = NetworkSpec { options: gateway_options(), ..NetworkSpec::bridge(GATEWAY_BRIDGE) };
     add_network(state, config, spec, reserved).map(|network| network.id)
 }
 
