@@ -139,6 +139,11 @@ impl Applier<'_> {
             Op::SetSysctl { key, value } => sysctl::write(key, value),
             // Done together, see `apply_nft`.
             Op::SetTable(_) | Op::DeleteTable(_) | Op::ChangeElements { .. } => Ok(()),
+            Op::SetIpvsTimeouts(_)
+            | Op::SetIpvsService { .. }
+            | Op::DeleteIpvsService(_)
+            | Op::SetIpvsDestination { .. }
+            | Op::DeleteIpvsDestination { .. } => Ok(()),
         }
     }
 

@@ -66,7 +66,7 @@ fn with_link(name: &str, link: Link) -> NamespaceState {
 
 fn with_table(table: Table) -> NamespaceState {
     let mut state = NamespaceState::empty();
-    state.tables.insert(table.id.clone(), table);
+    state.tables.insert(table.id.clone(), std::sync::Arc::new(table));
     state
 }
 

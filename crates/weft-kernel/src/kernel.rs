@@ -26,7 +26,7 @@ pub(crate) struct Sockets {
     pub(crate) route: NetlinkSocket,
     pub(crate) netfilter: NetlinkSocket,
     /// The last listing of our tables, and the generation of the ruleset it shows.
-    tables: Option<(Generation, BTreeMap<TableId, Table>)>,
+    tables: Option<(Generation, BTreeMap<TableId, Arc<Table>>)>,
 }
 
 impl Kernel {
@@ -182,14 +182,14 @@ fn remember(sockets: &mut Sockets, done: &[Op]) -> Result<(), KernelError> {
 }
 
 /// Listing costs a process; the generation tells whether the last listing still holds.
-fn tables(sockets: &mut Sockets) -> Result<BTreeMap<TableId, Table>, KernelError> {
+fn tables(sockets: &mut Sockets) -> Result<BTreeMap<TableId, Arc<Table>>, KernelError> {
     let Some(generation) = netfilter::generation(&mut sockets.netfilter)? else { return Ok(BTreeMap::new()) };
     match &sockets.tables {
         Some((listed, tables)) if *listed == generation => return Ok(tables.clone()),
         _ => {}
     }
     let listed = if generation.is_first() { Vec::new() } else { nft::list()? };
-    let tables: BTreeMap<_, _> = listed.into_iter().map(|table| (table.id.clone(), table)).collect();
+    let tables: BTreeMap<_, _> = listed.into_iter().map(|table| (table.id.clone(), Arc::new(table))).collect();
     sockets.tables = Some((generation, tables.clone()));
     Ok(tables)
 }

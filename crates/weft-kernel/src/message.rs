@@ -15,7 +15,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use weft_plan::{
@@ -180,6 +180,10 @@ pub(crate) fn route(route: &Route, index: Option<u32>) -> RouteMessage {
         RouteTarget::Via { gateway, .. } => {
             message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(*gateway)));
         }
+        RouteTarget::OnLink { gateway, .. } => {
+            message.header.flags = RouteFlags::Onlink;
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(*gateway)));
+        }
         RouteTarget::Link(_) if destination.addr().is_ipv4() => message.header.scope = RouteScope::Link,
         RouteTarget::Link(_) => {}
         RouteTarget::Local(_) => {
@@ -203,6 +207,9 @@ pub(crate) fn rule(rule: &PolicyRule) -> RuleMessage {
     match &rule.selector {
         RuleSelector::Mark(mark) => {
             message.attributes.extend([RuleAttribute::FwMark(*mark), RuleAttribute::FwMask(u32::MAX)]);
+        }
+        RuleSelector::Bits(bits) => {
+            message.attributes.extend([RuleAttribute::FwMark(*bits), RuleAttribute::FwMask(*bits)]);
         }
         RuleSelector::Incoming(link) => message.attributes.push(RuleAttribute::Iifname(link.to_string())),
     }

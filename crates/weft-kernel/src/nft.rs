@@ -1,10 +1,11 @@
 //! nftables through its own program: scripts in, JSON listings out.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use weft_plan::{Chain, Hook, HookKind, NftRule, NftSet, Op, Table, TableId, mark};
+use weft_plan::{Chain, Hook, HookKind, Learnt, NftRule, NftSet, Op, Table, TableId, mark};
 
 use crate::KernelError;
 
@@ -156,8 +157,18 @@ fn set(value: &Value) -> NftSet {
     let key = types(value.get("type"));
     let data = types(value.get("map"));
     let elements = value.get("elem").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let elements = elements.iter().map(|element| element_text(element, &key, &data)).collect();
-    NftSet { key, value: data, elements }
+    let learnt = learnt(value);
+    let elements = match learnt {
+        Some(_) => BTreeSet::new(),
+        None => elements.iter().map(|element| element_text(element, &key, &data)).collect(),
+    };
+    NftSet { key, value: data, elements, learnt }
+}
+
+/// Whether rules fill it. Versions differ in whether they list the flag `dynamic`; all list the timeout.
+fn learnt(value: &Value) -> Option<Learnt> {
+    let number = |key| value.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    Some(Learnt { timeout_s: number("timeout")?, size: number("size")? })
 }
 
 /// Versions differ: one word, words joined by dots, or a list.
@@ -179,6 +190,12 @@ fn element_text(element: &Value, key: &[String], data: &[String]) -> String {
     }
 }
 
+/// A verdict that leads to another chain.
+fn verdict_text(verdict: &serde_json::Map<String, Value>) -> Option<String> {
+    let (word, chain) = verdict.iter().next()?;
+    Some(format!("{word} {}", chain.get("target")?.as_str()?))
+}
+
 fn value_text(value: &Value, types: &[String]) -> String {
     // Elements with a comment, a timeout or a counter of their own are wrapped.
     let value = value.get("elem").and_then(|elem| elem.get("val")).unwrap_or(value);
@@ -191,6 +208,7 @@ fn value_text(value: &Value, types: &[String]) -> String {
         match part {
             Value::String(text) if quoted => format!("\"{text}\""),
             Value::String(text) => text.clone(),
+            Value::Object(verdict) => verdict_text(verdict).unwrap_or_else(|| part.to_string()),
             other => other.to_string(),
         }
     });

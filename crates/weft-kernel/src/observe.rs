@@ -269,6 +269,11 @@ fn route(message: &RouteMessage, names: &HashMap<u32, LinkName>) -> Option<(Rout
         return None;
     }
     let target = match (header.kind, gateway, link) {
+        (RouteType::Unicast, Some(gateway), Some(link))
+            if simple && header.flags.contains(RouteFlags::Onlink) =>
+        {
+            RouteTarget::OnLink { gateway, link }
+        }
         (RouteType::Unicast, Some(gateway), Some(link)) if simple => RouteTarget::Via { gateway, link },
         (RouteType::Unicast, None, Some(link)) if simple => RouteTarget::Link(link),
         (RouteType::Local, _, Some(link)) => RouteTarget::Local(link),
@@ -305,8 +310,10 @@ fn rules(socket: &mut NetlinkSocket) -> Result<BTreeMap<PolicyRule, Owner>, Kern
 fn rule(message: &RuleMessage) -> Option<(PolicyRule, Owner)> {
     let (mut priority, mut table, mut selector) = (0, u32::from(message.header.table), None);
     let mut owner = Owner::Foreign;
+    let mut mask = u32::MAX;
     for attribute in &message.attributes {
         match attribute {
+            RuleAttribute::FwMask(value) => mask = *value,
             RuleAttribute::Priority(value) => priority = *value,
             RuleAttribute::FwMark(mark) => selector = Some(RuleSelector::Mark(*mark)),
             RuleAttribute::Iifname(name) => selector = name.parse().ok().map(RuleSelector::Incoming),
@@ -314,6 +321,12 @@ fn rule(message: &RuleMessage) -> Option<(PolicyRule, Owner)> {
             RuleAttribute::Protocol(protocol) => owner = protocol_owner(*protocol),
             _ => {}
         }
+    }
+    if let Some(RuleSelector::Mark(mark)) = selector
+        && mask != u32::MAX
+    {
+        // One with another mask is nobody's we know.
+        selector = (mark == mask).then_some(RuleSelector::Bits(mask));
     }
     let ipv6 = message.header.family == AddressFamily::Inet6;
     Some((PolicyRule { ipv6, priority, selector: selector?, table }, owner))

@@ -109,7 +109,7 @@ fn world_with(bridge_netfilter: bool) -> World {
     join(&mut docker0, &two, 2, vec![]);
     join(&mut other, &three, 3, vec![]);
     join(&mut inner, &four, 4, vec![]);
-    let plan = HostPlan { bridges: vec![docker0, other, inner], bridge_netfilter, guard: None };
+    let plan = HostPlan { bridges: vec![docker0, other, inner], bridge_netfilter, guard: None, ingress: None };
     let world = World { host, outside, one, two, three, four, plan, _switch: switch };
     world.reconcile();
     let bridges = &world.plan.bridges;

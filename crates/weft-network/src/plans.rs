@@ -36,7 +36,7 @@ pub(crate) fn host(
 ) -> HostPlan {
     let bridges = state.networks().filter_map(|n| Some(bridge(state, around, n, n.bridge()?))).collect();
     let guard = state.swarm().map(|swarm| guard(swarm, data_path, members));
-    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter }
+    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress: None }
 }
 
 fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<IpAddr>) -> VxlanGuard {
@@ -127,6 +127,7 @@ pub(crate) fn overlay(
         remote: remote
             .map(|peer| RemoteEndpoint { ips: peer.ips.clone(), mac: peer.mac, vtep: peer.vtep })
             .collect(),
+        entries: None,
     })
 }
 

@@ -13,8 +13,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, PortMapping};
 
+use crate::mark::USER_TABLE;
 use crate::{
-    Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, Link, LinkKind,
+    Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, IngressHost, Link, LinkKind,
     LinkName, NamespaceRef, NamespaceState, NftRule, NftSet, PolicyRule, Route, RouteTarget, RuleSelector,
     Table, TableId, VethPeer, VxlanGuard, port_name,
 };
@@ -22,6 +23,7 @@ use crate::{
 /// Priorities of netfilter's hooks (`NF_IP_PRI_*`).
 const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
+const BEFORE_FILTER: i32 = -10;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;
 
@@ -36,6 +38,15 @@ fn loopback_table(bridge: &LinkName) -> u32 {
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     0x7765_0000 | (hash >> 16) ^ (hash & 0xffff)
+}
+
+/// The table for the user's own rules on what is forwarded to and from containers: after destinations are translated,
+/// before Weft's rules. It is made once and never changed.
+pub fn user_table() -> Table {
+    let mut table = Table::new(TableId { family: Family::Inet, name: USER_TABLE.to_owned() });
+    let hook = Some(Hook::new(HookKind::Filter, "forward", BEFORE_FILTER));
+    table.chains.insert("forward".to_owned(), Chain { hook, rules: Vec::new() });
+    table
 }
 
 /// A bridge network as this host sees it.
@@ -93,6 +104,8 @@ pub struct HostPlan {
     pub bridge_netfilter: bool,
     /// The data path's guard while this node is in a swarm.
     pub guard: Option<VxlanGuard>,
+    /// The routing mesh while this node is in a swarm that has an ingress network.
+    pub ingress: Option<IngressHost>,
 }
 
 impl HostPlan {
@@ -117,7 +130,17 @@ impl HostPlan {
         if let Some(guard) = &self.guard {
             state.merge(guard.plan());
         }
+        if let Some(ingress) = &self.ingress {
+            state.merge(ingress.plan(&self.container_subnets()));
+        }
+        if !self.bridges.is_empty() || self.ingress.is_some() {
+            state.add_table(user_table());
+        }
         state
+    }
+
+    fn container_subnets(&self) -> Vec<ipnet::IpNet> {
+        self.bridges.iter().flat_map(|bridge| &bridge.gateways).map(EndpointAddress::subnet).collect()
     }
 
     /// The table of one family; named so that `nft list ruleset` explains itself.
@@ -268,6 +291,18 @@ fn into_bridges() -> Vec<NftRule> {
     ]
 }
 
+/// IPv6 has no `route_localnet`: answers to what the host sent from ::1 come in by the bridge, and ::1 is only local to
+/// `lo`. A table of its own makes it local to the bridge for packets from there. Nobody else can use that: the kernel
+/// drops packets to ::1 from outside before it looks at routes, and only translated answers change after that.
+pub(crate) fn plan_ipv6_loopback(link: &LinkName, state: &mut NamespaceState) {
+    let table = loopback_table(link);
+    let destination = ipnet::IpNet::from(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
+    let target = RouteTarget::Local(link.clone());
+    state.routes.insert(Route { table, target, ..Route::unreachable(destination) });
+    let selector = RuleSelector::Incoming(link.clone());
+    state.rules.insert(PolicyRule { ipv6: true, priority: LOOPBACK_RULE, selector, table });
+}
+
 impl BridgeNetwork {
     fn has(&self, stack: Stack) -> bool {
         self.gateways.iter().any(|gateway| stack.is(gateway.ip()))
@@ -288,23 +323,11 @@ impl BridgeNetwork {
         state.set(format!("net/ipv6/conf/{bridge}/accept_dad"), "0");
         state.set(format!("net/ipv4/conf/{bridge}/route_localnet"), "1");
         if with_ipv6 && !bridge_netfilter {
-            self.plan_ipv6_loopback(state);
+            plan_ipv6_loopback(bridge, state);
         }
         for endpoint in &self.endpoints {
             self.plan_endpoint(endpoint, bridge_netfilter, state);
         }
-    }
-
-    /// IPv6 has no `route_localnet`: answers to what the host sent from ::1 come in by the bridge, and ::1 is only local to
-    /// `lo`. A table of its own makes it local to the bridge for packets from there. Nobody else can use that: the kernel
-    /// drops packets to ::1 from outside before it looks at routes, and only translated answers change after that.
-    fn plan_ipv6_loopback(&self, state: &mut NamespaceState) {
-        let table = loopback_table(&self.bridge);
-        let destination = ipnet::IpNet::from(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
-        let target = RouteTarget::Local(self.bridge.clone());
-        state.routes.insert(Route { table, target, ..Route::unreachable(destination) });
-        let selector = RuleSelector::Incoming(self.bridge.clone());
-        state.rules.insert(PolicyRule { ipv6: true, priority: LOOPBACK_RULE, selector, table });
     }
 
     fn plan_endpoint(&self, endpoint: &BridgeEndpoint, bridge_netfilter: bool, state: &mut NamespaceState) {
@@ -335,38 +358,38 @@ impl BridgeNetwork {
 
 /// One of the two IP stacks, with its words in nft's language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stack {
+pub(crate) enum Stack {
     V4,
     V6,
 }
 
 impl Stack {
-    fn is(self, ip: IpAddr) -> bool {
+    pub(crate) fn is(self, ip: IpAddr) -> bool {
         ip.is_ipv4() == (self == Self::V4)
     }
 
-    fn family(self) -> Family {
+    pub(crate) fn family(self) -> Family {
         match self {
             Self::V4 => Family::Ip,
             Self::V6 => Family::Ip6,
         }
     }
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::V4 => "ip",
             Self::V6 => "ip6",
         }
     }
 
-    fn address_type(self) -> &'static str {
+    pub(crate) fn address_type(self) -> &'static str {
         match self {
             Self::V4 => "ipv4_addr",
             Self::V6 => "ipv6_addr",
         }
     }
 
-    fn loopback(self) -> &'static str {
+    pub(crate) fn loopback(self) -> &'static str {
         match self {
             Self::V4 => "127.0.0.0/8",
             Self::V6 => "::1",

@@ -2,7 +2,7 @@
 //!
 //! Order, and why:
 //! 1. what is no longer wanted goes, dependants before what they depend on;
-//! 2. nftables: a guard stands before the device it guards;
+//! 2. nftables: a guard stands before the device it guards; then virtual services;
 //! 3. settings of the namespace, defaults of links among them, then links are made and set, still down, bridges before
 //!    their ports: a port is never up with the wrong flags;
 //! 4. settings of single links;
@@ -12,10 +12,15 @@ use std::collections::BTreeSet;
 
 use weft_types::MacAddr;
 
+use std::sync::Arc;
+
 use crate::{
     Address, FdbTarget, Link, LinkChange, LinkKind, LinkName, NamespaceState, Observed, Op, Owner, SeenLink,
     Table,
 };
+
+/// A new table has so many elements at most in its own text.
+const FEW_ELEMENTS: usize = 64;
 
 /// What to do so that `observed` becomes `desired`. Empty when it already is.
 ///
@@ -28,6 +33,9 @@ pub fn diff(observed: &Observed, desired: &NamespaceState) -> Vec<Op> {
     remove_entries(observed, desired, &links, &mut ops);
     ops.extend(links.delete.iter().map(|name| Op::DeleteLink { name: (*name).clone() }));
     tables(observed, desired, &mut ops);
+    if let Some(ipvs) = &desired.ipvs {
+        crate::ipvs::diff(&observed.ipvs, ipvs, &mut ops);
+    }
     let (of_links, of_all): (Vec<_>, Vec<_>) = desired
         .sysctls
         .iter()
@@ -203,16 +211,33 @@ fn same_place(a: &crate::FdbEntry, b: &crate::FdbEntry) -> bool {
 
 fn tables(observed: &Observed, desired: &NamespaceState, ops: &mut Vec<Op>) {
     for id in observed.tables.keys() {
-        if !desired.tables.contains_key(id) {
+        if !desired.tables.contains_key(id) && !id.is_users() {
             ops.push(Op::DeleteTable(id.clone()));
         }
     }
     for (id, want) in &desired.tables {
         match observed.tables.get(id) {
+            Some(_) if id.is_users() => {}
+            Some(have) if Arc::ptr_eq(have, want) => {}
             Some(have) if have.same_shape(want) => elements(have, want, ops),
-            _ => ops.push(Op::SetTable(want.clone())),
+            Some(_) => ops.push(Op::SetTable(want.clone())),
+            None => new_table(want, ops),
         }
     }
+}
+
+/// Where nothing stood, nobody misses the elements for the instant until they come, so many of them come by messages of
+/// their own: that is far cheaper than as text. A table that is replaced is whole at once.
+fn new_table(want: &Arc<Table>, ops: &mut Vec<Op>) {
+    if want.sets.values().map(|set| set.elements.len()).sum::<usize>() <= FEW_ELEMENTS {
+        ops.push(Op::SetTable(want.clone()));
+        return;
+    }
+    let mut empty = Table::clone(want);
+    empty.sets.values_mut().for_each(|set| set.elements.clear());
+    let empty = Arc::new(empty);
+    ops.push(Op::SetTable(empty.clone()));
+    elements(&empty, want, ops);
 }
 
 fn elements(have: &Table, want: &Table, ops: &mut Vec<Op>) {

@@ -11,11 +11,14 @@
 //! Invariant: what does not carry Weft's mark (link group, protocol number, table prefix; see [`mark`]) is never
 //! changed or removed.
 
+mod balance;
 mod bridge;
 mod diff;
 #[cfg(test)]
 mod golden;
 mod guard;
+mod ingress;
+mod ipvs;
 mod link;
 pub mod mark;
 pub mod model;
@@ -28,19 +31,24 @@ mod route;
 mod sandbox;
 mod state;
 
-pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published};
+pub use balance::{BalanceEngine, BalancedService, Balancer, MAX_SLOTS};
+pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published, user_table};
 pub use diff::diff;
 pub use guard::VxlanGuard;
+pub use ipvs::{Ipvs, IpvsScheduler, IpvsService, IpvsServiceId, IpvsTimeouts};
+pub use ingress::{
+    EntryNode, INGRESS_LINK, IngressBackend, IngressHost, IngressTask, MeshPort, TaskPort,
+};
 pub use link::{
     BridgeOptions, BridgePort, Link, LinkKind, LinkName, LinkNameError, NamespaceRef, VethPeer, Vxlan,
 };
 pub use nft::{
-    Chain, Family, Hook, HookKind, NftRule, NftSet, Table, TableId, change_elements_script,
+    Chain, Family, Hook, HookKind, Learnt, NftRule, NftSet, Table, TableId, change_elements_script,
     delete_table_script, set_table_script,
 };
 pub use observed::{Observed, Owner, SeenLink, SeenNeighbour};
 pub use op::{LinkChange, Op};
-pub use overlay::{LocalEndpoint, OverlayNetwork, RemoteEndpoint, Segment, port_name};
+pub use overlay::{Entries, LocalEndpoint, OverlayNetwork, RemoteEndpoint, Segment, port_name};
 pub use resolver::{RESOLVER_ADDRESS, ResolverHook, ResolverRedirect};
 pub use route::{PolicyRule, Route, RouteTarget, RuleSelector};
 pub use sandbox::{Sandbox, SandboxInterface};

@@ -12,3 +12,14 @@ pub const PROTOCOL: u8 = 119;
 
 /// Every nftables table of Weft begins with this.
 pub const TABLE_PREFIX: &str = "weft-";
+
+/// The table whose chains Weft makes and whose rules are the user's (see [`crate::user_table`]): the one that begins
+/// so and is never replaced or removed.
+pub const USER_TABLE: &str = "weft-user";
+
+/// The bit of packet and connection marks, in the host's namespace, of connections that enter by a published port. Only
+/// this bit is set and asked for: the others belong to whoever else marks packets.
+pub const INGRESS_BIT: u32 = 0x0800_0000;
+
+/// The host's routing table for those packets: a number that nobody else is likely to use.
+pub const INGRESS_TABLE: u32 = 0x7767_0001;

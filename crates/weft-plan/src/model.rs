@@ -2,6 +2,8 @@
 //!
 //! Stands in for the kernel in tests of `diff`, here and in the crates above.
 
+use std::sync::Arc;
+
 use crate::{
     FdbTarget, Link, LinkChange, LinkKind, NamespaceState, Observed, Op, Owner, SeenLink, SeenNeighbour,
 };
@@ -20,6 +22,7 @@ pub fn observed(state: &NamespaceState) -> Observed {
         neighbours: state.neighbours.iter().map(|n| ((n.link.clone(), n.ip), neighbour(n.mac))).collect(),
         sysctls: state.sysctls.clone(),
         tables: state.tables.clone(),
+        ipvs: state.ipvs.as_deref().cloned().unwrap_or_default(),
     }
 }
 
@@ -79,9 +82,27 @@ pub fn apply(observed: &mut Observed, op: &Op) {
             observed.tables.remove(id);
         }
         Op::ChangeElements { table, set, add, remove } => {
-            if let Some(set) = observed.tables.get_mut(table).and_then(|table| table.sets.get_mut(set)) {
+            let table = observed.tables.get_mut(table).map(Arc::make_mut);
+            if let Some(set) = table.and_then(|table| table.sets.get_mut(set)) {
                 set.elements.retain(|element| !remove.contains(element));
                 set.elements.extend(add.iter().cloned());
+            }
+        }
+        Op::SetIpvsTimeouts(timeouts) => observed.ipvs.timeouts = Some(*timeouts),
+        Op::SetIpvsService { id, scheduler } => {
+            observed.ipvs.services.entry(*id).or_default().scheduler = *scheduler;
+        }
+        Op::DeleteIpvsService(id) => {
+            observed.ipvs.services.remove(id);
+        }
+        Op::SetIpvsDestination { service, ip, weight } => {
+            if let Some(service) = observed.ipvs.services.get_mut(service) {
+                service.destinations.insert(*ip, *weight);
+            }
+        }
+        Op::DeleteIpvsDestination { service, ip } => {
+            if let Some(service) = observed.ipvs.services.get_mut(service) {
+                service.destinations.remove(ip);
             }
         }
     }

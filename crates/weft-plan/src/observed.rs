@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_types::MacAddr;
 
-use crate::{Address, FdbEntry, Link, LinkName, PolicyRule, Route, Table, TableId};
+use crate::{Address, FdbEntry, Ipvs, Link, LinkName, PolicyRule, Route, Table, TableId};
 
 /// Whose object it is, by its mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,7 +45,9 @@ pub struct Observed {
     /// Those asked for that exist.
     pub sysctls: BTreeMap<String, String>,
     /// Weft's tables only.
-    pub tables: BTreeMap<TableId, Table>,
+    pub tables: BTreeMap<TableId, Arc<Table>>,
+    /// Virtual services by mark; none where nobody asked, or the kernel has no IPVS.
+    pub ipvs: Ipvs,
 }
 
 /// A neighbour entry that is there.

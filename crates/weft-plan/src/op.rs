@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_types::{MacAddr, Mtu};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkName, Neighbour, PolicyRule, Route,
+    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, IpvsScheduler, IpvsServiceId, IpvsTimeouts, Link, LinkName, Neighbour, PolicyRule, Route,
     RouteTarget, RuleSelector, Table, TableId,
 };
 
@@ -66,7 +68,7 @@ pub enum Op {
         value: String,
     },
     /// Replace a whole table, or make it.
-    SetTable(Table),
+    SetTable(Arc<Table>),
     /// Remove a table.
     DeleteTable(TableId),
     /// Change the elements of one set or map, leaving rules and counters alone.
@@ -79,6 +81,33 @@ pub enum Op {
         add: BTreeSet<String>,
         /// Elements to remove.
         remove: BTreeSet<String>,
+    },
+    /// Set how long IPVS remembers connections.
+    SetIpvsTimeouts(IpvsTimeouts),
+    /// Make a virtual service, or change how it chooses.
+    SetIpvsService {
+        /// Which.
+        id: IpvsServiceId,
+        /// How it chooses.
+        scheduler: IpvsScheduler,
+    },
+    /// Remove a virtual service with its destinations.
+    DeleteIpvsService(IpvsServiceId),
+    /// Add a destination, or change its weight.
+    SetIpvsDestination {
+        /// Of which service.
+        service: IpvsServiceId,
+        /// Its address.
+        ip: IpAddr,
+        /// Its share; 0 keeps what it has and gives it nothing new.
+        weight: u16,
+    },
+    /// Remove a destination.
+    DeleteIpvsDestination {
+        /// Of which service.
+        service: IpvsServiceId,
+        /// Its address.
+        ip: IpAddr,
     },
 }
 
@@ -100,6 +129,18 @@ pub enum LinkChange {
 }
 
 impl Op {
+    /// Whether IPVS carries this out.
+    pub fn is_ipvs(&self) -> bool {
+        matches!(
+            self,
+            Self::SetIpvsTimeouts(_)
+                | Self::SetIpvsService { .. }
+                | Self::DeleteIpvsService(_)
+                | Self::SetIpvsDestination { .. }
+                | Self::DeleteIpvsDestination { .. }
+        )
+    }
+
     /// Whether nftables carries this out.
     pub fn is_nft(&self) -> bool {
         matches!(self, Self::SetTable(_) | Self::DeleteTable(_) | Self::ChangeElements { .. })
@@ -154,6 +195,9 @@ impl fmt::Display for Route {
             RouteTarget::Via { gateway, link } => {
                 write!(f, "route {} via {gateway} dev {link}", self.destination)?;
             }
+            RouteTarget::OnLink { gateway, link } => {
+                write!(f, "route {} via {gateway} dev {link} onlink", self.destination)?;
+            }
             RouteTarget::Link(link) => write!(f, "route {} dev {link}", self.destination)?,
             RouteTarget::Local(link) => write!(f, "route local {} dev {link}", self.destination)?,
             RouteTarget::Unreachable => write!(f, "route unreachable {}", self.destination)?,
@@ -169,6 +213,7 @@ impl fmt::Display for PolicyRule {
         write!(f, "rule {family} priority {} ", self.priority)?;
         match &self.selector {
             RuleSelector::Mark(mark) => write!(f, "fwmark {mark:#x}")?,
+            RuleSelector::Bits(bits) => write!(f, "fwmark {bits:#x}/{bits:#x}")?,
             RuleSelector::Incoming(link) => write!(f, "iif {link}")?,
         }
         write!(f, " table {}", self.table)
@@ -206,6 +251,15 @@ impl fmt::Display for Op {
             Self::DeleteTable(id) => write!(f, "delete table {id}"),
             Self::ChangeElements { table, set, add, remove, .. } => {
                 write!(f, "change set {table} {set}: +{} -{}", add.len(), remove.len())
+            }
+            Self::SetIpvsTimeouts(timeouts) => write!(f, "set virtual services' timeouts {timeouts}"),
+            Self::SetIpvsService { id, scheduler } => write!(f, "set virtual service {id} {scheduler}"),
+            Self::DeleteIpvsService(id) => write!(f, "delete virtual service {id}"),
+            Self::SetIpvsDestination { service, ip, weight } => {
+                write!(f, "set destination {ip} weight {weight} of virtual service {service}")
+            }
+            Self::DeleteIpvsDestination { service, ip } => {
+                write!(f, "delete destination {ip} of virtual service {service}")
             }
         }
     }

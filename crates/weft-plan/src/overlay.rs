@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, Vni};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkKind, LinkName, NamespaceRef,
+    Address, BridgeOptions, BridgePort, EntryNode, FdbEntry, FdbTarget, IngressHost, Link, LinkKind, LinkName, NamespaceRef,
     NamespaceState, Neighbour, VethPeer, Vxlan,
 };
 
@@ -34,6 +34,15 @@ pub struct OverlayNetwork {
     pub local: Vec<LocalEndpoint>,
     /// Endpoints on other nodes.
     pub remote: Vec<RemoteEndpoint>,
+    /// The nodes where connections enter, on the ingress network; none on others.
+    pub entries: Option<Entries>,
+}
+
+/// Where connections enter the ingress network: on every Weft node, by a port without an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entries {
+    /// The other Weft nodes.
+    pub others: Vec<EntryNode>,
 }
 
 /// One broadcast domain of the network: one VNI, with its IPv4 subnet, its IPv6 subnet, or both.
@@ -110,6 +119,9 @@ impl OverlayNetwork {
                 self.plan_local(index, endpoint, &mut state);
             }
         }
+        if let Some(entries) = &self.entries {
+            self.plan_entries(entries, &mut state);
+        }
         for endpoint in self.remote.iter().filter(|endpoint| endpoint.vtep != self.vtep) {
             self.plan_remote(endpoint, &mut state);
         }
@@ -157,6 +169,31 @@ impl OverlayNetwork {
         state.links.insert(port.clone(), link);
         // Static, so that no other port can claim the address by sending from it.
         state.fdb.insert(FdbEntry { link: port, mac: endpoint.mac, target: FdbTarget::Port });
+    }
+
+    /// Tasks' answers go by Ethernet address alone to the node that let the connection in.
+    fn plan_entries(&self, entries: &Entries, state: &mut NamespaceState) {
+        let own = EntryNode(self.vtep);
+        let peer = VethPeer {
+            namespace: self.host.clone(),
+            name: IngressHost::link(),
+            mac: Some(own.mac()),
+            mtu: Some(self.mtu),
+        };
+        let link = Link {
+            mtu: Some(self.mtu),
+            master: Some(Self::bridge_name(0)),
+            port: Some(BridgePort::ENDPOINT),
+            ..Link::new(LinkKind::Veth(Some(peer)))
+        };
+        let port = LinkName::built("entry".to_owned());
+        state.links.insert(port.clone(), link);
+        state.fdb.insert(FdbEntry { link: port, mac: own.mac(), target: FdbTarget::Port });
+        for node in entries.others.iter().filter(|node| **node != own) {
+            let (tunnel, mac) = (Self::tunnel_name(0), node.mac());
+            state.fdb.insert(FdbEntry { link: tunnel.clone(), mac, target: FdbTarget::Port });
+            state.fdb.insert(FdbEntry { link: tunnel, mac, target: FdbTarget::Vtep(node.0) });
+        }
     }
 
     fn plan_remote(&self, endpoint: &RemoteEndpoint, state: &mut NamespaceState) {

@@ -33,6 +33,13 @@ pub enum RouteTarget {
         /// The interface it is reached through.
         link: LinkName,
     },
+    /// To a router that is a neighbour on this interface, whatever the other routes say.
+    OnLink {
+        /// Its address.
+        gateway: IpAddr,
+        /// The interface.
+        link: LinkName,
+    },
     /// Directly.
     Link(LinkName),
     /// To this host itself, by this interface.
@@ -67,7 +74,7 @@ impl Route {
     /// The interface that the route needs.
     pub fn link(&self) -> Option<&LinkName> {
         match &self.target {
-            RouteTarget::Via { link, .. } | RouteTarget::Link(link) | RouteTarget::Local(link) => Some(link),
+            RouteTarget::Via { link, .. } | RouteTarget::OnLink { link, .. } | RouteTarget::Link(link) | RouteTarget::Local(link) => Some(link),
             RouteTarget::Unreachable | RouteTarget::Other => None,
         }
     }
@@ -96,6 +103,8 @@ pub struct PolicyRule {
 pub enum RuleSelector {
     /// This mark.
     Mark(u32),
+    /// All these bits in its mark, whatever the others.
+    Bits(u32),
     /// That it came in by this interface.
     Incoming(LinkName),
 }

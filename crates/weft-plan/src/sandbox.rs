@@ -1,11 +1,12 @@
 //! The namespace of one container.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, MacAddr, Mtu};
 
-use crate::{Address, Link, LinkKind, LinkName, NamespaceState, ResolverRedirect, Route};
+use crate::{Address, IngressTask, Link, LinkKind, LinkName, NamespaceState, ResolverRedirect, Route};
 
 /// A container's namespace as it shall be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub struct Sandbox {
     pub routes: Vec<Route>,
     /// How queries to the embedded resolver reach it.
     pub resolver: Option<ResolverRedirect>,
+    /// How connections by published ports come in, for tasks that have some.
+    pub ingress: Option<IngressTask>,
+    /// Services reached by virtual IP, as [`crate::Balancer::plan`] has it; one plan for all that see the same services.
+    pub balance: Option<Arc<NamespaceState>>,
     /// Settings asked for by the user, slashes in the name.
     pub sysctls: Vec<(String, String)>,
 }
@@ -49,6 +54,12 @@ impl Sandbox {
         state.routes.extend(self.routes.iter().cloned());
         if let Some(resolver) = &self.resolver {
             state.add_table(resolver.table());
+        }
+        if let Some(ingress) = &self.ingress {
+            state.merge(ingress.plan());
+        }
+        if let Some(balance) = &self.balance {
+            state.merge(NamespaceState::clone(balance));
         }
         for (key, value) in &self.sysctls {
             state.set(key.clone(), value);

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, MacAddr};
 
-use crate::{Link, LinkName, PolicyRule, Route, Table, TableId};
+use crate::{Ipvs, Link, LinkName, PolicyRule, Route, Table, TableId};
 
 /// Everything Weft wants in one namespace. Several writers' wishes are put together with [`NamespaceState::merge`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +26,10 @@ pub struct NamespaceState {
     pub neighbours: BTreeSet<Neighbour>,
     /// Settings below `/proc/sys`, slashes in the name. One the kernel does not have is passed over.
     pub sysctls: BTreeMap<String, String>,
-    /// Tables of nftables, each wholly ours.
-    pub tables: BTreeMap<TableId, Table>,
+    /// Tables of nftables, each wholly ours. Large ones are the same in many namespaces, so they are shared.
+    pub tables: BTreeMap<TableId, Arc<Table>>,
+    /// Virtual services of IPVS. None: those of this namespace are not Weft's business.
+    pub ipvs: Option<Arc<Ipvs>>,
 }
 
 impl NamespaceState {
@@ -35,7 +38,8 @@ impl NamespaceState {
         Self::default()
     }
 
-    /// Adds the wishes of `other`; where both name one link, sysctl or table, `other` wins.
+    /// Adds the wishes of `other`; where both name one link, sysctl or table, or both want virtual
+    /// services, `other` wins.
     pub fn merge(&mut self, other: NamespaceState) {
         self.links.extend(other.links);
         self.addresses.extend(other.addresses);
@@ -45,10 +49,11 @@ impl NamespaceState {
         self.neighbours.extend(other.neighbours);
         self.sysctls.extend(other.sysctls);
         self.tables.extend(other.tables);
+        self.ipvs = other.ipvs.or(self.ipvs.take());
     }
 
     pub(crate) fn add_table(&mut self, table: Table) {
-        self.tables.insert(table.id.clone(), table);
+        self.tables.insert(table.id.clone(), Arc::new(table));
     }
 
     pub(crate) fn set(&mut self, sysctl: impl Into<String>, value: &str) {

@@ -152,6 +152,7 @@ pub(crate) fn overlay(hosts: Vec<Host>) -> Vec<Node> {
                     vtep: *vtep,
                 })
                 .collect(),
+            entries: None,
         };
         let sandbox = Sandbox {
             interfaces: vec![SandboxInterface {

@@ -107,6 +107,11 @@ pub(crate) fn kind(op: &Op) -> &'static str {
         Op::SetNeighbour(_) | Op::DeleteNeighbour(_) => "neighbour",
         Op::SetSysctl { .. } => "sysctl",
         Op::SetTable(_) | Op::DeleteTable(_) | Op::ChangeElements { .. } => "nftables",
+        Op::SetIpvsTimeouts(_)
+        | Op::SetIpvsService { .. }
+        | Op::DeleteIpvsService(_)
+        | Op::SetIpvsDestination { .. }
+        | Op::DeleteIpvsDestination { .. } => "ipvs",
     }
 }
 

@@ -11,5 +11,5 @@ mod table;
 
 pub use render::{change_elements_script, delete_table_script, set_table_script};
 pub use rule::NftRule;
-pub use set::NftSet;
+pub use set::{Learnt, NftSet};
 pub use table::{Chain, Family, Hook, HookKind, Table, TableId};

@@ -24,7 +24,12 @@ impl fmt::Display for Table {
 fn write_set(f: &mut fmt::Formatter<'_>, name: &str, set: &NftSet) -> fmt::Result {
     let word = if set.is_map() { "map" } else { "set" };
     writeln!(f, "\t{word} {name} {{")?;
-    writeln!(f, "\t\ttype {}", set.type_clause())?;
+    writeln!(f, "\t\t{}", set.type_clause())?;
+    if let Some(learnt) = set.learnt {
+        writeln!(f, "\t\tsize {}", learnt.size)?;
+        writeln!(f, "\t\tflags dynamic,timeout")?;
+        writeln!(f, "\t\ttimeout {}s", learnt.timeout_s)?;
+    }
     if !set.elements.is_empty() {
         writeln!(f, "\t\telements = {{ {} }}", join(&set.elements))?;
     }

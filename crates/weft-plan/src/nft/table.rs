@@ -61,6 +61,11 @@ impl TableId {
     pub fn new(family: Family, name: &str) -> Self {
         Self { family, name: format!("{}{name}", crate::mark::TABLE_PREFIX) }
     }
+
+    /// Whether the rules in it are the user's: such a table is made if it is missing, and otherwise left alone.
+    pub fn is_users(&self) -> bool {
+        self.name == crate::mark::USER_TABLE
+    }
 }
 
 impl fmt::Display for TableId {

@@ -1,0 +1,150 @@
+//! The nftables engine: destination translation by maps, on the way out of the container.
+//!
+//! ```text
+//! output, nat   daddr --services--> goto even-3 (3 slots) | pick-16 (9..16 slots) | refuse (none)
+//! even-N        daddr . random(N) --slots--> task
+//! pick-N        the same, drawn again when the number has no slot; N is a power of two
+//! ```
+//!
+//! A module of random numbers is fixed in a rule, so there is a chain for each small number of slots, where every draw
+//! hits, and one for each power of two, where more than half of them do. The source address is kept: tasks see who
+//! asks, and answers come straight back.
+//!
+//! Tracking costs a flow about as much as the tunnel does, so only flows that need it have it:
+//! - to a virtual IP, and their answers: those come from a task's address, not from the virtual one;
+//! - begun here towards a task's own address: such a flow has the same answers as one through the virtual IP, and
+//!   tracking is what keeps their port numbers apart;
+//! - within this namespace towards a task that is the container itself, where a task reaches its own service.
+//!
+//! Left alone is everything else, above all connections from outside to a server here. They come from addresses of
+//! tasks too, but to ports that no client draws, and there is a socket for them; an answer to a virtual IP has none,
+//! because the client's socket knows only the virtual address. UDP sockets take packets from anyone, so of flows from
+//! tasks only those of TCP are sorted out that way.
+
+use std::collections::BTreeMap;
+
+use super::{Balancer, MAX_SLOTS, Words, words};
+use crate::{Chain, Hook, HookKind, NamespaceState, NftRule, NftSet, Table};
+
+/// Priorities: before connection tracking (`NF_IP_PRI_RAW`), and of destination translation (`NF_IP_PRI_NAT_DST`).
+const RAW: i32 = -300;
+const NAT_DST: i32 = -100;
+/// Up to this many slots there is a chain for exactly that number.
+const EXACT: usize = 8;
+/// Draws before settling for the lower half of the numbers, which has no gaps. More than half of all draws hit, so that
+/// less than one flow of a thousand gets there.
+const DRAWS: usize = 10;
+/// Ports that the kernel gives to clients unless told otherwise (`ip_local_port_range`). Where it was, more is tracked
+/// than has to be, or a client's own choice of a port is looked up among the sockets; flows work all the same.
+const CLIENT_PORTS: &str = "32768-60999";
+
+const REFUSE: &str = "refuse";
+
+/// Settings of connection tracking that hold for all flows of the namespace.
+pub(super) fn timeouts(state: &mut NamespaceState) {
+    // A client that has sent all it had may wait for the answer this long; the kernel would forget it after a minute.
+    state.set("net/netfilter/nf_conntrack_tcp_timeout_close_wait", "43200");
+    // As IPVS has it; the kernel's two minutes cut answers that take longer.
+    state.set("net/netfilter/nf_conntrack_udp_timeout_stream", "300");
+    // A segment outside the window is the socket's business. Left untranslated it would be answered with a reset.
+    state.set("net/netfilter/nf_conntrack_tcp_be_liberal", "1");
+}
+
+/// The table of one family.
+pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
+    let w = words(ipv6);
+    let mut table = Table::new(Balancer::table_id(ipv6));
+    let mut chain = |name: &str, hook: Option<(HookKind, &str, i32)>, rules: Vec<NftRule>| {
+        let hook = hook.map(|(kind, hook, priority)| Hook::new(kind, hook, priority));
+        table.chains.insert(name.to_owned(), Chain { hook, rules });
+    };
+    chain("before-input", Some((HookKind::Filter, "prerouting", RAW)), incoming(w, balancer.sockets));
+    chain("before-output", Some((HookKind::Filter, "output", RAW)), outgoing(w, balancer.sockets));
+    chain("output", Some((HookKind::Nat, "output", NAT_DST)), translate(w));
+    chain(REFUSE, None, refuse(w));
+    for slots in 1..=EXACT {
+        chain(&chain_of(slots), None, vec![draw(w, slots)]);
+    }
+    for power in powers() {
+        let mut draws = vec![draw(w, power); DRAWS];
+        draws.push(draw(w, power / 2));
+        chain(&chain_of(power), None, draws);
+    }
+    table.sets = sets(balancer, ipv6, w);
+    table
+}
+
+fn powers() -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(EXACT * 2), |power| Some(power * 2)).take_while(|power| *power <= MAX_SLOTS)
+}
+
+/// The chain for a service with so many slots.
+fn chain_of(slots: usize) -> String {
+    match slots {
+        0 => REFUSE.to_owned(),
+        1..=EXACT => format!("even-{slots}"),
+        _ => format!("pick-{}", slots.next_power_of_two()),
+    }
+}
+
+fn sets(balancer: &Balancer, ipv6: bool, w: &Words) -> BTreeMap<String, NftSet> {
+    let mut vips = NftSet::set(&[w.address]);
+    let mut backends = NftSet::set(&[w.address]);
+    let mut services = NftSet::map(&[w.address], &["verdict"]);
+    let mut slots = NftSet::map(&[w.address, "integer"], &[w.address]);
+    for (vip, service) in balancer.of(ipv6) {
+        vips.elements.insert(vip.to_string());
+        backends.elements.extend(service.backends().keys().map(ToString::to_string));
+        services.elements.insert(format!("{vip} : goto {}", chain_of(service.slots().len())));
+        let numbered = service.slots().iter().enumerate();
+        slots.elements.extend(numbered.map(|(number, task)| format!("{vip} . {number} : {task}")));
+    }
+    [("vips", vips), ("backends", backends), ("services", services), ("slots", slots)]
+        .map(|(name, set)| (name.to_owned(), set))
+        .into()
+}
+
+fn incoming(w: &Words, sockets: bool) -> Vec<NftRule> {
+    let ip = w.ip;
+    let mut rules = vec![NftRule::new("not from a task", format!("{ip} saddr != @backends notrack accept"))];
+    if sockets {
+        let text = format!("tcp dport != {CLIENT_PORTS} socket transparent {{ 0, 1 }} notrack");
+        rules.push(NftRule::new("a connection from outside", text));
+    }
+    rules
+}
+
+fn outgoing(w: &Words, sockets: bool) -> Vec<NftRule> {
+    let (ip, icmp) = (w.ip, w.icmp);
+    let mut rules = vec![
+        NftRule::new("to a service", format!("{ip} daddr @vips accept")),
+        NftRule::new("echo and errors of this host", format!("oifname \"lo\" meta l4proto {icmp} accept")),
+        NftRule::new("to itself", format!("oifname \"lo\" {ip} daddr @backends accept")),
+        NftRule::new("not to a task", format!("{ip} daddr != @backends notrack accept")),
+    ];
+    if sockets {
+        let text = format!("tcp sport != {CLIENT_PORTS} notrack");
+        rules.push(NftRule::new("a connection from outside", text));
+    }
+    rules
+}
+
+fn translate(w: &Words) -> Vec<NftRule> {
+    let Words { ip, echo, .. } = w;
+    vec![
+        NftRule::new("a virtual IP answers pings", format!("{ip} daddr @vips {echo} redirect")),
+        NftRule::new("services", format!("{ip} daddr vmap @services")),
+    ]
+}
+
+fn refuse(w: &Words) -> Vec<NftRule> {
+    vec![
+        NftRule::new("no task takes flows", "meta l4proto tcp reject with tcp reset"),
+        NftRule::new("no task takes flows", w.unreachable),
+    ]
+}
+
+fn draw(w: &Words, below: usize) -> NftRule {
+    let ip = w.ip;
+    NftRule::new("draw a task", format!("dnat to {ip} daddr . numgen random mod {below} map @slots"))
+}
