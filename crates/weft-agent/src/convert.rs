@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weft_network::{
-    OverlaySpec, OverlaySubnet, SwarmAttachment, SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState,
-    SwarmService,
+    IngressPort, OverlaySpec, OverlaySubnet, SourceMode, SwarmAttachment, SwarmEndpoint, SwarmKey,
+    SwarmMember, SwarmNetworkState, SwarmService, SwarmServiceState,
 };
-use weft_types::{EndpointAddress, Mtu, NetworkId, NodeId, TaskId, Underlay, Vni};
-use weft_wire::swarmkit::{EncryptionKey, Network, NetworkAttachment, Node, Task};
-use weft_wire::weft_v1::{Member, RemoteEndpoint};
+use weft_types::{EndpointAddress, Mtu, NetworkId, NodeId, PortProtocol, TaskId, Underlay, Vni};
+use weft_wire::swarmkit::port_config::{Protocol, PublishMode};
+use weft_wire::swarmkit::{EncryptionKey, Network, NetworkAttachment, Node, PortConfig, Task};
+use weft_wire::weft_v1::{Member, RemoteEndpoint, ServicePort, ServiceView};
 
 use crate::outlook::NetworkOutlook;
 
@@ -18,6 +19,10 @@ use crate::outlook::NetworkOutlook;
 const GOSSIP_SUBSYSTEM: &str = "networking:gossip";
 const VNI_OPTION: &str = "com.docker.network.driver.overlay.vxlanid_list";
 const MTU_OPTION: &str = "com.docker.network.driver.mtu";
+/// Set by `docker stack deploy`.
+const STACK_LABEL: &str = "com.docker.stack.namespace";
+/// Value of `ServiceView.source` for tasks that shall see the entry node instead of the client.
+const SOURCE_SNAT: &str = "snat";
 const ENCRYPTED_OPTION: &str = "encrypted";
 
 /// Something of a manager's that this node cannot use.
@@ -50,8 +55,11 @@ pub(crate) fn task_attachment(task: &Task, term: &str) -> Result<SwarmAttachment
         name: service.name,
         virtual_ip: virtual_ip.and_then(|ip| host(&ip.addr)),
         aliases: granted.aliases.clone(),
-        stack: None,
-        ports: Vec::new(),
+        stack: service.labels.get(STACK_LABEL).cloned(),
+        ports: match place.network.ingress {
+            true => endpoint.into_iter().flat_map(|endpoint| &endpoint.ports).filter_map(published).collect(),
+            false => Vec::new(),
+        },
     };
     Ok(SwarmAttachment { service: Some(service), ..place })
 }
@@ -149,7 +157,51 @@ pub(crate) fn network(outlook: &NetworkOutlook, index: u64, data_path: IpAddr) -
     let mtu = (outlook.mtu > 0).then(|| Mtu::try_from(outlook.mtu.saturating_add(overhead)).ok()).flatten();
     let mut endpoints: Vec<SwarmEndpoint> = outlook.endpoints.values().filter_map(endpoint).collect();
     endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-    SwarmNetworkState { mtu, endpoints, services: BTreeMap::new(), load_balancer: None, index }
+    let services = outlook.services.values().map(|view| (view.id.clone(), service(view))).collect();
+    SwarmNetworkState { mtu, endpoints, services, load_balancer: None, index }
+}
+
+fn service(view: &ServiceView) -> SwarmServiceState {
+    SwarmServiceState {
+        id: view.id.clone(),
+        name: view.name.clone(),
+        aliases: view.aliases.clone(),
+        stack: Some(view.stack.clone()).filter(|stack| !stack.is_empty()),
+        virtual_ips: view.virtual_ips.iter().filter_map(|ip| host(ip)).collect(),
+        ports: view.ports.iter().filter_map(told_port).collect(),
+        source: if view.source == SOURCE_SNAT { SourceMode::Snat } else { SourceMode::Preserve },
+    }
+}
+
+fn told_port(port: &ServicePort) -> Option<IngressPort> {
+    let protocol = protocol(Protocol::try_from(port.protocol).ok()?);
+    ingress_port(protocol, port.published, port.target, &port.name)
+}
+
+/// A port of a task's own word, if every node answers at it.
+fn published(port: &PortConfig) -> Option<IngressPort> {
+    if port.publish_mode() != PublishMode::Ingress {
+        return None;
+    }
+    ingress_port(protocol(port.protocol()), port.published_port, port.target_port, &port.name)
+}
+
+/// None while the managers have not chosen the published port.
+fn ingress_port(protocol: PortProtocol, published: u32, target: u32, name: &str) -> Option<IngressPort> {
+    Some(IngressPort {
+        protocol,
+        published: u16::try_from(published).ok().filter(|port| *port != 0)?,
+        target: u16::try_from(target).ok().filter(|port| *port != 0)?,
+        name: name.to_owned(),
+    })
+}
+
+fn protocol(protocol: Protocol) -> PortProtocol {
+    match protocol {
+        Protocol::Tcp => PortProtocol::Tcp,
+        Protocol::Udp => PortProtocol::Udp,
+        Protocol::Sctp => PortProtocol::Sctp,
+    }
 }
 
 fn endpoint(remote: &RemoteEndpoint) -> Option<SwarmEndpoint> {
@@ -167,6 +219,12 @@ fn endpoint(remote: &RemoteEndpoint) -> Option<SwarmEndpoint> {
         service: Some(remote.service_id.clone()).filter(|id| !id.is_empty()),
         healthy: endpoint.healthy,
     })
+}
+
+/// The routing mesh's network: in the attachments of every node, with or without an address.
+pub(crate) fn ingress(node: &Node) -> Option<OverlaySpec> {
+    let networks = node.attachments.iter().chain(&node.attachment).filter_map(|place| place.network.as_ref());
+    networks.filter_map(|network| overlay(network).ok()).find(|network| network.ingress)
 }
 
 /// This node's load-balancer addresses by network: spent only by Docker's managers.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weft_wire::weft_v1::{Member, NetworkView, RemoteEndpoint, WatchMessage};
+use weft_wire::weft_v1::{Member, NetworkView, RemoteEndpoint, ServiceView, WatchMessage};
 
 /// One network in the managers' word.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -10,6 +10,8 @@ pub(crate) struct NetworkOutlook {
     pub(crate) mtu: u32,
     /// By endpoint id.
     pub(crate) endpoints: BTreeMap<String, RemoteEndpoint>,
+    /// By service id.
+    pub(crate) services: BTreeMap<String, ServiceView>,
 }
 
 /// Everything the managers said so far, true as of `index`.
@@ -38,6 +40,9 @@ impl Outlook {
         self.members = message.members;
         for view in message.networks {
             let network = self.networks.entry(view.network_id).or_default();
+            if view.whole {
+                *network = NetworkOutlook::default();
+            }
             if view.mtu != 0 {
                 network.mtu = view.mtu;
             }
@@ -49,6 +54,10 @@ impl Outlook {
                     network.endpoints.insert(id, remote);
                 }
             }
+            for id in view.removed_service_ids {
+                network.services.remove(&id);
+            }
+            network.services.extend(view.services.into_iter().map(|service| (service.id.clone(), service)));
         }
     }
 
@@ -59,8 +68,9 @@ impl Outlook {
             mtu: network.mtu,
             endpoints: network.endpoints.values().cloned().collect(),
             removed_endpoint_ids: Vec::new(),
-            services: Vec::new(),
+            services: network.services.values().cloned().collect(),
             removed_service_ids: Vec::new(),
+            whole: true,
         };
         WatchMessage {
             index: self.index,
@@ -79,7 +89,12 @@ mod tests {
 
     fn remote(id: &str, vtep: &str) -> RemoteEndpoint {
         let endpoint = Endpoint { id: id.into(), ..Endpoint::default() };
-        RemoteEndpoint { endpoint: Some(endpoint), node_id: "n".into(), vtep: vtep.into(), service_id: String::new() }
+        RemoteEndpoint {
+            endpoint: Some(endpoint),
+            node_id: "n".into(),
+            vtep: vtep.into(),
+            ..RemoteEndpoint::default()
+        }
     }
 
     fn view(endpoints: Vec<RemoteEndpoint>, removed: &[&str]) -> NetworkView {
@@ -88,8 +103,7 @@ mod tests {
             mtu: 1450,
             endpoints,
             removed_endpoint_ids: removed.iter().map(|id| (*id).to_owned()).collect(),
-            services: Vec::new(),
-            removed_service_ids: Vec::new(),
+            ..NetworkView::default()
         }
     }
 
@@ -117,5 +131,27 @@ mod tests {
         assert_eq!(Outlook::from_full(outlook.to_full()), outlook);
         outlook.apply(WatchMessage { index: 7, full: true, ..WatchMessage::default() });
         assert!(outlook.networks.is_empty());
+    }
+
+    #[test]
+    fn services_come_change_and_go_and_a_first_word_replaces() {
+        let service = |id: &str, name: &str| ServiceView { id: id.into(), name: name.into(), ..Default::default() };
+        let message = |index, view| WatchMessage { index, networks: vec![view], ..WatchMessage::default() };
+        let mut outlook = Outlook::default();
+        let both = vec![service("s1", "web"), service("s2", "db")];
+        outlook.apply(message(1, NetworkView { services: both, ..view(vec![remote("a", "10.0.0.1")], &[]) }));
+        let gone = NetworkView {
+            services: vec![service("s2", "cache")],
+            removed_service_ids: vec!["s1".into()],
+            ..view(vec![], &[])
+        };
+        outlook.apply(message(2, gone));
+        let names: Vec<&str> = outlook.networks["net"].services.values().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["cache"]);
+        assert_eq!(Outlook::from_full(outlook.to_full()), outlook);
+        // The node was away from the network meanwhile.
+        outlook.apply(message(3, NetworkView { whole: true, ..view(vec![remote("b", "10.0.0.2")], &[]) }));
+        let network = &outlook.networks["net"];
+        assert!(network.services.is_empty() && network.endpoints.keys().eq(["b"]));
     }
 }
