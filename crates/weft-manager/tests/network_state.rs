@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use tonic::Code;
-use weft_manager::{InitOptions, Timing};
+use weft_manager::{InitOptions, Notice, Timing, Turn};
 use weft_wire::swarmkit::Task;
 use weft_wire::swarmkit::node_status::State;
-use weft_wire::weft_v1::{AckRequest, Endpoint, WatchMessage, WatchRequest};
+use weft_wire::weft_v1::{AckRequest, DepartRequest, Endpoint, HandoverRequest, WatchMessage, WatchRequest};
 
 async fn attach(swarm: &Swarm, node: &Member, network: &str) -> Task {
     let id = node.attach(network, &[]).await.unwrap();
@@ -308,4 +308,160 @@ async fn a_docker_nodes_port_does_not_speak_for_it() {
     })
     .await;
     assert!(!seen.contains(&State::Disconnected));
+}
+
+/// A Watch that acknowledges whatever it is told, at once.
+fn acknowledging(node: &Member, mut watch: tonic::Streaming<WatchMessage>) -> tokio::task::JoinHandle<()> {
+    let (mut client, session_id) = (node.network_state(), node.session_id.clone());
+    tokio::spawn(async move {
+        while let Ok(Some(message)) = watch.message().await {
+            for network in &message.networks {
+                let ack = AckRequest {
+                    session_id: session_id.clone(),
+                    index: message.index,
+                    network_id: network.network_id.clone(),
+                    error: String::new(),
+                };
+                // The network may have been left.
+                let _ = client.ack(ack).await;
+            }
+        }
+    })
+}
+
+fn handover(node: &Member, tasks: &[&Task], limit: Duration) -> HandoverRequest {
+    HandoverRequest {
+        session_id: node.session_id.clone(),
+        task_ids: tasks.iter().map(|task| task.id.clone()).collect(),
+        limit_ms: u32::try_from(limit.as_millis()).unwrap(),
+    }
+}
+
+/// Who was missing, and how long it took.
+async fn drain(node: &Member, tasks: &[&Task], limit: Duration) -> (Vec<String>, Duration) {
+    let start = Instant::now();
+    let answer = node.network_state().drain(handover(node, tasks, limit)).await.unwrap().into_inner();
+    (answer.missing.into_iter().map(|node| node.hostname).collect(), start.elapsed())
+}
+
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_once_all_nodes_of_the_network_have_acknowledged() {
+    let swarm = Swarm::start().await;
+    swarm.overlay("web").await;
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    let c = swarm.weft_node("w3").await;
+    let task = attach(&swarm, &a, "web").await;
+    attach(&swarm, &b, "web").await;
+    report(&a, "127.0.0.2", vec![endpoint(&task, "c1")]).await;
+    report(&c, "127.0.0.4", vec![]).await;
+    let quick = acknowledging(&b, b.watch().await);
+    // The third is on no network of the task: it is not waited for, though it never watches.
+    let mut times = Vec::new();
+    for healthy in [false, true, false, true, false] {
+        let changed = Endpoint { healthy, ..endpoint(&task, "c1") };
+        report(&a, "127.0.0.2", vec![changed]).await;
+        let (missing, took) = drain(&a, &[&task], LONG).await;
+        assert_eq!(missing, [""; 0]);
+        times.push(took);
+    }
+    times.sort();
+    println!("a drain with one neighbour: median {:?}, worst {:?}", times[2], times[4]);
+    assert!(times[2] < Duration::from_millis(200), "{times:?}");
+    // Nothing changed since: it knows already.
+    assert!(drain(&a, &[&task], LONG).await.1 < LONG);
+
+    quick.abort();
+    let mut notices = swarm.control().notices();
+    report(&a, "127.0.0.2", vec![endpoint(&task, "c1")]).await;
+    let (missing, took) = drain(&a, &[&task], SHORT).await;
+    assert_eq!(missing, ["w2"]);
+    assert!(took >= SHORT && took < LONG, "{took:?}");
+    let Notice::Unacknowledged(notice) = notices.try_recv().unwrap();
+    assert_eq!((notice.node.id.clone(), notice.tasks, notice.turn), (b.id(), vec![task.id.clone()], Turn::Drain));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_ready_or_leaves_the_network_is_not_waited_for() {
+    let swarm = Swarm::start().await;
+    swarm.overlay("web").await;
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    let task = attach(&swarm, &a, "web").await;
+    let theirs = attach(&swarm, &b, "web").await;
+    report(&a, "127.0.0.2", vec![endpoint(&task, "c1")]).await;
+    let (_silent, ours) = (b.watch().await, [&task]);
+    let (waited, ()) = tokio::join!(drain(&a, &ours, LONG), async {
+        tokio::time::sleep(SHORT).await;
+        b.detach(&theirs.id).await.unwrap();
+    });
+    assert_eq!(waited.0, [""; 0], "it has left the network");
+    assert!(waited.1 >= SHORT && waited.1 < LONG, "{:?}", waited.1);
+
+    attach(&swarm, &b, "web").await;
+    let (waited, _) = tokio::join!(drain(&a, &ours, LONG), async {
+        tokio::time::sleep(SHORT).await;
+        let request = DepartRequest { session_id: b.session_id.clone() };
+        b.network_state().depart(request).await.unwrap()
+    });
+    assert_eq!(waited.0, [""; 0], "it is down");
+    assert!(waited.1 >= SHORT && waited.1 < LONG, "{:?}", waited.1);
+    assert!(drain(&a, &[&task], LONG).await.1 < SHORT, "there is nobody else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_node_is_given_the_time_of_gossip_where_tasks_end() {
+    let swarm = Swarm::start().await;
+    swarm.overlay("web").await;
+    let (a, d) = (swarm.weft_node("w1").await, swarm.docker_node("d1").await);
+    let task = attach(&swarm, &a, "web").await;
+    assert!(drain(&a, &[&task], LONG).await.1 < SHORT, "it is not on the network");
+    attach(&swarm, &d, "web").await;
+    let (missing, took) = drain(&a, &[&task], LONG).await;
+    assert_eq!(missing, [""; 0]);
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(5), "{took:?}");
+    assert!(drain(&a, &[&task], SHORT).await.1 < Duration::from_secs(2), "within the limit");
+    let start = Instant::now();
+    a.network_state().settle(handover(&a, &[&task], LONG)).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "who begins is not held up by Docker");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_to_program_is_told_with_its_reason() {
+    let swarm = Swarm::start().await;
+    let web = swarm.overlay("web").await;
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    let task = attach(&swarm, &a, "web").await;
+    attach(&swarm, &b, "web").await;
+    report(&a, "127.0.0.2", vec![endpoint(&task, "c1")]).await;
+    let mut watch = b.watch().await;
+    let told = next(&mut watch).await;
+    let error = "no room for neighbours".to_owned();
+    let ack = AckRequest { session_id: b.session_id.clone(), index: told.index, network_id: web.id.clone(), error };
+    b.network_state().ack(ack.clone()).await.unwrap();
+    let answer = a.network_state().settle(handover(&a, &[&task], SHORT)).await.unwrap().into_inner();
+    assert_eq!((answer.missing[0].node_id.clone(), answer.missing[0].error.as_str()), (b.id(), "no room for neighbours"));
+    // It may still mend within the limit.
+    let ours = [&task];
+    let (waited, _) = tokio::join!(drain(&a, &ours, LONG), async {
+        tokio::time::sleep(SHORT).await;
+        b.network_state().ack(AckRequest { error: String::new(), ..ack }).await.unwrap()
+    });
+    assert_eq!(waited.0, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_speaks_for_tasks_of_others() {
+    let swarm = Swarm::start().await;
+    swarm.overlay("web").await;
+    let (a, b) = (swarm.weft_node("w1").await, swarm.weft_node("w2").await);
+    let task = attach(&swarm, &a, "web").await;
+    let refused = b.network_state().drain(handover(&b, &[&task], SHORT)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let mut stale = handover(&a, &[&task], SHORT);
+    stale.session_id = b.session_id.clone();
+    assert_eq!(a.network_state().settle(stale).await.unwrap_err().message(), "session invalid");
+    let unknown = Task { id: "unknown".to_owned(), ..Task::default() };
+    assert_eq!(drain(&a, &[&unknown], LONG).await.0, [""; 0]);
 }
