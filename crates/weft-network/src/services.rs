@@ -155,3 +155,7 @@ fn gossiped_backend(task: &PeerTask) -> KnownBackend {
         is_weft: task.is_weft,
     }
 }
+
+#[cfg(test)]
+#[path = "services_tests.rs"]
+mod tests;
