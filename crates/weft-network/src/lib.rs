@@ -15,6 +15,7 @@ mod controller;
 mod error;
 mod etc;
 mod helper;
+mod ingress;
 mod ipam;
 mod network;
 mod options;

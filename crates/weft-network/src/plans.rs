@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use weft_plan::{
-    BridgeEndpoint, BridgeNetwork, HostPlan, LinkName, LocalEndpoint, NamespaceRef, OverlayNetwork,
+    BridgeEndpoint, BridgeNetwork, HostPlan, IngressHost, LinkName, LocalEndpoint, NamespaceRef, OverlayNetwork,
     Published, RemoteEndpoint, ResolverHook, ResolverRedirect, SandboxInterface, Segment, VxlanGuard,
 };
 use weft_types::{EndpointAddress, Mtu, NetworkId, Underlay};
 
+use crate::ingress;
 use crate::network::{BridgeSettings, Network, Pool};
 use crate::paths::Paths;
 use crate::peers::NetworkPeers;
@@ -33,10 +34,11 @@ pub(crate) fn host(
     around: &Surroundings,
     data_path: Option<&LinkName>,
     members: &BTreeSet<IpAddr>,
+    ingress: Option<IngressHost>,
 ) -> HostPlan {
     let bridges = state.networks().filter_map(|n| Some(bridge(state, around, n, n.bridge()?))).collect();
     let guard = state.swarm().map(|swarm| guard(swarm, data_path, members));
-    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress: None }
+    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress }
 }
 
 fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<IpAddr>) -> VxlanGuard {
@@ -90,7 +92,8 @@ pub(crate) fn overlay_mtu(spec: &OverlaySpec, swarm: &SwarmState) -> Mtu {
     base.over_vxlan(Underlay::of(swarm.data_path)).unwrap_or(Mtu::MIN)
 }
 
-/// What an overlay network's namespace shall hold; nothing when no endpoint is here or the swarm is unknown.
+/// What an overlay network's namespace shall hold; nothing when the swarm is unknown, or no endpoint is here and it is
+/// not the ingress network.
 pub(crate) fn overlay(
     state: &State,
     around: &Surroundings,
@@ -110,7 +113,8 @@ pub(crate) fn overlay(
             })
         })
         .collect();
-    if local.is_empty() {
+    let is_mesh = state.ingress().is_some_and(|mesh| mesh.id == network.id);
+    if local.is_empty() && !is_mesh {
         return None;
     }
     let own: Vec<_> = state.addresses_on(&network.id).into_iter().collect();
@@ -127,7 +131,7 @@ pub(crate) fn overlay(
         remote: remote
             .map(|peer| RemoteEndpoint { ips: peer.ips.clone(), mac: peer.mac, vtep: peer.vtep })
             .collect(),
-        entries: None,
+        entries: is_mesh.then(|| ingress::entries(swarm)),
     })
 }
 
@@ -180,6 +184,7 @@ pub(crate) fn sandbox(state: &State, around: &Surroundings, sandbox: &Sandbox) -
             plan.gateways.push((gateway, endpoint.interface.clone()));
         }
     }
+    plan.ingress = ingress::task(state, sandbox);
     plan.resolver = match sandbox.resolver {
         Some((udp, tcp)) if state.has_resolver(sandbox) => {
             Some(ResolverRedirect { udp, tcp, hook: around.hook })

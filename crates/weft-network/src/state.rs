@@ -48,6 +48,11 @@ impl State {
         self.lasting.networks.get(id)
     }
 
+    /// The routing mesh's network, which every node of the swarm is on.
+    pub(crate) fn ingress(&self) -> Option<&Network> {
+        self.network(&self.swarm()?.ingress.as_ref()?.id)
+    }
+
     pub(crate) fn networks_mut(&mut self) -> &mut BTreeMap<NetworkId, Network> {
         &mut Arc::make_mut(&mut self.lasting).networks
     }

@@ -71,7 +71,7 @@ impl Controller {
     }
 
     fn is_used(&self, network: &weft_types::NetworkId) -> bool {
-        self.state.load().endpoints_on(network).next().is_some()
+        super::swarm::used(&self.state.load()).contains(network)
     }
 
     /// Every namespace with what it shall hold, in the order in which they must be made: networks before containers.

@@ -17,7 +17,7 @@ use crate::network::{Driver, GATEWAY_BRIDGE, Network};
 use crate::sandbox::{Endpoint, Sandbox};
 use crate::spec::{EndpointSpec, SandboxKind};
 use crate::state::State;
-use crate::swarm::{SwarmAttachment, SwarmNetworks};
+use crate::swarm::{OverlaySpec, SwarmAttachment, SwarmNetworks};
 use crate::view::{EndpointView, NetworkEvent};
 
 /// A node of a swarm has its agent running within this time after the daemon's start.
@@ -271,7 +271,11 @@ fn refuse_second(sandbox: &Sandbox, network: &Network) -> Result<(), NetworkErro
 
 /// Puts the network of an attachment among the known ones, or brings it up to date.
 fn note_overlay<'a>(state: &'a mut State, attached: &SwarmAttachment) -> &'a Network {
-    let spec = &attached.network;
+    note_swarm_network(state, &attached.network)
+}
+
+/// Puts a network of the swarm among the known ones, or brings it up to date.
+pub(super) fn note_swarm_network<'a>(state: &'a mut State, spec: &OverlaySpec) -> &'a Network {
     let network = state.networks_mut().entry(spec.id.clone()).or_insert_with(|| Network {
         id: spec.id.clone(),
         name: spec.name.clone(),
@@ -291,10 +295,13 @@ fn note_overlay<'a>(state: &'a mut State, attached: &SwarmAttachment) -> &'a Net
     network
 }
 
-/// A node knows a network of the swarm only while it has endpoints on it.
+/// A node knows a network of the swarm only while it has endpoints on it; the ingress network as long as there is one.
 pub(super) fn forget_unused<'a>(state: &mut State, networks: impl IntoIterator<Item = &'a NetworkId>) {
     for id in networks {
-        if state.network(id).is_some_and(|n| n.overlay().is_some()) && state.endpoints_on(id).next().is_none()
+        let kept = state.ingress().is_some_and(|ingress| ingress.id == *id);
+        if !kept
+            && state.network(id).is_some_and(|n| n.overlay().is_some())
+            && state.endpoints_on(id).next().is_none()
         {
             state.networks_mut().remove(id);
         }

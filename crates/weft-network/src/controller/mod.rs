@@ -27,6 +27,7 @@ pub use audit::AuditCounters;
 use crate::config::ControllerConfig;
 use crate::error::NetworkError;
 use crate::helper::protocol::FromHelper;
+use crate::ingress;
 use crate::network::Network;
 use crate::paths::Paths;
 use crate::peers::NetworkPeers;
@@ -369,7 +370,10 @@ impl Controller {
         for id in &touched.overlays {
             note(self.converge_overlay(state, id).await);
         }
-        if touched.host {
+        let mesh_changed = state.ingress().is_some_and(|mesh| {
+            touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id)
+        });
+        if touched.host || mesh_changed {
             let want = self.host_plan(state);
             note(self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await);
         }
@@ -419,7 +423,8 @@ impl Controller {
     }
 
     fn host_plan(&self, state: &State) -> weft_plan::NamespaceState {
-        plans::host(state, &self.around, self.data_path_link().as_ref(), &self.members.load()).plan()
+        let ingress = ingress::host(state, &self.peers.load(), &self.services.load());
+        plans::host(state, &self.around, self.data_path_link().as_ref(), &self.members.load(), ingress).plan()
     }
 
     fn data_path_link(&self) -> Option<LinkName> {

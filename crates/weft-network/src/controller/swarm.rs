@@ -121,6 +121,7 @@ impl Controller {
         let reserved = if first { self.host_routes().await } else { Vec::new() };
         self.state_fact(|state| {
             state.swarm = swarm.map(Arc::new);
+            follow_ingress(&before, state);
             if left {
                 // Cached networks of the swarm go with it, unless a container still has its place there.
                 let used: BTreeSet<NetworkId> = state
@@ -303,7 +304,20 @@ fn differing<T: PartialEq>(
 
 pub(super) fn used(state: &State) -> BTreeSet<NetworkId> {
     let ids = state.sandboxes.values().flat_map(|sandbox| sandbox.endpoints.iter().map(|e| &e.network));
-    ids.filter(|id| state.network(id).is_some_and(|n| n.overlay().is_some())).cloned().collect()
+    let all = ids.chain(state.ingress().map(|ingress| &ingress.id));
+    all.filter(|id| state.network(id).is_some_and(|n| n.overlay().is_some())).cloned().collect()
+}
+
+/// The ingress network is known here also without endpoints, and forgotten when there is none, or another.
+fn follow_ingress(before: &State, state: &mut State) {
+    let told = |state: &State| state.swarm().and_then(|swarm| swarm.ingress.clone());
+    let (old, new) = (told(before), told(state));
+    if let Some(spec) = &new {
+        super::endpoints::note_swarm_network(state, spec);
+    }
+    if let Some(spec) = old.filter(|old| new.as_ref().is_none_or(|new| new.id != old.id)) {
+        super::endpoints::forget_unused(state, [&spec.id]);
+    }
 }
 
 /// Which namespaces a newer word of the managers concerns. Mostly it is one endpoint more or less on one network.
@@ -312,9 +326,19 @@ fn touched(before: &State, after: &State) -> Touched {
     if (old.data_path, old.data_path_port) != (new.data_path, new.data_path_port) {
         return Touched::all(after);
     }
+    let ingress = |swarm: &SwarmState| swarm.ingress.as_ref().map(|network| network.id.clone());
     let told = |swarm: &SwarmState, id: &NetworkId| swarm.networks.get(id).cloned().unwrap_or_default();
     let mut touched =
         Touched { host: (&old.members, old.managed) != (&new.members, new.managed), ..Touched::default() };
+    if old.ingress != new.ingress {
+        touched.host = true;
+        touched.overlays.extend(ingress(old).into_iter().chain(ingress(new)));
+    }
+    if let Some(mesh) = after.ingress().filter(|_| touched.host) {
+        // Tasks answer through the node that let a connection in: each must know all nodes.
+        let tasks = after.endpoints_on(&mesh.id).map(|(sandbox, _)| sandbox.spec.container.clone());
+        touched.sandboxes.extend(tasks);
+    }
     for id in used(after) {
         let (was, is) = (told(old, &id), told(new, &id));
         if was.mtu != is.mtu {
@@ -324,7 +348,10 @@ fn touched(before: &State, after: &State) -> Touched {
         }
         // Who counts as a member decides about gossip's entries too.
         if was.mtu != is.mtu || was.endpoints != is.endpoints || touched.host {
-            touched.overlays.insert(id);
+            touched.overlays.insert(id.clone());
+        }
+        if was.load_balancer != is.load_balancer && ingress(new) == Some(id) {
+            touched.host = true;
         }
     }
     touched
