@@ -21,6 +21,7 @@ use crate::config::HelperLaunch;
 use crate::controller::audit::Place;
 use crate::controller::doubts::{Doubts, next_doubt};
 use crate::controller::{Controller, Touched, swarm::used};
+use crate::helper::delta::HelperDelta;
 use crate::helper::protocol::{
     FromHelper, GossipWish, HelperState, OwnEntry, ResolverWish, SOCKET, ToHelper, VERSION, receive, send,
 };
@@ -513,6 +514,7 @@ impl Talk {
             }
         };
         connected(true);
+        let mut told: Option<Arc<HelperState>> = None;
         let ended = loop {
             tokio::select! {
                 changed = self.wanted.changed() => {
@@ -520,10 +522,15 @@ impl Talk {
                     if changed.is_err() {
                         break true;
                     }
-                    if let Some(wanted) = wanted
-                        && send(&mut write, &ToHelper::State(Box::new(HelperState::clone(&wanted)))).await.is_err()
-                    {
-                        break false;
+                    if let Some(wanted) = wanted {
+                        let message = match &told {
+                            Some(told) => ToHelper::Change(Box::new(HelperDelta::between(told, &wanted))),
+                            None => ToHelper::State(Box::new(HelperState::clone(&wanted))),
+                        };
+                        if send(&mut write, &message).await.is_err() {
+                            break false;
+                        }
+                        told = Some(wanted);
                     }
                 }
                 message = hear.recv() => match message {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use crate::helper::audit::AwayAudit;
+use crate::helper::delta::HelperDelta;
 use crate::helper::gossip::{self, Command};
 use crate::helper::protocol::{FromHelper, HelperState, SOCKET, ToHelper, VERSION, receive, send};
 use crate::helper::resolvers::Resolvers;
@@ -123,6 +124,7 @@ async fn serve(dir: &Path) -> io::Result<()> {
                 Input::Message(_, ToHelper::Stop) => break,
                 Input::Message(_, ToHelper::Doubt { number, address }) => helper.doubt(number, address),
                 Input::Message(_, ToHelper::State(state)) => helper.follow(*state).await,
+                Input::Message(_, ToHelper::Change(change)) => helper.change(&change).await,
                 Input::Closed(connection) => helper.closed(connection),
             },
             Some(event) = event.recv() => helper.tell(&event).await,
@@ -219,17 +221,40 @@ impl Helper {
     /// Takes a wish over, unless it is no newer.
     async fn follow(&mut self, state: HelperState) {
         if state.generation > self.state.generation {
-            self.resolvers.follow(&state);
-            self.follow_gossip(&state);
-            self.state = state;
+            let change = HelperDelta::between(&self.state, &state);
+            self.take_over(state, &change);
         }
+        self.tell_applied().await;
+    }
+
+    /// Takes over what changed.
+    async fn change(&mut self, change: &HelperDelta) {
+        if change.base != self.state.generation {
+            // The daemon starts over with the whole.
+            tracing::warn!(base = change.base, have = self.state.generation, "change of another wish");
+            self.daemon = None;
+            return;
+        }
+        let mut state = std::mem::take(&mut self.state);
+        change.apply(&mut state);
+        self.take_over(state, change);
+        self.tell_applied().await;
+    }
+
+    fn take_over(&mut self, state: HelperState, change: &HelperDelta) {
+        self.resolvers.follow(&state, change);
+        self.state = state;
+        self.follow_gossip(change.gossip.is_some());
+    }
+
+    async fn tell_applied(&mut self) {
         let applied =
             FromHelper::Applied { generation: self.state.generation, resolvers: self.resolvers.ports() };
         self.tell(&applied).await;
     }
 
-    fn follow_gossip(&mut self, state: &HelperState) {
-        let address = state.gossip.as_ref().map(|wish| wish.advertise);
+    fn follow_gossip(&mut self, changed: bool) {
+        let address = self.state.gossip.as_ref().map(|wish| wish.advertise);
         let ended = self.gossip.as_ref().is_some_and(|(_, task)| task.is_finished());
         if ended || (self.gossip_address.is_some() && self.gossip_address != address) {
             if let Some((commands, _)) = self.gossip.take() {
@@ -237,8 +262,8 @@ impl Helper {
             }
             self.gossip_address = None;
         }
-        match (&state.gossip, &self.gossip) {
-            (Some(wish), Some((commands, _))) if self.state.gossip.as_ref() != Some(wish) => {
+        match (&self.state.gossip, &self.gossip) {
+            (Some(wish), Some((commands, _))) if changed => {
                 let _ = commands.send(Command::Follow(wish.clone()));
             }
             (Some(wish), None) => {

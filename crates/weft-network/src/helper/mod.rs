@@ -5,6 +5,7 @@
 //! takes no decisions of its own: everything it does follows from the daemon's last wish.
 
 mod audit;
+pub(crate) mod delta;
 mod gossip;
 mod main_loop;
 pub(crate) mod protocol;

@@ -1,7 +1,8 @@
 //! What the daemon and the helper tell each other: JSON in frames of a length and so many bytes.
 //!
-//! The daemon sends its whole wish with a generation; the helper keeps the newest. An equal or older one changes
-//! nothing, so a daemon that starts anew first learns the helper's generation and counts on from there.
+//! The daemon sends its whole wish with a generation, and on the same connection then what changes; the helper keeps the
+//! newest. An equal or older one changes nothing, so a daemon that starts anew first learns the helper's generation and
+//! counts on from there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,12 +15,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weft_plan::{NamespaceRef, NamespaceState};
 
 use crate::etc::Upstream;
+use crate::helper::delta::HelperDelta;
 use crate::peers::{GossipKey, GossipValue};
 use crate::resolver::NetworkNames;
 use crate::swarm::{GossipWord, SwarmKey};
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -28,8 +30,10 @@ const FRAME_MAX: u32 = 256 << 20;
 /// From the daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHelper {
-    /// The whole wish.
+    /// The whole wish: the first message of a connection.
     State(Box<HelperState>),
+    /// What changed since the last one on the same connection.
+    Change(Box<HelperDelta>),
     /// Somebody doubts that the node at this address lives: look after it, and say what gossip knows of it.
     Doubt { number: u64, address: IpAddr },
     /// Leave the cluster and end.

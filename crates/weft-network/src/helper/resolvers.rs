@@ -1,54 +1,125 @@
 //! The resolvers of all containers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use arc_swap::ArcSwap;
 use weft_kernel::Netns;
 
+use crate::helper::delta::{HelperDelta, NetworkDelta};
 use crate::helper::protocol::{HelperState, ResolverWish};
-use crate::resolver::{NameTable, Server, Settings, View};
+use crate::resolver::{ClusterNames, Common, NameTable, Server, Settings, SharedTable, Threads, Turns, View};
 
-/// Forwarded queries of all containers under way: leaves room in the usual limit of open files.
-const FORWARDS: usize = 700;
+/// Questions to other servers under way, of all containers together. Each may take a file for each of three servers.
+const TURNS: usize = 2048;
+/// Files left for everything else.
+const FILES_KEPT: u64 = 256;
 
-/// Running resolvers by sandbox.
-#[derive(Debug)]
+/// Running resolvers by sandbox, and the names they know.
 pub(super) struct Resolvers {
     servers: HashMap<String, Server>,
-    forwards: Arc<Semaphore>,
+    tables: HashMap<String, SharedTable>,
+    cluster: Arc<ArcSwap<ClusterNames>>,
+    /// Made for the first container.
+    common: Option<Common>,
 }
 
 impl Resolvers {
     pub(super) fn new() -> Self {
-        Self { servers: HashMap::new(), forwards: Arc::new(Semaphore::new(FORWARDS)) }
+        Self {
+            servers: HashMap::new(),
+            tables: HashMap::new(),
+            cluster: Arc::new(ArcSwap::from_pointee(ClusterNames::default())),
+            common: None,
+        }
     }
 
-    /// Starts, updates and ends resolvers as wished. One that cannot be started is tried again with the next wish.
-    pub(super) fn follow(&mut self, state: &HelperState) {
-        let tables: HashMap<&str, Arc<NameTable>> =
-            state.networks.iter().map(|names| (names.id.as_str(), Arc::new(NameTable::new(names)))).collect();
-        self.servers.retain(|id, _| state.sandboxes.iter().any(|wish| wish.id == *id));
+    /// Starts, updates and ends resolvers. `state` is what `change` led to. One that cannot be started is tried again with
+    /// the next change.
+    pub(super) fn follow(&mut self, state: &HelperState, change: &HelperDelta) {
+        let now = Instant::now();
+        let known = self.tables.len() + change.gone_networks.len();
+        for id in &change.gone_networks {
+            self.tables.remove(id);
+        }
+        change.networks.iter().for_each(|network| self.follow_names(network, now));
+        let others = known != self.tables.len() || !change.gone_networks.is_empty();
+        if others {
+            self.cluster.store(Arc::new(ClusterNames::new(self.tables.values().cloned().collect())));
+        }
+        for id in &change.gone_sandboxes {
+            self.servers.remove(id);
+        }
         for wish in &state.sandboxes {
-            let settings = settings(wish, &tables);
-            if let Some(server) = self.servers.get(&wish.id) {
-                server.update(settings);
-                continue;
-            }
-            let started = Netns::open(&wish.netns)
-                .and_then(|netns| Server::start(&netns, wish.ports, settings, self.forwards.clone()));
-            match started {
-                Ok(server) => {
-                    tracing::debug!(
-                        sandbox = wish.id,
-                        udp = server.ports.0,
-                        tcp = server.ports.1,
-                        "resolver starts"
-                    );
-                    self.servers.insert(wish.id.clone(), server);
+            match self.servers.get(&wish.id) {
+                // What a table says is found there; only other tables or settings are news.
+                Some(server) if others || change.sandboxes.iter().any(|changed| changed.id == wish.id) => {
+                    server.update(self.settings(wish));
                 }
-                Err(error) => tracing::warn!(sandbox = wish.id, %error, "resolver not started"),
+                Some(_) => {}
+                None => self.start(wish),
             }
+        }
+    }
+
+    fn follow_names(&mut self, network: &NetworkDelta, now: Instant) {
+        if let Some(table) = self.tables.get(&network.id) {
+            let mut newer = NameTable::clone(&table.load());
+            newer.describe(&network.name, &network.subnets);
+            newer.change(&network.records, now);
+            table.store(Arc::new(newer));
+        } else {
+            let table = NameTable::new(&network.clone().into_names(), now);
+            self.tables.insert(network.id.clone(), Arc::new(ArcSwap::from_pointee(table)));
+        }
+    }
+
+    fn start(&mut self, wish: &ResolverWish) {
+        let settings = self.settings(wish);
+        let common = match self.common() {
+            Ok(common) => common,
+            Err(error) => {
+                tracing::error!(%error, "threads for resolvers");
+                return;
+            }
+        };
+        let started =
+            Netns::open(&wish.netns).and_then(|netns| Server::start(&netns, wish.ports, settings, &common));
+        match started {
+            Ok(server) => {
+                let (udp, tcp) = server.ports;
+                tracing::debug!(sandbox = wish.id, udp, tcp, "resolver starts");
+                self.servers.insert(wish.id.clone(), server);
+            }
+            Err(error) => tracing::warn!(sandbox = wish.id, %error, "resolver not started"),
+        }
+    }
+
+    fn common(&mut self) -> io::Result<Common> {
+        if let Some(common) = &self.common {
+            return Ok(common.clone());
+        }
+        let common = Common {
+            cluster: self.cluster.clone(),
+            turns: Turns::new(turns()),
+            threads: Arc::new(Threads::start()?),
+        };
+        Ok(self.common.insert(common).clone())
+    }
+
+    fn settings(&self, wish: &ResolverWish) -> Settings {
+        let lower = |name: &String| name.to_ascii_lowercase();
+        Settings {
+            view: View {
+                private: wish.private.iter().map(|(name, ips)| (lower(name), ips.clone())).collect(),
+                tables: wish.networks.iter().filter_map(|id| self.tables.get(id).cloned()).collect(),
+                stack: wish.stack.clone(),
+            },
+            upstreams: wish.upstreams.clone(),
+            ndots_set: wish.ndots_set,
+            isolated: wish.isolated,
         }
     }
 
@@ -58,15 +129,9 @@ impl Resolvers {
     }
 }
 
-fn settings(wish: &ResolverWish, tables: &HashMap<&str, Arc<NameTable>>) -> Settings {
-    let lower = |name: &String| name.to_ascii_lowercase();
-    Settings {
-        view: View {
-            private: wish.private.iter().map(|(name, ips)| (lower(name), ips.clone())).collect(),
-            tables: wish.networks.iter().filter_map(|id| tables.get(id.as_str()).cloned()).collect(),
-        },
-        upstreams: wish.upstreams.clone(),
-        ndots_set: wish.ndots_set,
-        isolated: wish.isolated,
-    }
+/// As many turns as the limit of open files allows.
+fn turns() -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(files.saturating_sub(FILES_KEPT) / 4).unwrap_or(TURNS).clamp(64, TURNS)
 }

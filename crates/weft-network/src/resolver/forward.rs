@@ -1,174 +1,347 @@
-//! Asking other servers.
+//! Sending one container's queries on.
+//!
+//! Equal questions under way are asked once and answered to all who ask; that is also what ends a circle, where a server
+//! sends our own question back to us. What one container may have under way and waiting is bounded, and turns are dealt
+//! to containers in rotation, so that the black holes of one cost the others nothing.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rand::RngCore;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::net::UdpSocket;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use weft_kernel::Netns;
 
 use crate::etc::Upstream;
-use crate::resolver::wire::{Code, Query, code_of};
+use crate::resolver::query::{Code, Query, code_of};
+use crate::resolver::turns::Turns;
+use crate::resolver::upstream::{Sockets, ask, is_ourselves};
 
-/// For each server; two servers' turns end before the five seconds that clients wait (resolv.conf(5), `RES_TIMEOUT`).
-const TRY: Duration = Duration::from_millis(2400);
-/// Queries of one container under way; more wait for a while, then are refused.
-const PER_CONTAINER: usize = 256;
-/// How long they wait.
+/// All servers' time together: ends before the five seconds that clients wait (resolv.conf(5), `RES_TIMEOUT`).
+const LIMIT: Duration = Duration::from_millis(4600);
+/// A server that has not answered after this time is left waiting, and the next is asked too.
+const PATIENCE: Duration = Duration::from_millis(1200);
+/// The same for a server that was silent to the question before.
+const IMPATIENCE: Duration = Duration::from_millis(250);
+/// Questions of one container under way; more wait.
+const UNDER_WAY: usize = 256;
+/// Questions of one container under way or waiting; more are refused at once.
+const QUESTIONS: usize = 1024;
+/// Requesters that wait for them.
+const REQUESTERS: usize = 2048;
+/// How long questions wait for their turn.
 const WAIT: Duration = Duration::from_secs(4);
-/// The same question under way so often at once goes round in a circle: through a server that asks us.
-const SAME_QUESTION: usize = 32;
+/// The same name under way so often at once, in different spellings, goes round in a circle.
+const SPELLINGS: usize = 32;
+
+/// Where an answer goes.
+#[derive(Debug, Clone)]
+pub(super) enum Reply {
+    Udp(Arc<UdpSocket>, SocketAddr),
+    Tcp(mpsc::Sender<Vec<u8>>),
+}
+
+impl Reply {
+    async fn send(self, answer: Vec<u8>) {
+        match self {
+            Self::Udp(socket, to) => {
+                if let Err(error) = socket.send_to(&answer, to).await {
+                    tracing::debug!(%to, %error, "answer not sent");
+                }
+            }
+            // Whoever closed the connection is not waiting.
+            Self::Tcp(connection) => drop(connection.send(answer).await),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Udp(_, a), Self::Udp(_, b)) if a == b)
+    }
+}
+
+/// Someone who waits for an answer under an id of its own.
+#[derive(Debug)]
+struct Requester {
+    id: u16,
+    reply: Reply,
+}
+
+/// A question as it came, without its id, and the protocol to ask it by.
+type Question = (Vec<u8>, bool);
+
+/// What is asked for one container.
+#[derive(Debug, Default)]
+struct UnderWay {
+    questions: HashMap<Question, Vec<Requester>>,
+    names: HashMap<(String, u16), usize>,
+    requesters: usize,
+}
 
 /// Sends one container's queries on.
+#[derive(Debug, Clone)]
+pub(super) struct Forwarder {
+    inner: Arc<Inner>,
+}
+
 #[derive(Debug)]
-pub(crate) struct Forwarder {
-    netns: Netns,
-    turns: Semaphore,
-    under_way: Mutex<HashMap<(String, u16), usize>>,
-    /// Shared by all containers, so that together they stay within the limit of open files.
-    all: Arc<Semaphore>,
+struct Inner {
+    runtime: Handle,
+    sockets: Arc<Sockets>,
+    under_way: Mutex<UnderWay>,
+    own_turns: Semaphore,
+    turns: Arc<Turns>,
+    container: u64,
+    /// A bit for each server that was silent to the last question.
+    silent: AtomicU8,
 }
 
 impl Forwarder {
-    pub(crate) fn new(netns: Netns, all: Arc<Semaphore>) -> Self {
-        Self { netns, turns: Semaphore::new(PER_CONTAINER), under_way: Mutex::default(), all }
+    pub(super) fn new(netns: Netns, runtime: Handle, turns: Arc<Turns>) -> Self {
+        let inner = Inner {
+            runtime,
+            sockets: Arc::new(Sockets::new(netns)),
+            under_way: Mutex::default(),
+            own_turns: Semaphore::new(UNDER_WAY),
+            container: turns.container(),
+            turns,
+            silent: AtomicU8::new(0),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
-    /// The answer for the requester, its id set; always one.
-    pub(crate) async fn ask(&self, query: &Query, raw: &[u8], upstreams: &[Upstream], tcp: bool) -> Vec<u8> {
-        let Ok(Ok(_turn)) = timeout(WAIT, self.turns.acquire()).await else {
-            return query.answer_code(Code::Refused);
-        };
-        let Ok(Ok(_slot)) = timeout(WAIT, self.all.acquire()).await else {
-            return query.answer_code(Code::Refused);
-        };
-        let Some(_question) = self.enter(query) else {
-            tracing::debug!(name = query.name, "query goes round in a circle");
-            return query.answer_code(Code::ServFail);
-        };
-        for upstream in upstreams {
-            match timeout(TRY, self.try_one(query, raw, *upstream, tcp)).await {
-                // Refused or failed there may be answered elsewhere.
-                Ok(Ok(answer)) if !matches!(code_of(&answer), Some(2 | 5)) => return answer,
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(server = %upstream.server, %error, "server not asked"),
-                Err(_) => tracing::debug!(server = %upstream.server, "server silent"),
+    /// Has the question asked and the requester answered, now or later.
+    pub(super) fn forward(
+        &self,
+        query: Query,
+        raw: &[u8],
+        upstreams: &[Upstream],
+        reply: Reply,
+        tcp: bool,
+    ) -> Result<(), Code> {
+        let question = (raw[2..].to_vec(), tcp);
+        let requester = Requester { id: query.id, reply };
+        if !self.inner.lock().enter(&question, &query, requester)? {
+            return Ok(());
+        }
+        let (inner, raw) = (self.inner.clone(), Arc::from(raw));
+        let upstreams = upstreams.iter().copied().filter(|upstream| !is_ourselves(upstream)).collect();
+        self.inner.runtime.spawn(async move { inner.serve(question, query, raw, upstreams).await });
+        Ok(())
+    }
+}
+
+impl UnderWay {
+    /// Notes who asks; says whether the question is new.
+    fn enter(&mut self, question: &Question, query: &Query, requester: Requester) -> Result<bool, Code> {
+        if self.requesters >= REQUESTERS {
+            return Err(Code::Refused);
+        }
+        let count = self.questions.len();
+        match self.questions.entry(question.clone()) {
+            Entry::Occupied(mut known) => {
+                let is_repeated = |r: &Requester| r.id == requester.id && r.reply.is(&requester.reply);
+                if !known.get().iter().any(is_repeated) {
+                    known.get_mut().push(requester);
+                    self.requesters += 1;
+                }
+                Ok(false)
+            }
+            Entry::Vacant(_) if count >= QUESTIONS => Err(Code::Refused),
+            Entry::Vacant(new) => {
+                let spellings = self.names.entry((query.name.clone(), query.kind)).or_default();
+                if *spellings >= SPELLINGS {
+                    tracing::debug!(name = query.name, "query goes round in a circle");
+                    return Err(Code::ServFail);
+                }
+                *spellings += 1;
+                new.insert(vec![requester]);
+                self.requesters += 1;
+                Ok(true)
             }
         }
-        query.answer_code(Code::ServFail)
     }
 
-    async fn try_one(&self, query: &Query, raw: &[u8], upstream: Upstream, tcp: bool) -> io::Result<Vec<u8>> {
-        let server = SocketAddr::new(upstream.server, 53);
-        let id = rand::rng().next_u32() as u16;
-        let mut asked = raw.to_vec();
-        asked[..2].copy_from_slice(&id.to_be_bytes());
-        let mut answer = if tcp {
-            let stream = self.tcp(server, upstream.from_host).await?;
-            over_tcp(stream, &asked, |answer| query.is_answer(id, answer)).await?
-        } else {
-            let socket = self.udp(server, upstream.from_host).await?;
-            over_udp(&socket, &asked, |answer| query.is_answer(id, answer)).await?
-        };
-        answer[..2].copy_from_slice(&query.id.to_be_bytes());
-        Ok(answer)
-    }
-
-    /// A socket with a port of its own for each query: guessing it is half of forging an answer (RFC 5452).
-    async fn udp(&self, server: SocketAddr, from_host: bool) -> io::Result<UdpSocket> {
-        let any: SocketAddr = match server.ip() {
-            IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = if from_host {
-            UdpSocket::bind(any).await?
-        } else {
-            let netns = self.netns.clone();
-            let socket = tokio::task::spawn_blocking(move || netns.udp_socket(any)).await?;
-            UdpSocket::from_std(socket.map_err(io::Error::other)?)?
-        };
-        socket.connect(server).await?;
-        Ok(socket)
-    }
-
-    async fn tcp(&self, server: SocketAddr, from_host: bool) -> io::Result<TcpStream> {
-        if from_host {
-            return TcpStream::connect(server).await;
-        }
-        let netns = self.netns.clone();
-        let open = move || {
-            let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            socket_with(family, SocketType::STREAM, flags, None).map_err(io::Error::from)
-        };
-        let socket =
-            tokio::task::spawn_blocking(move || netns.socket_in(open)).await?.map_err(io::Error::other)?;
-        TcpSocket::from_std_stream(std::net::TcpStream::from(socket)).connect(server).await
-    }
-
-    fn enter(&self, query: &Query) -> Option<UnderWay<'_>> {
+    /// Everyone who waits for a question, which is done with.
+    fn leave(&mut self, question: &Question, query: &Query) -> Vec<Requester> {
         let key = (query.name.clone(), query.kind);
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = under_way.entry(key.clone()).or_default();
-        if *count >= SAME_QUESTION {
-            return None;
+        if let Some(spellings) = self.names.get_mut(&key) {
+            *spellings -= 1;
+            if *spellings == 0 {
+                self.names.remove(&key);
+            }
         }
-        *count += 1;
-        Some(UnderWay { forwarder: self, key })
+        let requesters = self.questions.remove(question).unwrap_or_default();
+        self.requesters -= requesters.len();
+        requesters
     }
 }
 
-/// A question that is being asked.
-struct UnderWay<'a> {
-    forwarder: &'a Forwarder,
-    key: (String, u16),
-}
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        let mut under_way = self.forwarder.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = under_way.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                under_way.remove(&self.key);
+    async fn serve(&self, question: Question, query: Query, raw: Arc<[u8]>, upstreams: Vec<Upstream>) {
+        let query = Arc::new(query);
+        let mut answer = self.in_turn(&query, raw, &upstreams, question.1).await;
+        let requesters = self.lock().leave(&question, &query);
+        for requester in requesters {
+            answer[..2].copy_from_slice(&requester.id.to_be_bytes());
+            let send = requester.reply.clone().send(answer.clone());
+            match requester.reply {
+                Reply::Udp(..) => send.await,
+                // One that does not read keeps no other waiting.
+                Reply::Tcp(_) => drop(tokio::spawn(send)),
             }
         }
     }
-}
 
-async fn over_udp(socket: &UdpSocket, query: &[u8], wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
-    socket.send(query).await?;
-    let mut buffer = vec![0; 4096];
-    loop {
-        let len = socket.recv(&mut buffer).await?;
-        if wanted(&buffer[..len]) {
-            buffer.truncate(len);
-            return Ok(buffer);
+    async fn in_turn(
+        &self,
+        query: &Arc<Query>,
+        raw: Arc<[u8]>,
+        upstreams: &[Upstream],
+        tcp: bool,
+    ) -> Vec<u8> {
+        let turn = async {
+            let own = self.own_turns.acquire().await.ok()?;
+            Some((own, self.turns.turn(self.container).await?))
+        };
+        let Ok(Some(_turn)) = timeout(WAIT, turn).await else {
+            return query.answer_code(Code::Refused);
+        };
+        let asked = timeout(LIMIT, self.ask_all(query, raw, upstreams, tcp)).await;
+        asked.ok().flatten().unwrap_or_else(|| query.answer_code(Code::ServFail))
+    }
+
+    /// Asks the servers in their order until one has an answer; a slow one is not waited for alone.
+    async fn ask_all(
+        &self,
+        query: &Arc<Query>,
+        raw: Arc<[u8]>,
+        upstreams: &[Upstream],
+        tcp: bool,
+    ) -> Option<Vec<u8>> {
+        let mut asked = JoinSet::new();
+        let mut rest = upstreams.iter().enumerate();
+        loop {
+            let (last, upstream) = rest.next()?;
+            let tried = ask(self.sockets.clone(), query.clone(), raw.clone(), *upstream, tcp);
+            asked.spawn(async move { (last, tried.await) });
+            let patience = Instant::now() + self.patience(last);
+            loop {
+                let more = rest.len() > 0;
+                tokio::select! {
+                    done = asked.join_next() => {
+                        let Some(done) = done else { return None };
+                        let failed = match done {
+                            Ok((at, Ok(answer))) => {
+                                self.note(at, false);
+                                // Refused or failed there may be answered elsewhere.
+                                if !matches!(code_of(&answer), Some(2 | 5)) {
+                                    return Some(answer);
+                                }
+                                at
+                            }
+                            Ok((at, Err(error))) => {
+                                log_failure(&upstreams[at], &error);
+                                at
+                            }
+                            Err(_) => last,
+                        };
+                        if more && (failed == last || asked.is_empty()) {
+                            break;
+                        }
+                    }
+                    () = sleep_until(patience), if more => {
+                        self.note(last, true);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn patience(&self, at: usize) -> Duration {
+        if self.silent.load(Ordering::Relaxed) & bit(at) == 0 { PATIENCE } else { IMPATIENCE }
+    }
+
+    fn note(&self, at: usize, silent: bool) {
+        if silent {
+            self.silent.fetch_or(bit(at), Ordering::Relaxed);
+        } else {
+            self.silent.fetch_and(!bit(at), Ordering::Relaxed);
         }
     }
 }
 
-async fn over_tcp(
-    mut stream: TcpStream,
-    query: &[u8],
-    wanted: impl Fn(&[u8]) -> bool,
-) -> io::Result<Vec<u8>> {
-    let mut framed = (query.len() as u16).to_be_bytes().to_vec();
-    framed.extend_from_slice(query);
-    stream.write_all(&framed).await?;
-    loop {
-        let len = stream.read_u16().await?;
-        let mut answer = vec![0; usize::from(len)];
-        stream.read_exact(&mut answer).await?;
-        if wanted(&answer) {
-            return Ok(answer);
+/// There are three servers at most.
+fn bit(at: usize) -> u8 {
+    1u8.checked_shl(at as u32).unwrap_or_default()
+}
+
+fn log_failure(upstream: &Upstream, error: &io::Error) {
+    tracing::debug!(server = %upstream.server, %error, "server not asked");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolver::query::{kind, query};
+
+    fn requester(id: u16) -> (Requester, mpsc::Receiver<Vec<u8>>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Requester { id, reply: Reply::Tcp(sender) }, receiver)
+    }
+
+    fn enter(under_way: &mut UnderWay, name: &str, id: u16) -> Result<bool, Code> {
+        let raw = query(id, name, kind::A, None);
+        let parsed = Query::parse(&raw).unwrap();
+        under_way.enter(&(raw[2..].to_vec(), false), &parsed, requester(id).0)
+    }
+
+    #[test]
+    fn equal_questions_are_asked_once() {
+        let mut under_way = UnderWay::default();
+        assert_eq!(enter(&mut under_way, "a.example", 1), Ok(true));
+        for id in 2..100 {
+            assert_eq!(enter(&mut under_way, "a.example", id), Ok(false));
         }
+        let raw = query(5, "a.example", kind::A, None);
+        let parsed = Query::parse(&raw).unwrap();
+        let all = under_way.leave(&(raw[2..].to_vec(), false), &parsed);
+        assert_eq!(all.iter().map(|r| r.id).collect::<Vec<_>>(), (1..100).collect::<Vec<_>>());
+        assert_eq!((under_way.requesters, under_way.questions.len(), under_way.names.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_circles_end() {
+        let mut under_way = UnderWay::default();
+        for n in 0..QUESTIONS {
+            assert_eq!(enter(&mut under_way, &format!("n{n}.example"), 1), Ok(true));
+        }
+        assert_eq!(enter(&mut under_way, "more.example", 1), Err(Code::Refused));
+        assert_eq!(enter(&mut under_way, "n1.example", 2), Ok(false));
+        for id in 0..(REQUESTERS - QUESTIONS - 1) as u16 {
+            assert_eq!(enter(&mut under_way, "n2.example", id + 10), Ok(false));
+        }
+        assert_eq!(enter(&mut under_way, "n3.example", 3), Err(Code::Refused));
+
+        let mut under_way = UnderWay::default();
+        let spelling = |n: usize| {
+            let letters = (0..6).map(|bit| if n >> bit & 1 == 0 { 'a' } else { 'A' });
+            letters.chain(".example".chars()).collect::<String>()
+        };
+        for n in 0..SPELLINGS {
+            assert_eq!(enter(&mut under_way, &spelling(n), 1), Ok(true));
+        }
+        assert_eq!(enter(&mut under_way, &spelling(SPELLINGS), 1), Err(Code::ServFail));
     }
 }

@@ -1,39 +1,33 @@
-//! The resolver of one container: its sockets, and who answers what.
+//! The resolver of one container: its sockets, and what becomes of a message.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rand::seq::SliceRandom;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::{JoinHandle, yield_now};
 use weft_kernel::{Netns, NetnsError};
 use weft_plan::RESOLVER_ADDRESS;
 
-use crate::etc::Upstream;
-use crate::resolver::forward::Forwarder;
-use crate::resolver::names::View;
-use crate::resolver::wire::{Code, Query, kind};
+use crate::resolver::forward::{Forwarder, Reply};
+pub(crate) use crate::resolver::judge::Settings;
+use crate::resolver::judge::{Judge, Verdict};
+use crate::resolver::turns::Turns;
+use crate::resolver::view::ClusterNames;
+use crate::resolver::{Threads, tcp};
 
-/// TCP connections of one container at a time.
-const CONNECTIONS: usize = 64;
-/// A connection that says nothing for so long is closed (RFC 7766 section 6.2.3 asks for a few seconds).
-const IDLE: Duration = Duration::from_secs(10);
+/// No query over UDP is longer; the rest of a longer one is lost, and it is refused as malformed.
+const QUERY_MAX: usize = 2048;
+/// Messages of one container that are answered before others have their turn.
+const BURST: usize = 64;
 
-/// What one container's resolver goes by.
-#[derive(Debug, Default)]
-pub(crate) struct Settings {
-    pub(crate) view: View,
-    pub(crate) upstreams: Vec<Upstream>,
-    /// The user set `ndots`: names without a dot are the search list's business.
-    pub(crate) ndots_set: bool,
-    /// No way out: what is not local fails at once.
-    pub(crate) isolated: bool,
+/// What the resolvers of all containers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) cluster: Arc<ArcSwap<ClusterNames>>,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) threads: Arc<Threads>,
 }
 
 /// A running resolver; ends when dropped.
@@ -51,18 +45,13 @@ impl Drop for Server {
     }
 }
 
-struct Shared {
-    settings: Arc<ArcSwap<Settings>>,
-    forwarder: Forwarder,
-}
-
 impl Server {
     /// Opens the sockets inside the namespace, at the wished ports if they are free, and answers from then on.
     pub(crate) fn start(
         netns: &Netns,
         wished: Option<(u16, u16)>,
         settings: Settings,
-        all: Arc<Semaphore>,
+        common: &Common,
     ) -> Result<Self, NetnsError> {
         let at = |port: u16| SocketAddr::from((RESOLVER_ADDRESS, port));
         let (wished_udp, wished_tcp) = wished.unwrap_or_default();
@@ -70,11 +59,16 @@ impl Server {
         let tcp = netns.tcp_listener(at(wished_tcp)).or_else(|_| netns.tcp_listener(at(0)))?;
         let bind = |source| NetnsError::Step { path: netns.path().to_owned(), step: "use a socket", source };
         let ports = (udp.local_addr().map_err(bind)?.port(), tcp.local_addr().map_err(bind)?.port());
+        let runtime = common.threads.answering();
+        let _entered = runtime.enter();
         let (udp, tcp) = (UdpSocket::from_std(udp).map_err(bind)?, TcpListener::from_std(tcp).map_err(bind)?);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let forwarder = Forwarder::new(netns.clone(), all);
-        let shared = Arc::new(Shared { settings: settings.clone(), forwarder });
-        let tasks = [tokio::spawn(serve_udp(udp, shared.clone())), tokio::spawn(serve_tcp(tcp, shared))];
+        let forwarding = common.threads.forwarding.clone();
+        let shared = Arc::new(Shared {
+            judge: Judge { settings: settings.clone(), cluster: common.cluster.clone() },
+            forwarder: Forwarder::new(netns.clone(), forwarding, common.turns.clone()),
+        });
+        let tasks = [tokio::spawn(serve_udp(udp, shared.clone())), tokio::spawn(tcp::serve(tcp, shared))];
         Ok(Self { ports, settings, tasks })
     }
 
@@ -84,131 +78,56 @@ impl Server {
     }
 }
 
-/// What to do with a message.
-enum Verdict {
-    Answer(Vec<u8>),
-    Forward(Query),
-    Silence,
+/// What both protocols of one container share.
+pub(super) struct Shared {
+    judge: Judge,
+    forwarder: Forwarder,
 }
 
 impl Shared {
-    fn judge(&self, message: &[u8], tcp: bool) -> Verdict {
-        let query = match Query::parse(message) {
-            Ok(query) => query,
-            Err(unserved) => return unserved.answer().map_or(Verdict::Silence, Verdict::Answer),
-        };
-        let limit = if tcp { usize::from(u16::MAX) } else { query.udp_limit() };
-        let settings = self.settings.load();
-        if query.is_internet()
-            && let Some(answer) = local(&settings.view, &query, limit)
-        {
-            return Verdict::Answer(answer);
+    /// The answer if there is one now; otherwise there is none, or it comes by `reply`.
+    pub(super) fn handle(&self, message: &[u8], reply: impl FnOnce() -> Reply, tcp: bool) -> Option<Vec<u8>> {
+        match self.judge.judge(message, tcp) {
+            Verdict::Answer(answer) => Some(answer),
+            Verdict::Silence => None,
+            Verdict::Forward(query) => {
+                let settings = self.judge.settings.load();
+                let refusal = query.clone();
+                let sent = self.forwarder.forward(query, message, &settings.upstreams, reply(), tcp);
+                sent.err().map(|code| refusal.answer_code(code))
+            }
         }
-        let single = !query.name.contains('.') && matches!(query.kind, kind::A | kind::AAAA);
-        if single && settings.ndots_set {
-            return Verdict::Answer(query.answer_code(Code::NoError));
-        }
-        if settings.isolated || settings.upstreams.is_empty() {
-            return Verdict::Answer(query.answer_code(Code::ServFail));
-        }
-        Verdict::Forward(query)
-    }
-
-    async fn forward(&self, query: &Query, raw: &[u8], tcp: bool) -> Vec<u8> {
-        let upstreams = self.settings.load().upstreams.clone();
-        self.forwarder.ask(query, raw, &upstreams, tcp).await
-    }
-}
-
-/// The answer to what is local.
-fn local(view: &View, query: &Query, limit: usize) -> Option<Vec<u8>> {
-    match query.kind {
-        kind::A | kind::AAAA => {
-            let mut addresses: Vec<IpAddr> = view.addresses(&query.name)?;
-            addresses.shuffle(&mut rand::rng());
-            Some(query.answer_addresses(&addresses, limit))
-        }
-        kind::MX => view.addresses(&query.name).map(|_| query.answer_code(Code::NoError)),
-        kind::PTR => {
-            let name = view.name(query.reverse_address()?)?;
-            Some(query.answer_name(name, limit))
-        }
-        _ => None,
     }
 }
 
 async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
     let socket = Arc::new(socket);
-    let mut buffer = vec![0; 4096];
+    let mut buffer = vec![0; QUERY_MAX];
     loop {
-        let (len, from) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
-            Err(error) => {
-                // An answer to a port that is closed by now comes back as an error of the next read.
-                tracing::debug!(%error, "resolver socket");
-                tokio::task::yield_now().await;
-                continue;
-            }
-        };
-        match shared.judge(&buffer[..len], false) {
-            Verdict::Answer(answer) => send(&socket, &answer, from).await,
-            Verdict::Silence => {}
-            Verdict::Forward(query) => {
-                let (socket, shared, raw) = (socket.clone(), shared.clone(), buffer[..len].to_vec());
-                tokio::spawn(async move {
-                    let answer = shared.forward(&query, &raw, false).await;
-                    send(&socket, &answer, from).await;
-                });
-            }
+        if let Err(error) = socket.readable().await {
+            tracing::warn!(%error, "resolver socket");
+            return;
         }
-    }
-}
-
-async fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
-    if let Err(error) = socket.send_to(answer, to).await {
-        tracing::debug!(%to, %error, "answer not sent");
-    }
-}
-
-async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &shared).await {
-                        tracing::debug!(%error, "resolver connection");
+        for _ in 0..BURST {
+            match socket.try_recv_from(&mut buffer) {
+                Ok((len, from)) => {
+                    let reply = || Reply::Udp(socket.clone(), from);
+                    if let Some(answer) = shared.handle(&buffer[..len], reply, false) {
+                        send(&socket, &answer, from);
                     }
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::debug!(%error, "resolver listener");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // An answer to a port that is closed by now comes back as an error of the next read.
+                Err(error) => tracing::debug!(%error, "resolver socket"),
             }
         }
+        yield_now().await;
     }
 }
 
-async fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    loop {
-        let Ok(len) = timeout(IDLE, stream.read_u16()).await else { return Ok(()) };
-        let len = match len {
-            Ok(len) => len,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut message = vec![0; usize::from(len)];
-        timeout(IDLE, stream.read_exact(&mut message)).await??;
-        let answer = match shared.judge(&message, true) {
-            Verdict::Answer(answer) => answer,
-            Verdict::Silence => return Ok(()),
-            Verdict::Forward(query) => shared.forward(&query, &message, true).await,
-        };
-        let mut framed = (answer.len() as u16).to_be_bytes().to_vec();
-        framed.extend_from_slice(&answer);
-        timeout(IDLE, stream.write_all(&framed)).await??;
+/// A requester whose socket is full asks again.
+fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
+    if let Err(error) = socket.try_send_to(answer, to) {
+        tracing::debug!(%to, %error, "answer not sent");
     }
 }

@@ -223,13 +223,14 @@ pub fn dns_query(name: &str, kind: u16) -> Vec<u8> {
     query
 }
 
-/// Response code and the IPv4 addresses at the end of the answer's records.
+/// Response code and the IPv4 addresses of the answer's records.
 pub fn dns_result(answer: &[u8], question: &str) -> (u8, Vec<std::net::Ipv4Addr>) {
     let mut at = 12 + question.len() + 2 + 4;
     let count = u16::from_be_bytes([answer[6], answer[7]]);
     let mut found = Vec::new();
     for _ in 0..count {
-        at += question.len() + 2 + 8;
+        // The owner's name, whole or as a pointer.
+        at += if answer[at] & 0xc0 == 0xc0 { 2 } else { question.len() + 2 } + 8;
         let len = usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
         at += 2;
         if let Ok(octets) = <[u8; 4]>::try_from(&answer[at..at + len]) {
