@@ -17,6 +17,7 @@ mod mtu;
 mod network;
 mod node_engine;
 mod pipeline;
+mod placeholder;
 mod pools;
 mod rotation;
 mod schedule;
@@ -41,6 +42,10 @@ pub use mtu::{
 pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis, subnet_clash};
 pub use node_engine::NodeEngine;
 pub use pipeline::{Pipeline, Proposal};
+pub use placeholder::{
+    Lookup, Malformed, PlaceholderFunctions, PlaceholderMistake, PlaceholderNode, Placeholders,
+    check_placeholders,
+};
 pub use pools::{AddressPools, PoolError};
 pub use schedule::{Constraint, ConstraintError, Scheduled, Scheduler, enforce};
 pub use service::Orchestrator;

@@ -10,5 +10,4 @@ pub(crate) mod naming;
 #[cfg(test)]
 pub(crate) mod pretended;
 pub(crate) mod runtime;
-pub(crate) mod template;
 pub(crate) mod worker;

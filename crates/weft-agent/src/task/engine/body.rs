@@ -9,6 +9,7 @@ use bollard_stubs::models::{
     MountVolumeOptionsDriverConfig, NetworkingConfig, PortBinding, PortMap, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
+use weft_orchestration::{Malformed, Placeholders};
 use weft_wire::swarmkit::mount::Type;
 use weft_wire::swarmkit::mount::bind_options::Propagation;
 use weft_wire::swarmkit::port_config::{Protocol, PublishMode};
@@ -20,7 +21,6 @@ use weft_wire::swarmkit::{
 };
 
 use crate::task::naming;
-use crate::task::template::{Context, Malformed};
 
 /// Networks by this label are the node's own: `host`, `bridge`, `none`.
 const PREDEFINED_LABEL: &str = "com.docker.swarm.predefined";
@@ -54,7 +54,7 @@ pub(crate) fn container_spec(task: &Task) -> Option<&ContainerSpec> {
 }
 
 /// Environment with its placeholders filled in.
-pub(super) fn environment(spec: &ContainerSpec, context: &Context) -> Result<Vec<String>, BodyError> {
+pub(super) fn environment(spec: &ContainerSpec, context: &Placeholders) -> Result<Vec<String>, BodyError> {
     let expand = |entry: &String| context.expand(entry).map_err(|error| BodyError::Template("env", error));
     spec.env.iter().map(expand).collect()
 }
@@ -62,7 +62,7 @@ pub(super) fn environment(spec: &ContainerSpec, context: &Context) -> Result<Vec
 /// What to create.
 pub(super) fn body(
     task: &Task,
-    context: &Context,
+    context: &Placeholders,
     files: &[FileMount],
 ) -> Result<ContainerCreateBody, BodyError> {
     let spec = container_spec(task).ok_or(BodyError::NoContainer)?;
@@ -112,7 +112,7 @@ fn health_check(check: &weft_wire::swarmkit::HealthConfig) -> HealthConfig {
 fn host_config(
     task: &Task,
     spec: &ContainerSpec,
-    context: &Context,
+    context: &Placeholders,
     files: &[FileMount],
 ) -> Result<HostConfig, BodyError> {
     let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
@@ -232,7 +232,7 @@ fn log_config(task: &Task) -> Option<HostConfigLogConfig> {
 
 // --- mounts ---
 
-fn bind_mount(mount: &weft_wire::swarmkit::Mount, context: &Context) -> Result<Mount, BodyError> {
+fn bind_mount(mount: &weft_wire::swarmkit::Mount, context: &Placeholders) -> Result<Mount, BodyError> {
     let expand = |text: &str| context.expand(text).map_err(|error| BodyError::Template("mounts", error));
     let (source, target) = (expand(&mount.source)?, expand(&mount.target)?);
     let typ = match mount.r#type() {

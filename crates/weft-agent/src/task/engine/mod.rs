@@ -14,17 +14,17 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use weft_engine::{
     Engine, EngineError, ListOptions, PullOptions, RegistryAuth, RemoveOptions, StopOptions, WaitCondition,
 };
+use weft_orchestration::{PlaceholderFunctions, PlaceholderNode, Placeholders};
 use weft_wire::swarmkit::{FileTarget, LogSubscriptionOptions, Task, config_reference, secret_reference};
 
 use self::body::FileMount;
 pub(crate) use self::body::container_spec;
 use self::files::{TaskFile, TaskFiles};
 use super::machine::{Exit, Found, Running};
-use super::naming::{TASK_ID_LABEL, TASK_LABEL, task_name};
+use super::naming::{self, TASK_ID_LABEL, TASK_LABEL, task_name};
 use super::runtime::{
     Adopted, ContainerEvent, Dependencies, LogLine, Payload, StepFailed, TaskRuntime, Work,
 };
-use super::template::{Context, Functions};
 
 /// Where secrets are seen if their name is no path.
 const SECRETS_DIR: &str = "/run/secrets";
@@ -69,7 +69,7 @@ impl EngineRuntime {
     }
 
     async fn create(&self, work: &Work, mounts: &[FileMount]) -> Result<String, CreateFailed> {
-        let context = Context::of(&work.task, &work.node);
+        let context = placeholders(work);
         let body = body::body(&work.task, &context, mounts)
             .map_err(|error| CreateFailed::Task(StepFailed(error.to_string())))?;
         let (engine, name) = (self.engine.clone(), task_name(&work.task));
@@ -84,7 +84,7 @@ impl EngineRuntime {
 
     /// Writes the files of secrets and configs; answers where each is to be seen.
     async fn write_files(&self, work: &Work) -> Result<Vec<FileMount>, StepFailed> {
-        let context = Context::of(&work.task, &work.node);
+        let context = placeholders(work);
         let wanted = contents(work, &context)?;
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -182,8 +182,19 @@ fn found(container: &ContainerInspectResponse) -> Found {
     }
 }
 
+fn placeholders(work: &Work) -> Placeholders {
+    let (task, node) = (&work.task, &work.node);
+    let node = PlaceholderNode {
+        id: &node.id,
+        hostname: &node.hostname,
+        architecture: &node.architecture,
+        os: &node.os,
+    };
+    Placeholders::of(task, task_name(task), naming::slot(task), node)
+}
+
 /// Targets and contents of the files, templates expanded.
-fn contents(work: &Work, context: &Context) -> Result<Vec<(std::path::PathBuf, TaskFile)>, StepFailed> {
+fn contents(work: &Work, context: &Placeholders) -> Result<Vec<(std::path::PathBuf, TaskFile)>, StepFailed> {
     let mut files = Vec::new();
     for (reference, payload) in &work.dependencies.secrets {
         if let Some(secret_reference::Target::File(file)) = &reference.target {
@@ -205,7 +216,7 @@ fn task_file(file: &FileTarget, data: Vec<u8>) -> TaskFile {
     TaskFile { data, uid: id(&file.uid), gid: id(&file.gid), mode: file.mode }
 }
 
-fn content(work: &Work, context: &Context, payload: &Payload) -> Result<Vec<u8>, StepFailed> {
+fn content(work: &Work, context: &Placeholders, payload: &Payload) -> Result<Vec<u8>, StepFailed> {
     if !payload.is_template {
         return Ok(payload.data.to_vec());
     }
@@ -236,7 +247,7 @@ fn content(work: &Work, context: &Context, payload: &Payload) -> Result<Vec<u8>,
         };
         configs.iter().find(|(reference, _)| wanted(reference)).map(|(_, payload)| payload.data.to_vec())
     };
-    let functions = Functions { env: Some(&env), secret: Some(&secret), config: Some(&config) };
+    let functions = PlaceholderFunctions { env: Some(&env), secret: Some(&secret), config: Some(&config) };
     context.expand_with(&payload.data, &functions).map_err(|error| StepFailed(error.to_string()))
 }
 

@@ -30,6 +30,9 @@ pub enum ServiceProblem {
     /// Not a constraint.
     #[error(transparent)]
     Constraint(#[from] weft_orchestration::ConstraintError),
+    /// A placeholder that nobody can fill in.
+    #[error(transparent)]
+    Placeholder(#[from] weft_orchestration::PlaceholderMistake),
     /// No image.
     #[error("ContainerSpec: image reference must be provided")]
     NoImage,

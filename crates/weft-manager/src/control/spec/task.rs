@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use weft_orchestration::Constraint;
+use weft_orchestration::{Constraint, check_placeholders};
 use weft_wire::swarmkit::{
     ContainerSpec, HealthConfig, Resources, RestartPolicy, TaskSpec, config_reference, secret_reference,
     task_spec::Runtime,
@@ -118,6 +118,7 @@ fn check_targets<'a>(
 }
 
 fn check_container(container: &ContainerSpec) -> Result<(), ServiceProblem> {
+    check_placeholders(container)?;
     if container.image.is_empty() {
         return Err(ServiceProblem::NoImage);
     }
