@@ -185,6 +185,9 @@ async fn sessions(core: Arc<Core>, runtime: Arc<dyn TaskRuntime>, host: HostDesc
             }
             Err(error) => {
                 tracing::warn!(manager = %address, %error, "session with the dispatcher ended");
+                // The next leader will ask about this manager, if it died: gossip may as well begin now.
+                let doubting = core.clone();
+                tokio::spawn(async move { doubting.doubt(address.ip()).await });
                 core.session_closed(Some(address), Some(error.to_string()), error.forgets_session());
             }
         }

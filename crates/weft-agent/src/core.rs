@@ -4,13 +4,14 @@
 //! controller as whole state, to the daemon as status, to the disk in the background. No I/O under the lock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 use weft_identity::IdentityHandle;
+use weft_network::GossipWord;
 use weft_wire::swarmkit::update_task_status_request::TaskStatusUpdate;
 use weft_wire::swarmkit::{
     AssignmentsMessage, ConfigReference, EncryptionKey, Node, SecretReference, SessionMessage, Task,
@@ -243,6 +244,11 @@ impl Core {
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "refused a root certificate of the manager"),
         }
+    }
+
+    /// What this node's gossip says of the node at an address, which it looks after from now on.
+    pub(crate) async fn doubt(&self, address: IpAddr) -> GossipWord {
+        self.network.doubt(address).await
     }
 
     // --- tasks ---

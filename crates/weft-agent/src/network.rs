@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use weft_kernel::{Kernel, Netns};
-use weft_network::{Controller, LocalSwarmEndpoint, SwarmState};
+use weft_network::{Controller, GossipWord, LocalSwarmEndpoint, SwarmState};
 use weft_types::{Mtu, NodeId};
 use weft_wire::swarmkit::{EncryptionKey, Node};
 use weft_wire::weft_v1::Endpoint;

@@ -69,7 +69,7 @@ pub(crate) async fn run(
     parts.spawn(statuses(core.clone(), session.clone()));
     parts.spawn(log_subscriptions(core.clone(), runtime.clone(), session.clone()));
     parts.spawn(network_state::run(core.clone(), session.clone()));
-    parts.spawn(witness::run(session.clone()));
+    parts.spawn(witness::run(core.clone(), session.clone()));
     loop {
         tokio::select! {
             message = stream.message() => match message {

@@ -1,15 +1,18 @@
 //! Looks for neighbours that a manager misses (`weft.v1.Witness`).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::Code;
+use weft_network::GossipWord;
+use weft_wire::weft_v1;
 use weft_wire::weft_v1::witness_client::WitnessClient;
 use weft_wire::weft_v1::{ListenRequest, Question, TestifyRequest};
 
-use crate::core::OpenSession;
+use crate::core::{Core, OpenSession};
 use crate::error::SessionError;
 
 /// Enough for the first try of TCP and its first repetition, one second later.
@@ -18,7 +21,7 @@ const DEADLINE: Duration = Duration::from_millis(1500);
 const ATTEMPTS: usize = 8;
 
 /// Answers questions until the session ends. Managers that have none are left alone.
-pub(crate) async fn run(session: OpenSession) -> Result<(), SessionError> {
+pub(crate) async fn run(core: Arc<Core>, session: OpenSession) -> Result<(), SessionError> {
     let mut client = WitnessClient::new(session.channel.clone());
     let request = ListenRequest { session_id: session.id.clone() };
     let mut questions = match client.listen(request).await {
@@ -30,7 +33,7 @@ pub(crate) async fn run(session: OpenSession) -> Result<(), SessionError> {
     loop {
         tokio::select! {
             question = questions.message() => match question {
-                Ok(Some(question)) => drop(answering.spawn(answer(session.clone(), question))),
+                Ok(Some(question)) => drop(answering.spawn(answer(core.clone(), session.clone(), question))),
                 Ok(None) => return Err(SessionError::Closed { stream: "the questions for neighbours" }),
                 Err(status) => return Err(SessionError::Refused { call: "Listen", status }),
             },
@@ -39,10 +42,16 @@ pub(crate) async fn run(session: OpenSession) -> Result<(), SessionError> {
     }
 }
 
-async fn answer(session: OpenSession, question: Question) {
-    let Ok(address) = question.address.parse() else { return };
-    let accepted = accepts(address).await;
-    let request = TestifyRequest { session_id: session.id, number: question.number, accepted };
+async fn answer(core: Arc<Core>, session: OpenSession, question: Question) {
+    let Ok(address) = question.address.parse::<SocketAddr>() else { return };
+    let (accepted, word) = tokio::join!(accepts(address), core.doubt(address.ip()));
+    let gossip = match word {
+        GossipWord::Unknown => weft_v1::GossipWord::Unknown,
+        GossipWord::Alive => weft_v1::GossipWord::Alive,
+        GossipWord::Gone => weft_v1::GossipWord::Gone,
+    };
+    let request =
+        TestifyRequest { session_id: session.id, number: question.number, accepted, gossip: gossip.into() };
     // The manager goes by others' words if ours is lost.
     if let Err(status) = WitnessClient::new(session.channel).testify(request).await {
         tracing::debug!(%status, "the manager did not take an answer");
