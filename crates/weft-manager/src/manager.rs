@@ -26,7 +26,7 @@ use crate::liveness::HelperProbe;
 use crate::network::{self, Reports};
 use crate::network_state::Progress;
 use crate::notice::Notices;
-use crate::seal::{self, KeyFile};
+use crate::seal::{self, KeyEncryptionKey, KeyFile};
 use crate::store::{Store, Transaction};
 use crate::{autolock, membership, office, services};
 
@@ -164,6 +164,19 @@ impl Manager {
     /// Whether this manager leads the swarm.
     pub fn leads(&self) -> bool {
         *self.brain.core.in_office().borrow()
+    }
+
+    /// Whether its store has failed, for example because the disk is full. Stopped and opened anew it goes on from what
+    /// is on the disk.
+    pub fn has_failed(&self) -> bool {
+        self.brain.core.raft.has_failed()
+    }
+
+    /// What its store is locked with, to open it again without asking anybody.
+    pub fn kek(&self) -> KeyEncryptionKey {
+        let view = self.brain.core.view();
+        let key = view.cluster().and_then(|cluster| autolock::key_of(cluster));
+        key.map(|key| KeyEncryptionKey::new(key.key.clone())).unwrap_or_default()
     }
 
     /// Whether this manager knows one that leads.

@@ -117,6 +117,11 @@ impl RaftConsensus {
         heartbeat.into_iter().map(|(id, at)| (id, at.map(|at| at.elapsed()))).collect()
     }
 
+    /// Whether it has given up: a disk that takes nothing any more ends a member. Opened anew it goes on.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.metrics().running_state.is_err()
+    }
+
     /// Writes an image of the state, which is otherwise done every so many entries.
     #[cfg(feature = "simulation")]
     pub(crate) async fn take_image(&self) {

@@ -1,5 +1,6 @@
 //! What the user says of addresses (`--listen-addr`, `--advertise-addr`, `--data-path-addr`) made definite.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use weft_api::{SwarmError, SwarmResult};
@@ -16,6 +17,9 @@ pub(super) struct NodeAddresses {
     pub(super) advertise: SocketAddr,
     /// Where VXLAN comes and goes.
     pub(super) data_path: IpAddr,
+    /// Interfaces that had these addresses. An address that is on none, as behind a translating router, is not here.
+    #[serde(default)]
+    pub(super) places: BTreeMap<IpAddr, String>,
 }
 
 /// An interface of this host with its usable addresses.
@@ -51,8 +55,38 @@ impl NodeAddresses {
             "" => advertise.ip(),
             given => address_or_interface(given, interfaces).ok_or(SwarmError::DataPathAddress)?,
         };
-        Ok(Self { listen, advertise, data_path })
+        let places = [listen.ip(), advertise.ip(), data_path].into_iter().filter_map(|address| {
+            let interface = interfaces.iter().find(|it| it.addresses.contains(&address))?;
+            Some((address, interface.name.clone()))
+        });
+        Ok(Self { listen, advertise, data_path, places: places.collect() })
     }
+
+    /// The addresses as they are now: one that its interface no longer has, and no other, is the one that the interface
+    /// has instead. As long as it has none, nothing is known of a change.
+    pub(super) fn renewed(&self, interfaces: &[Interface]) -> Self {
+        let mut places = self.places.clone();
+        let mut renew = |address: IpAddr| {
+            let moved = self.places.get(&address).filter(|_| !is_here(address, interfaces));
+            let successor = moved.and_then(|name| {
+                let of_family = |it: &&IpAddr| it.is_ipv4() == address.is_ipv4();
+                let interface = interfaces.iter().find(|it| it.name == *name)?;
+                Some((interface.addresses.iter().find(of_family)?, name))
+            });
+            let Some((successor, name)) = successor else { return address };
+            places.remove(&address);
+            places.insert(*successor, name.clone());
+            *successor
+        };
+        let listen = SocketAddr::new(renew(self.listen.ip()), self.listen.port());
+        let advertise = SocketAddr::new(renew(self.advertise.ip()), self.advertise.port());
+        let data_path = renew(self.data_path);
+        Self { listen, advertise, data_path, places }
+    }
+}
+
+fn is_here(address: IpAddr, interfaces: &[Interface]) -> bool {
+    interfaces.iter().any(|interface| interface.addresses.contains(&address))
 }
 
 /// `address`, `address:port`, `interface` or `interface:port`.
@@ -215,6 +249,24 @@ mod tests {
         );
         let error = resolve("0.0.0.0:2377", "", "", &two()).unwrap_err().to_string();
         assert!(error.contains("10.0.0.1 on eth0 and 10.1.0.1 on eth1"), "{error}");
+    }
+
+    #[test]
+    fn an_address_is_followed_to_what_its_interface_has_now() {
+        let node = resolve("0.0.0.0:2377", "eth0:77", "eth1", &two()).unwrap();
+        assert_eq!(node.renewed(&two()), node);
+        let mut moved = two();
+        moved[0].addresses = vec!["fd00::9".parse().unwrap(), "10.0.0.9".parse().unwrap()];
+        let now = node.renewed(&moved);
+        assert_eq!((now.advertise, now.data_path), ("10.0.0.9:77".parse().unwrap(), node.data_path));
+        assert_eq!(now.renewed(&two()), node, "and back");
+        // The interface is not up yet, or the address moved to another: nobody knows better.
+        assert_eq!(node.renewed(&moved[1..]), node);
+        moved[1].addresses.push("10.0.0.1".parse().unwrap());
+        assert_eq!(node.renewed(&moved).advertise, node.advertise);
+        // Never on an interface of this host: other nodes know it, we do not.
+        let outside = resolve("0.0.0.0:2377", "192.0.2.1", "eth1", &two()).unwrap();
+        assert_eq!(outside.renewed(&moved), outside);
     }
 
     #[test]

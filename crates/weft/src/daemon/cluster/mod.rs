@@ -107,7 +107,13 @@ impl Cluster {
         }
     }
 
-    async fn reopen(&self, record: NodeRecord, kek: KeyEncryptionKey) -> SwarmResult<()> {
+    async fn reopen(&self, mut record: NodeRecord, kek: KeyEncryptionKey) -> SwarmResult<()> {
+        let addresses = record.addresses.renewed(&addresses::interfaces());
+        if addresses != record.addresses {
+            tracing::info!(from = ?record.addresses, to = ?addresses, "this node has other addresses");
+            record.addresses = addresses;
+            self.dir.save(&record).map_err(failed)?;
+        }
         let identity = IdentityHandle::open(&self.dir.identity()).map_err(refused)?;
         let manager = match identity.identity().role {
             NodeRole::Manager => {

@@ -132,6 +132,7 @@ mod tests {
             listen: "0.0.0.0:2377".parse().unwrap(),
             advertise: "10.0.0.1:2377".parse().unwrap(),
             data_path: "10.0.0.1".parse().unwrap(),
+            places: std::iter::once(("10.0.0.1".parse().unwrap(), "eth0".to_owned())).collect(),
         };
         dir.save(&NodeRecord::new(addresses.clone(), vec![addresses.advertise])).unwrap();
         assert_eq!(dir.load().unwrap().unwrap().addresses, addresses);

@@ -3,6 +3,7 @@
 //! ```text
 //! worker  --certificate of a manager--> Manager::join (again and again until it is let in) --> manager
 //! manager --certificate of a worker--> stop, erase the store --> worker
+//! manager --its store failed (the disk is full)--> stop, open again (again and again) --> manager
 //! ```
 //! Invariant: a store is erased only after its manager has stopped, and only when the certificate says worker.
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use weft_identity::NodeRole;
-use weft_manager::{Manager, ManagerError};
+use weft_manager::{KeyEncryptionKey, Manager, ManagerConfig, ManagerError};
 
 use super::{Cluster, Membership};
 
@@ -22,17 +23,30 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub(super) async fn follow(cluster: Weak<Cluster>, member: Weak<Membership>) {
     let Some(mut changes) = member.upgrade().map(|member| member.identity.changes()) else { return };
     loop {
-        let (Some(cluster), Some(member)) = (cluster.upgrade(), member.upgrade()) else { return };
+        let (Some(ours), Some(present)) = (cluster.upgrade(), member.upgrade()) else { return };
         changes.mark_unchanged();
-        let done = adjust(&cluster, &member).await;
-        drop((cluster, member));
-        if done {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        } else {
+        let done = adjust(&ours, &present).await;
+        drop((ours, present));
+        if !done {
             // Its end is the membership's end, seen above.
             let _ = tokio::time::timeout(PAUSE, changes.changed()).await;
+            continue;
+        }
+        let ended = async {
+            loop {
+                tokio::time::sleep(PAUSE).await;
+                let has_failed =
+                    |present: Arc<Membership>| present.manager().is_some_and(|manager| manager.has_failed());
+                if member.upgrade().is_none_or(has_failed) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            () = ended => {}
         }
     }
 }
@@ -44,14 +58,26 @@ async fn adjust(cluster: &Arc<Cluster>, member: &Arc<Membership>) -> bool {
         return true;
     }
     match (member.identity.identity().role, member.manager()) {
-        (NodeRole::Manager, None) => promote(cluster, member).await,
+        (NodeRole::Manager, None) => promote(cluster, member, KeyEncryptionKey::default()).await,
+        (NodeRole::Manager, Some(manager)) if manager.has_failed() => {
+            restart(cluster, member, &manager).await
+        }
         (NodeRole::Worker, Some(manager)) => demote(cluster, member, &manager).await,
         _ => true,
     }
 }
 
-async fn promote(cluster: &Cluster, member: &Membership) -> bool {
-    let config = cluster.manager_config(&member.addresses);
+/// Begins anew with the store of a manager that failed. While the disk still takes nothing that is tried again.
+async fn restart(cluster: &Cluster, member: &Membership, manager: &Manager) -> bool {
+    tracing::error!("the manager's store has failed; it is opened again");
+    let kek = manager.kek();
+    manager.stop().await;
+    // Until it is back requests are told that there is no leader: the one that failed stays for them.
+    promote(cluster, member, kek).await
+}
+
+async fn promote(cluster: &Cluster, member: &Membership, kek: KeyEncryptionKey) -> bool {
+    let config = ManagerConfig { kek, ..cluster.manager_config(&member.addresses) };
     let known = member.known_managers();
     // A store that is there belongs to a member, whatever became of the first attempt to open it.
     let opened = match Manager::open(config.clone(), member.identity.clone()).await {
