@@ -48,6 +48,11 @@ impl Host {
         self.run("sh", ["-c", line])
     }
 
+    /// Every process on it but the one that holds its namespaces, containers included.
+    pub fn processes(&self) -> Vec<i32> {
+        crate::processes::of_host(self.keeper)
+    }
+
     /// The IPv4 underlay address as a general one.
     pub fn address(&self) -> IpAddr {
         self.ipv4.into()

@@ -123,7 +123,23 @@ impl Lab {
         self.underlay(&["nft", &rules]).map(drop)
     }
 
-    /// Ends all cuts.
+    /// Drops every second packet from and to a host, on the average; until [`Lab::heal`].
+    pub fn lose_half(&self, host: &str) -> Result<(), LabError> {
+        let host = self.host(host)?;
+        let family = self.cut_family();
+        let mut rules = format!(
+            "add table {family} {CUT_TABLE}\nadd chain {family} {CUT_TABLE} forward {{ type filter hook forward priority 0; }}\n"
+        );
+        for side in ["saddr", "daddr"] {
+            rules.push_str(&format!(
+                "add rule {family} {CUT_TABLE} forward ip {side} {} numgen random mod 2 0 drop\n",
+                host.ipv4
+            ));
+        }
+        self.underlay(&["nft", &rules]).map(drop)
+    }
+
+    /// Ends all cuts and losses.
     pub fn heal(&self) -> Result<(), LabError> {
         let family = self.cut_family();
         self.underlay(&[

@@ -49,6 +49,18 @@ impl Hosts {
     /// # Panics
     /// When the lab cannot be built or a daemon does not start.
     pub fn up_with(spec: LabSpec, daemon: impl Fn(&str) -> DaemonSpec) -> Self {
+        Self::up_prepared(spec, daemon, |_| ())
+    }
+
+    /// The same; `prepare` is called for every host before its daemon starts for the first time.
+    ///
+    /// # Panics
+    /// When the lab cannot be built or a daemon does not start.
+    pub fn up_prepared(
+        spec: LabSpec,
+        daemon: impl Fn(&str) -> DaemonSpec,
+        prepare: impl Fn(&Host),
+    ) -> Self {
         // What a killed run of the same test left behind.
         if let Ok(stale) = Lab::open(&spec.name) {
             stale.down().expect("remove the lab of an earlier run");
@@ -58,6 +70,7 @@ impl Hosts {
         let specs = names.iter().map(|n| (n.clone(), daemon(n))).collect();
         let mut hosts = Self { lab: Some(lab), daemons: BTreeMap::new(), specs };
         for name in &names {
+            prepare(hosts.host(name));
             hosts.start(name);
         }
         let image = hosts.lab().busybox_tar().expect("busybox image").display().to_string();
@@ -151,6 +164,12 @@ impl Hosts {
     /// Joins a host as a worker to the swarm of a manager's host.
     pub fn join(&self, host: &str, manager: &str) -> Result<String, Failed> {
         let token = self.docker(manager, "swarm join-token -q worker")?;
+        self.docker(host, format!("swarm join --token {token} {}:2377", self.host(manager).ipv4))
+    }
+
+    /// Joins a host as a manager to the swarm of another.
+    pub fn join_manager(&self, host: &str, manager: &str) -> Result<String, Failed> {
+        let token = self.docker(manager, "swarm join-token -q manager")?;
         self.docker(host, format!("swarm join --token {token} {}:2377", self.host(manager).ipv4))
     }
 

@@ -7,6 +7,8 @@ mod command;
 mod hosts;
 mod probe;
 mod registry;
+pub mod rotations;
+pub mod rounds;
 
 pub use command::{Failed, Words, refusal};
 pub use hosts::{Hosts, weft_exe};

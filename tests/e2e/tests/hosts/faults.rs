@@ -1,6 +1,6 @@
 //! Row A9 and what survives which process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weft_e2e::{Hosts, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
@@ -9,6 +9,10 @@ use crate::{SOON, answers, swarm_with_pair};
 
 /// Time in which a dead node's endpoints are gone: heartbeats and suspicion must run out first.
 const DEATH: Duration = Duration::from_secs(60);
+/// A daemon that stands still this long, or packets that are lost, move no task: the issue's numbers.
+const STALL: Duration = Duration::from_secs(30);
+/// The same for a disk.
+const DISK_STALL: Duration = Duration::from_secs(10);
 /// Time in which a dead helper is replaced; the issue says a second, the rest is for asking.
 const HEALED: Duration = Duration::from_millis(1500);
 
@@ -125,4 +129,91 @@ fn a_cut_between_workers_heals() {
     hosts.wait_ready(2);
     assert!(answers(&hosts, "h2", "bob", "late").is_lossless());
     assert!(answers(&hosts, "h1", "late", "bob").is_lossless());
+}
+
+/// A file system for the state of a host's daemon that can be made to stand still. Goes on when this is dropped:
+/// otherwise nothing that waits for the disk could ever be ended.
+struct Disk<'a>(&'a weft_lab::Host);
+
+impl Disk<'_> {
+    fn mount(host: &weft_lab::Host) {
+        let (image, root) = (host.dir.join("disk.img"), host.dir.join("weft.data"));
+        let (image, root) = (image.display(), root.display());
+        let line = format!(
+            "truncate -s 256M {image} && mkfs.ext4 -q -F {image} && mkdir -p {root} && mount -o loop {image} {root}"
+        );
+        host.sh(&line).unwrap();
+    }
+
+    fn freeze(host: &weft_lab::Host) -> Disk<'_> {
+        host.sh(&format!("fsfreeze --freeze {}", host.dir.join("weft.data").display())).unwrap();
+        Disk(host)
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.sh(&format!("fsfreeze --unfreeze {}", self.0.dir.join("weft.data").display()));
+    }
+}
+
+fn signal(name: &str, pid: i32) {
+    let sent = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "kill {name} {pid}");
+}
+
+/// Containers of a host by name, with their ids.
+fn containers(hosts: &Hosts, host: &str) -> Vec<String> {
+    let ps = hosts.docker(host, ["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}}"]).unwrap();
+    let mut all: Vec<String> = ps.lines().map(str::to_owned).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The rule on nodes that are down: none of these reasons alone moves a task, nor all of them at once on several nodes.
+#[test]
+fn tasks_stay_while_nodes_stall_lose_packets_or_restart() {
+    let daemon = |_: &str| DaemonSpec::weft(&weft_exe()).arg("--live-restore");
+    let mut hosts = Hosts::up_prepared(LabSpec::bridged("stall", 5), daemon, |host| {
+        if ["h1", "h4"].contains(&host.name.as_str()) {
+            Disk::mount(host);
+        }
+    });
+    hosts.swarm();
+    let all = ["h1", "h2", "h3", "h4", "h5"];
+    let service = "service create -d --name s --replicas 10 --restart-delay 100ms busybox sleep 100000";
+    hosts.docker("h1", service).unwrap();
+    let tasks = |hosts: &Hosts| {
+        let format = "{{.ID}} {{.Name}} {{.Node}} {{.DesiredState}}";
+        let list = hosts.docker("h1", ["service", "ps", "--no-trunc", "--format", format, "s"]).unwrap();
+        let mut tasks: Vec<String> = list.lines().map(str::to_owned).collect();
+        tasks.sort_unstable();
+        tasks
+    };
+    eventually("all tasks run", DEATH, || {
+        let list = hosts.docker("h1", "service ls --format {{.Replicas}}").map_err(|e| e.to_string())?;
+        if list == "10/10" { Ok(()) } else { Err(list) }
+    });
+    let (before, running) = (tasks(&hosts), all.map(|host| containers(&hosts, host)));
+    assert_eq!(running.each_ref().map(Vec::len), [2; 5]);
+
+    let began = Instant::now();
+    let stalled = hosts.daemon("h2").pid;
+    signal("-STOP", stalled);
+    hosts.lab().lose_half("h3").unwrap();
+    let mut frozen = vec![Disk::freeze(hosts.host("h1")), Disk::freeze(hosts.host("h4"))];
+    hosts.daemon("h5").kill().unwrap();
+    while began.elapsed() < STALL {
+        if began.elapsed() > DISK_STALL {
+            frozen.clear();
+        }
+        assert_eq!(tasks(&hosts), before, "after {:?}", began.elapsed());
+    }
+    drop(frozen);
+    signal("-CONT", stalled);
+    hosts.lab().heal().unwrap();
+    hosts.start("h5");
+    hosts.wait_ready(5);
+    assert_eq!(tasks(&hosts), before);
+    assert_eq!(all.map(|host| containers(&hosts, host)), running, "the containers are the same");
 }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use weft_e2e::rounds::{Arena, Fault};
 use weft_e2e::{Failed, Hosts};
 use weft_lab::{LabSpec, eventually};
 
@@ -20,20 +21,13 @@ fn managers(spec: LabSpec) -> Hosts {
     let names: Vec<String> = hosts.lab().hosts().iter().map(|host| host.name.clone()).collect();
     for name in &names[1..] {
         if ["h2", "h3"].contains(&name.as_str()) {
-            join_manager(&hosts, name, "h1").unwrap();
+            hosts.join_manager(name, "h1").unwrap();
         } else {
             hosts.join(name, "h1").unwrap();
         }
     }
     hosts.wait_ready(names.len());
     hosts
-}
-
-fn join_manager(hosts: &Hosts, host: &str, over: &str) -> Result<String, Failed> {
-    let token = hosts.docker(over, "swarm join-token -q manager")?;
-    let joined = hosts.docker(host, format!("swarm join --token {token} {}:2377", hosts.host(over).ipv4))?;
-    assert_eq!(joined, "This node joined a swarm as a manager.");
-    Ok(joined)
 }
 
 /// `node ls` by one host: the column MANAGER STATUS of each node.
@@ -223,4 +217,124 @@ fn a3_roles_change_and_a_minority_says_so() {
             hosts.docker("h1", ["network", "ls", "--format", "{{.Name}}"]).map_err(|e| e.to_string())?;
         if list.lines().any(|name| name == "alone") { Ok(()) } else { Err(list) }
     });
+}
+
+/// A few of the rounds that `cargo xtask soak quorum` plays by the hundred.
+#[test]
+fn a3_rounds_of_faults_lose_nothing() {
+    let mut arena = Arena::up("rounds");
+    for (seed, fault) in [Fault::LeaderHost, Fault::AnyProcess, Fault::FullDisk].into_iter().enumerate() {
+        arena.play(fault, seed as u64);
+    }
+    arena.clear();
+}
+
+/// The word of a swarm that lost its majority for good: what ran runs, what was promised holds.
+#[test]
+fn a3_by_force_one_manager_goes_on_with_networks_addresses_and_keys() {
+    let hosts = managers(LabSpec::bridged("force", 4));
+    hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
+    let line = "service create -d --name s --mode global --network web --stop-grace-period 1s \
+                --restart-delay 100ms busybox sleep 100000";
+    hosts.docker("h1", line).unwrap();
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h4", "dan", "--network web").unwrap();
+    answers(&hosts, "h1", "ann", "dan");
+    let running = |on: &[&str]| {
+        eventually(&format!("tasks on {on:?}"), Duration::from_secs(60), || {
+            let filter = ["service", "ps", "--filter", "desired-state=running", "--format"];
+            let words = [&filter[..], &["{{.Node}} {{.CurrentState}}", "s"]].concat();
+            let ps = hosts.docker("h1", words.as_slice()).map_err(|e| e.to_string())?;
+            let mut up: Vec<&str> = ps.lines().filter_map(|line| line.split_once(" Running")).map(|it| it.0).collect();
+            up.sort_unstable();
+            if up == on && ps.lines().count() == on.len() { Ok(()) } else { Err(ps) }
+        });
+    };
+    running(&["h1", "h2", "h3", "h4"]);
+    let facts = || {
+        let list = ["network", "inspect", "web", "--format", "{{.Id}} {{(index .IPAM.Config 0).Subnet}}"];
+        let vip = ["service", "inspect", "s", "--format", "{{json .Endpoint.VirtualIPs}}"];
+        [
+            hosts.docker("h1", list).unwrap(),
+            hosts.docker("h1", vip).unwrap(),
+            hosts.docker("h1", ["ps", "-q", "--no-trunc", "--filter", "name=s."]).unwrap(),
+            hosts.docker("h4", ["ps", "-q", "--no-trunc", "--filter", "name=s."]).unwrap(),
+        ]
+    };
+    let before = facts();
+    hosts.lab().kill("h2").unwrap();
+    hosts.lab().kill("h3").unwrap();
+    eventually("no leader", Duration::from_secs(20), || {
+        match hosts.docker("h1", "node ls") {
+            Err(error) if error.to_string().contains("does not have a leader") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    // Nothing of this needs managers.
+    answers(&hosts, "h4", "dan", "ann");
+
+    let address = hosts.host("h1").ipv4;
+    hosts.docker("h1", format!("swarm init --force-new-cluster --advertise-addr {address}")).unwrap();
+    eventually("the dead managers are down", Duration::from_secs(60), || {
+        let list = hosts.docker("h1", ["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]);
+        let list = list.map_err(|e| e.to_string())?;
+        let wanted = ["h1 Ready", "h2 Down", "h3 Down", "h4 Ready"];
+        if wanted.iter().all(|line| list.lines().any(|have| have == *line)) { Ok(()) } else { Err(list) }
+    });
+    running(&["h1", "h4"]);
+    assert_eq!(facts(), before, "network, address of the service and containers are what they were");
+    assert!(answers(&hosts, "h1", "ann", "dan").is_lossless());
+    // What is new gets addresses that nobody has, and is known everywhere: keys and allocator go on.
+    hosts.run_idle("h4", "eve", "--network web").unwrap();
+    hosts.docker("h1", "network create -d overlay --attachable later").unwrap();
+    hosts.run_idle("h1", "fay", "--network later").unwrap();
+    hosts.run_idle("h4", "gus", "--network later").unwrap();
+    assert!(answers(&hosts, "h1", "ann", "eve").is_lossless());
+    assert!(answers(&hosts, "h4", "gus", "fay").is_lossless());
+    let mut taken: Vec<String> = [("h1", "ann"), ("h4", "dan"), ("h4", "eve")]
+        .iter()
+        .map(|(host, name)| hosts.address(host, name, "web").unwrap())
+        .collect();
+    for (host, id) in [("h1", &before[2]), ("h4", &before[3])] {
+        taken.push(hosts.address(host, id, "web").unwrap());
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken.len(), 5, "{taken:?}");
+    hosts.docker("h1", "service update -d --force s").unwrap();
+    running(&["h1", "h4"]);
+}
+
+#[test]
+fn a3_a_manager_whose_address_changed_is_followed() {
+    let mut hosts = managers(LabSpec::bridged("moved", 3));
+    hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h3", "cat", "--network web").unwrap();
+    answers(&hosts, "h1", "ann", "cat");
+    hosts.daemon("h2").stop().unwrap();
+    let line = "ip addr del 10.99.0.2/24 dev eth0 && ip addr add 10.99.0.102/24 dev eth0";
+    hosts.host("h2").sh(line).unwrap();
+    hosts.start("h2");
+    let at = ["node", "inspect", "h2", "--format", "{{.ManagerStatus.Addr}} {{.ManagerStatus.Reachability}}"];
+    for by in ["h1", "h2", "h3"] {
+        eventually(&format!("{by} knows where h2 is"), Duration::from_secs(30), || {
+            match hosts.docker(by, at) {
+                Ok(at) if at == "10.99.0.102:2377 reachable" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+    // It counts: without h1 it is half of the majority.
+    hosts.daemon("h1").kill().unwrap();
+    eventually("the others go on", Duration::from_secs(20), || {
+        hosts.docker("h3", "network create -d overlay --attachable after").map(drop)
+    });
+    eventually("h2 takes containers", Duration::from_secs(20), || {
+        hosts.run_idle("h2", "bob", "--network web").map(drop).inspect_err(|_| {
+            let _ = hosts.docker("h2", "rm -f bob");
+        })
+    });
+    assert!(answers(&hosts, "h3", "cat", "bob").is_lossless());
+    assert!(answers(&hosts, "h2", "bob", "ann").is_lossless());
 }

@@ -1,0 +1,43 @@
+//! The Engine API without a client: `GET` over the daemon's socket. A look at six hosts by command lines takes seconds.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Hosts;
+
+/// Answers come from memory; a manager that waits for a leader says so within this time.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a host's daemon answers; an error is a line that says why not.
+pub(super) fn get(hosts: &Hosts, host: &str, path: &str) -> Result<Value, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{host} {path}: {error}");
+    let mut stream = UnixStream::connect(&hosts.daemon(host).socket).map_err(|e| failed(&e))?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(|e| failed(&e))?;
+    // By version 1.0 the answer comes whole and the connection ends.
+    let request = format!("GET /v1.41{path} HTTP/1.0\r\nHost: weft\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|e| failed(&e))?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(|e| failed(&e))?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| failed(&"no answer"))?;
+    if head.split_whitespace().nth(1) != Some("200") {
+        return Err(failed(&body.trim()));
+    }
+    serde_json::from_str(body).map_err(|e| failed(&e))
+}
+
+/// The objects of a list.
+pub(super) fn list(hosts: &Hosts, host: &str, path: &str) -> Result<Vec<Value>, String> {
+    match get(hosts, host, path)? {
+        Value::Array(all) => Ok(all),
+        other => Err(format!("{host} {path}: no list: {other}")),
+    }
+}
+
+/// A text below these names; empty if there is none.
+pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
