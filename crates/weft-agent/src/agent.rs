@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -50,6 +51,8 @@ pub struct AgentConfig {
     pub advertise: IpAddr,
     /// Address for VXLAN.
     pub data_path: IpAddr,
+    /// How long nodes that do not answer hold a task up that begins or ends; none: 5 s.
+    pub drain_timeout: Option<Duration>,
     /// Where the agent keeps what it knows.
     pub state_dir: PathBuf,
     /// Where files of secrets and configs live, in memory; need not survive a reboot.
@@ -84,13 +87,20 @@ impl Agent {
         let controller = Arc::clone(&config.controller);
         let (network, feed) = ControllerNetwork::new(controller, config.advertise, config.data_path).await;
         let network = Arc::new(network);
-        let core = Arc::new(Core::new(config.identity, network.clone(), &config.managers, memory));
+        let core = Core::new(config.identity, network.clone(), &config.managers, memory);
+        let core = Arc::new(match config.drain_timeout {
+            Some(limit) => core.with_drain_timeout(limit),
+            None => core,
+        });
         let host =
             HostDescription::of_this_machine(config.hostname, config.labels, ENGINE_VERSION.to_owned());
         let engine = config.engine.clone();
         let runtime = Arc::new(EngineRuntime::new(config.engine, &config.run_dir));
         // Before a container can ask for its networks: it must be known whose it is.
-        let worker = Worker::open(core.clone(), runtime.clone(), facts(&core, &host)).await;
+        let mut worker = Worker::open(core.clone(), runtime.clone(), facts(&core, &host)).await;
+        config.controller.set_swarm(Some(Arc::new(Attacher { core: core.clone() })));
+        // After the way to the networks is there, which a task's start needs.
+        worker.resume();
         let mut tasks = JoinSet::new();
         tasks.spawn(feed);
         tasks.spawn(network.clone().watch_mtu());
@@ -101,8 +111,6 @@ impl Agent {
         tasks.spawn(renewal::run(core.clone()));
         tasks.spawn(attachments::disconnect_withdrawn(core.clone(), config.controller.clone(), engine));
         tasks.spawn(sessions(core.clone(), runtime.clone(), host));
-        config.controller.set_swarm(Some(Arc::new(Attacher { core: core.clone() })));
-        // After the way to the networks is there, which a task's start needs.
         let worker = tasks.spawn(worker.run());
         Ok(Arc::new(Self {
             core,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tempfile::TempDir;
@@ -47,6 +46,7 @@ struct PretendedNetwork {
     key_count: Mutex<usize>,
     local: watch::Sender<LocalView>,
     programmed: watch::Sender<Programmed>,
+    served: watch::Sender<BTreeSet<String>>,
 }
 
 impl PretendedNetwork {
@@ -57,6 +57,7 @@ impl PretendedNetwork {
             key_count: Mutex::default(),
             local: watch::Sender::new(view),
             programmed: watch::Sender::default(),
+            served: watch::Sender::default(),
         })
     }
 
@@ -86,6 +87,14 @@ impl NodeNetwork for PretendedNetwork {
 
     fn programmed(&self) -> watch::Receiver<Programmed> {
         self.programmed.subscribe()
+    }
+
+    fn set_serving(&self, tasks: BTreeSet<String>) {
+        self.served.send_replace(tasks);
+    }
+
+    fn served(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.served.subscribe()
     }
 }
 

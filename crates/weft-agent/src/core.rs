@@ -20,6 +20,7 @@ use weft_wire::swarmkit::{
 use weft_wire::weft_v1::WatchMessage;
 
 use crate::assignments::{Assignments, Gap};
+use crate::handover::{DEFAULT_LIMIT, Handovers};
 use crate::managers::ManagerSet;
 use crate::network::{NodeNetwork, SwarmInputs};
 use crate::outlook::Outlook;
@@ -75,6 +76,8 @@ pub(crate) struct Core {
     tasks_changed: watch::Sender<u64>,
     /// Service tasks that may get traffic.
     serving: watch::Sender<BTreeSet<String>>,
+    /// Tasks that wait until all nodes know that they begin or end.
+    pub(crate) handovers: Handovers,
     /// Counts changes of states of service tasks.
     states_changed: watch::Sender<u64>,
     pub(crate) unsent: Notify,
@@ -107,6 +110,11 @@ impl Core {
             managers: model.managers.peers(),
             ..AgentStatus::default()
         };
+        // What ran takes traffic until it is known better: a restart of the daemon is no reason to leave balancers.
+        let runs = |id: &str| model.statuses.get(id).is_some_and(|s| s.state() == TaskState::Running);
+        let tasks = model.assignments.tasks().values();
+        let serving = tasks.filter(|task| container_spec(task).is_some() && runs(&task.id));
+        let serving = serving.map(|task| task.id.clone()).collect();
         let core = Self {
             identity,
             network,
@@ -114,7 +122,8 @@ impl Core {
             status: watch::Sender::new(status),
             session: watch::Sender::new(None),
             tasks_changed: watch::Sender::new(0),
-            serving: watch::Sender::default(),
+            serving: watch::Sender::new(serving),
+            handovers: Handovers::new(DEFAULT_LIMIT),
             states_changed: watch::Sender::new(0),
             unsent: Notify::new(),
             renew_now: Notify::new(),
@@ -123,6 +132,11 @@ impl Core {
         };
         core.publish(&core.lock());
         core
+    }
+
+    /// With another limit to how long nodes that do not answer hold up a task.
+    pub(crate) fn with_drain_timeout(self, limit: Duration) -> Self {
+        Self { handovers: Handovers::new(limit), ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, Model> {
@@ -352,7 +366,12 @@ impl Core {
 
     /// A service task begins or ceases to take traffic.
     pub(crate) fn set_serving(&self, id: &str, serving: bool) {
-        self.serving.send_if_modified(|all| if serving { all.insert(id.to_owned()) } else { all.remove(id) });
+        let changed = self
+            .serving
+            .send_if_modified(|all| if serving { all.insert(id.to_owned()) } else { all.remove(id) });
+        if changed {
+            self.network.set_serving(self.serving.borrow().clone());
+        }
     }
 
     /// Service tasks that may get traffic.

@@ -18,6 +18,7 @@ mod convert;
 mod core;
 mod description;
 mod error;
+mod handover;
 mod managers;
 mod network;
 mod network_state;

@@ -1,5 +1,6 @@
 //! The node's networks as the agent sees them: told the managers' word, asked for endpoints.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -63,6 +64,10 @@ pub(crate) trait NodeNetwork: Send + Sync {
     fn local(&self) -> watch::Receiver<LocalView>;
     /// What of the managers' word has been carried out, or has failed.
     fn programmed(&self) -> watch::Receiver<Programmed>;
+    /// This node's service tasks that take traffic, whole.
+    fn set_serving(&self, tasks: BTreeSet<String>);
+    /// Those that this node itself sends traffic to.
+    fn served(&self) -> watch::Receiver<BTreeSet<String>>;
     /// What gossip says of the node at this address, which it looks after from now on.
     fn doubt(&self, _: IpAddr) -> BoxFuture<'static, GossipWord> {
         std::future::ready(GossipWord::Unknown).boxed()
@@ -76,6 +81,8 @@ pub(crate) struct ControllerNetwork {
     wanted: watch::Sender<Option<SwarmState>>,
     local: watch::Sender<LocalView>,
     programmed: watch::Sender<Programmed>,
+    serving: watch::Sender<BTreeSet<String>>,
+    served: watch::Sender<BTreeSet<String>>,
     /// For the interface of the data path; none where it could not be opened.
     kernel: Option<Kernel>,
     /// The controller holds this agent's side, not the other way round.
@@ -106,6 +113,8 @@ impl ControllerNetwork {
         };
         let local = watch::channel(view).0;
         let programmed = watch::Sender::default();
+        let (serving, served) = (watch::Sender::default(), watch::Sender::default());
+        let follow = serve(Arc::clone(&controller), serving.subscribe(), served.clone());
         let outcome = programmed.clone();
         let network = Self {
             advertise,
@@ -113,11 +122,14 @@ impl ControllerNetwork {
             wanted,
             local: local.clone(),
             programmed,
+            serving,
+            served,
             kernel,
             controller: Arc::downgrade(&controller),
         };
         network.read_mtu().await;
-        (network, feed(controller, state, endpoints, local, outcome))
+        let feed = feed(controller, state, endpoints, local, outcome);
+        (network, async { drop(tokio::join!(feed, follow)) })
     }
 
     /// Follows the MTU of the data path's interface, and less often the host's routes.
@@ -180,7 +192,11 @@ impl ControllerNetwork {
             members: members.unwrap_or_default(),
             managed: inputs.outlook.is_some(),
             networks,
-            ingress: None,
+            ingress: match inputs.node {
+                Some(node) => convert::ingress(node),
+                // Not told yet: what the controller knows stands.
+                None => self.wanted.borrow().as_ref().and_then(|state| state.ingress.clone()),
+            },
         }
     }
 }
@@ -203,6 +219,14 @@ impl NodeNetwork for ControllerNetwork {
 
     fn programmed(&self) -> watch::Receiver<Programmed> {
         self.programmed.subscribe()
+    }
+
+    fn set_serving(&self, tasks: BTreeSet<String>) {
+        self.serving.send_replace(tasks);
+    }
+
+    fn served(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.served.subscribe()
     }
 
     fn doubt(&self, address: IpAddr) -> BoxFuture<'static, GossipWord> {
@@ -253,6 +277,22 @@ async fn feed(
         }
     };
     tokio::join!(listen, name, tell);
+}
+
+/// Brings the tasks that take traffic to the controller, the newest word only.
+async fn serve(
+    controller: Arc<Controller>,
+    mut serving: watch::Receiver<BTreeSet<String>>,
+    served: watch::Sender<BTreeSet<String>>,
+) {
+    while serving.changed().await.is_ok() {
+        let now = serving.borrow_and_update().clone();
+        let tasks = now.iter().filter_map(|id| id.clone().try_into().ok()).collect();
+        if let Err(error) = controller.set_serving(tasks).await {
+            tracing::error!(%error, "which tasks take traffic could not be carried out on this node");
+        }
+        served.send_replace(now);
+    }
 }
 
 async fn subnets(controller: &Controller) -> Vec<String> {

@@ -12,6 +12,7 @@ use weft_wire::weft_v1::{AckRequest, DepartRequest, ReportRequest, WatchRequest}
 
 use crate::core::{Core, OpenSession};
 use crate::error::SessionError;
+use crate::handover::{self, Told};
 use crate::network::Programmed;
 
 /// What the managers know this engine by.
@@ -23,11 +24,16 @@ const DEPART_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) async fn run(core: Arc<Core>, session: OpenSession) -> Result<(), SessionError> {
     let client =
         NetworkStateClient::new(session.channel.clone()).max_decoding_message_size(i32::MAX as usize);
-    let outcome = tokio::try_join!(report(&core, client.clone(), &session), watch(&core, client, &session));
+    let told = tokio::sync::watch::Sender::default();
+    let outcome = tokio::try_join!(
+        report(&core, client.clone(), &session, &told),
+        watch(&core, client.clone(), &session),
+        handover::serve(&core, client, &session.id, told.subscribe()),
+    );
     match outcome {
         Err(SessionError::Refused { status, .. }) if status.code() == Code::Unimplemented => {
             core.no_outlook();
-            pending().await
+            handover::serve_by_gossip(&core).await
         }
         other => other.map(drop),
     }
@@ -49,6 +55,7 @@ async fn report(
     core: &Core,
     mut client: NetworkStateClient<Channel>,
     session: &OpenSession,
+    told: &tokio::sync::watch::Sender<Option<Told>>,
 ) -> Result<(), SessionError> {
     let mut local = core.network().local();
     let mut serving = core.serving();
@@ -62,6 +69,7 @@ async fn report(
                 endpoint.healthy = healthy.contains(&endpoint.attachment_id);
             }
         }
+        let present = endpoints.iter().map(|endpoint| endpoint.attachment_id.clone()).collect();
         let request = ReportRequest {
             session_id: session.id.clone(),
             data_path_address: view.data_path,
@@ -72,7 +80,7 @@ async fn report(
             node_subnets: view.subnets,
         };
         match client.report(request).await {
-            Ok(_) => {}
+            Ok(_) => drop(told.send_replace(Some(Told { serving: healthy, present }))),
             // Our fault, and repeating it would not help: the next change may.
             Err(status) if status.code() == Code::InvalidArgument => {
                 tracing::warn!(%status, "the managers refused this node's report");

@@ -1,5 +1,6 @@
 //! Tasks without managers, for this crate's tests with a real engine: assignments go straight into the core.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,6 +118,7 @@ impl TaskBench {
 struct Nowhere {
     local: watch::Sender<LocalView>,
     programmed: watch::Sender<Programmed>,
+    served: watch::Sender<BTreeSet<String>>,
 }
 
 impl NodeNetwork for Nowhere {
@@ -128,5 +130,13 @@ impl NodeNetwork for Nowhere {
 
     fn programmed(&self) -> watch::Receiver<Programmed> {
         self.programmed.subscribe()
+    }
+
+    fn set_serving(&self, tasks: BTreeSet<String>) {
+        self.served.send_replace(tasks);
+    }
+
+    fn served(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.served.subscribe()
     }
 }

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::network_backend::NetworkEvent;
-use crate::swarm_backend::SwarmChange;
+use crate::swarm_backend::SwarmNews;
 use crate::swarm_events;
 
 /// moby `daemon/events`: `eventsLimit`.
@@ -144,8 +144,8 @@ impl EventHub {
         }));
     }
 
-    pub(crate) fn follow_swarm(&self, changes: impl Stream<Item = SwarmChange> + Send + 'static) {
-        self.follow(changes.filter_map(|change| async move { swarm_events::event(&change) }));
+    pub(crate) fn follow_swarm(&self, news: impl Stream<Item = SwarmNews> + Send + 'static) {
+        self.follow(news.flat_map(|news| stream::iter(swarm_events::events(&news))));
     }
 
     /// Ends when the source does.

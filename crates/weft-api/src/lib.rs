@@ -50,5 +50,5 @@ pub use server::{Listener, Server};
 pub use state::{ApiState, SystemSettings};
 pub use swarm_backend::{
     InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceStatus, SwarmBackend,
-    SwarmChange, SwarmChanges, SwarmError, SwarmLogs, SwarmObject, SwarmResult, SwarmStatus,
+    SwarmChange, SwarmChanges, SwarmError, SwarmLogs, SwarmNews, SwarmObject, SwarmResult, SwarmStatus, Unacknowledged,
 };

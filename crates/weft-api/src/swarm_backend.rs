@@ -258,8 +258,33 @@ pub struct SwarmChange {
     pub after: Option<SwarmObject>,
 }
 
-/// Changes as they are committed; on nodes that are no managers there are none.
-pub type SwarmChanges = Pin<Box<dyn Stream<Item = SwarmChange> + Send>>;
+/// A ready node that did not acknowledge in time that tasks of a service begin or end, so that these went on without
+/// it.
+#[derive(Debug, Clone)]
+pub struct Unacknowledged {
+    /// Who.
+    pub node: Arc<Node>,
+    /// The services of the tasks.
+    pub services: Vec<Arc<Service>>,
+    /// Ids of the tasks.
+    pub tasks: Vec<String>,
+    /// They end; else they begin.
+    pub is_drain: bool,
+    /// The node's own reason; empty: it was silent.
+    pub error: String,
+}
+
+/// What users hear of the swarm.
+#[derive(Debug, Clone)]
+pub enum SwarmNews {
+    /// The store changed.
+    Change(SwarmChange),
+    /// Heard from the manager that leads only.
+    Unacknowledged(Unacknowledged),
+}
+
+/// News as they happen; on nodes that are no managers there are none.
+pub type SwarmChanges = Pin<Box<dyn Stream<Item = SwarmNews> + Send>>;
 
 /// Output of tasks from wherever they run.
 pub type SwarmLogs = Pin<Box<dyn Stream<Item = SwarmResult<LogMessage>> + Send>>;

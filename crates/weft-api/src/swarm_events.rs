@@ -12,12 +12,46 @@ use weft_wire::swarmkit::{
 
 use crate::convert;
 use crate::event_hub::{ApiEvent, since_epoch};
-use crate::swarm_backend::{SwarmChange, SwarmObject};
+use crate::swarm_backend::{SwarmChange, SwarmNews, SwarmObject, Unacknowledged};
 
 type Attributes = BTreeMap<String, String>;
 
+/// Ours: Docker has no such event.
+const UNACKNOWLEDGED: &str = "unacknowledged";
+
+/// What users hear of it.
+pub(crate) fn events(news: &SwarmNews) -> Vec<ApiEvent> {
+    match news {
+        SwarmNews::Change(change) => event(change).into_iter().collect(),
+        SwarmNews::Unacknowledged(missed) => unacknowledged(missed),
+    }
+}
+
+/// One event of the node, and one of each service that it held up.
+fn unacknowledged(missed: &Unacknowledged) -> Vec<ApiEvent> {
+    let node = SwarmObject::Node(missed.node.clone());
+    let objects = std::iter::once(node).chain(missed.services.iter().cloned().map(SwarmObject::Service));
+    let mut attributes = Attributes::from([
+        ("node.id".to_owned(), missed.node.id.clone()),
+        ("node.name".to_owned(), node_name(&missed.node)),
+        ("turn".to_owned(), if missed.is_drain { "drain" } else { "settle" }.to_owned()),
+        ("tasks".to_owned(), missed.tasks.join(",")),
+    ]);
+    if !missed.error.is_empty() {
+        attributes.insert("error".to_owned(), missed.error.clone());
+    }
+    let time = since_epoch(SystemTime::now());
+    let of = |object: SwarmObject| {
+        let (typ, id, name) = subject(&object)?;
+        let mut attributes = attributes.clone();
+        attributes.insert("name".to_owned(), name);
+        Some(ApiEvent { typ, action: UNACKNOWLEDGED.to_owned(), id, attributes, scope: "swarm", time })
+    };
+    objects.filter_map(of).collect()
+}
+
 /// `None` for what users do not hear of.
-pub(crate) fn event(change: &SwarmChange) -> Option<ApiEvent> {
+fn event(change: &SwarmChange) -> Option<ApiEvent> {
     let object = change.after.as_ref().or(change.before.as_ref())?;
     let (action, time) = match (&change.before, &change.after) {
         (None, _) => ("create", created(object)),
@@ -200,6 +234,34 @@ mod tests {
         assert_eq!(told(Some(two), None), ("remove".to_owned(), attributes(&[("name", "evs")])));
         let (_, image) = told(Some(one), Some(service(2, "b")));
         assert_eq!(image, attributes(&[("image.new", "b"), ("image.old", "a"), ("name", "evs")]));
+    }
+
+    #[test]
+    fn a_missed_acknowledgement_names_the_node_at_the_node_and_the_service() {
+        let SwarmObject::Service(service) = service(2, "a") else { panic!("no service") };
+        let description =
+            weft_wire::swarmkit::NodeDescription { hostname: "n3".to_owned(), ..Default::default() };
+        let missed = Unacknowledged {
+            node: Arc::new(Node { id: "n".to_owned(), description: Some(description), ..Node::default() }),
+            services: vec![service],
+            tasks: vec!["t1".to_owned(), "t2".to_owned()],
+            is_drain: true,
+            error: String::new(),
+        };
+        let events = events(&SwarmNews::Unacknowledged(missed));
+        let told = |name: &str| {
+            attributes(&[
+                ("name", name),
+                ("node.id", "n"),
+                ("node.name", "n3"),
+                ("turn", "drain"),
+                ("tasks", "t1,t2"),
+            ])
+        };
+        let seen: Vec<_> = events.iter().map(|e| (e.typ, e.id.as_str(), e.action.as_str())).collect();
+        assert_eq!(seen, [("node", "n", "unacknowledged"), ("service", "s", "unacknowledged")]);
+        assert_eq!(events[0].attributes, told("n3"));
+        assert_eq!(events[1].attributes, told("evs"));
     }
 
     #[test]

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! Assigned - Accepted - Preparing - Ready - Starting - Running - Complete | Failed
-//!                  \________ error ________\ Rejected   \________ desired >= Shutdown: Stop, then Shutdown
+//!                  \________ error ________\ Rejected   \________ desired >= Shutdown: Leave, Stop, then Shutdown
 //! ```
+//!
+//! A task that others reach over a network takes part in their balancers: it is Running only once these know it
+//! (`Settle`, while it is still Starting), and it is told to stop only once they send nothing new to it (`Leave`). Both
+//! only while its container runs and is well: one that ends by itself, or is unhealthy, is waited for by nobody.
 //!
 //! Invariants: the reported state only grows (SwarmKit drops smaller ones); at most one step of the executor is under
 //! way; a container that was made is removed before the task is forgotten. The order of states and their messages are
@@ -65,6 +69,10 @@ pub(crate) enum Input {
     Exited(Exit),
     /// The health check passed or failed for good.
     Health(bool),
+    /// The step [`Effect::Settle`] ended.
+    Settled,
+    /// The step [`Effect::Leave`] ended.
+    Left,
     /// The step [`Effect::Stop`] ended.
     Stopped(Result<Exit, String>),
     /// The step [`Effect::Remove`] ended.
@@ -83,6 +91,8 @@ impl Input {
             Self::Started(_) => "start",
             Self::Exited(_) => "exited",
             Self::Health(_) => "health",
+            Self::Settled => "settle",
+            Self::Left => "leave",
             Self::Stopped(_) => "stop",
             Self::Removed(_) => "remove",
             Self::Tick => "tick",
@@ -99,6 +109,10 @@ pub(crate) enum Effect {
     CancelPrepare,
     /// Start the container.
     Start,
+    /// Wait until traffic finds the task. It takes traffic from here on.
+    Settle,
+    /// Wait until no new traffic comes. It takes none from here on.
+    Leave,
     /// Stop the container with its grace period.
     Stop,
     /// Remove the container with all that was made for it.
@@ -115,6 +129,11 @@ pub(crate) enum Effect {
 enum Step {
     Prepare { cancelled: bool },
     Start,
+    Settle,
+    /// `stale`: it was wanted again meanwhile, so that its end says nothing.
+    Leave {
+        stale: bool,
+    },
     Stop,
     Remove,
 }
@@ -141,6 +160,12 @@ pub(crate) struct Machine {
     running: Running,
     healthy: bool,
     unhealthy: bool,
+    /// Others reach it over a network.
+    reachable: bool,
+    /// Balancers know it.
+    settled: bool,
+    /// Balancers know that it ends.
+    left: bool,
     step: Option<Step>,
     retry_at: Option<SystemTime>,
     forgotten: bool,
@@ -161,10 +186,18 @@ impl Machine {
             running: Running::default(),
             healthy: false,
             unhealthy: false,
+            reachable: false,
+            settled: false,
+            left: false,
             step: None,
             retry_at: None,
             forgotten: false,
         }
+    }
+
+    /// One that others reach over a network.
+    pub(crate) fn reachable(self, reachable: bool) -> Self {
+        Self { reachable, ..self }
     }
 
     /// A task known from before a start of the daemon: what was last reported, and what of it is there now.
@@ -172,6 +205,7 @@ impl Machine {
         let mut machine = Self::new();
         if let Some(status) = status {
             machine.state = status.state().max(TaskState::Assigned);
+            machine.settled = machine.state >= TaskState::Running;
             machine.message.clone_from(&status.message);
             machine.error.clone_from(&status.err);
             if let Some(RuntimeStatus::Container(container)) = &status.runtime_status {
@@ -219,7 +253,10 @@ impl Machine {
 
     /// Whether traffic may go to this task: it runs and is not about to end.
     pub(crate) fn is_serving(&self) -> bool {
-        self.state == TaskState::Running && !self.is_ending() && !self.unhealthy
+        let begun = self.settled || self.step == Some(Step::Settle);
+        (self.state == TaskState::Running || begun && self.state == TaskState::Starting)
+            && !self.is_ending()
+            && !self.unhealthy
     }
 
     /// A state that nothing follows.
@@ -248,6 +285,9 @@ impl Machine {
                 self.desired = self.desired.max(desired);
                 self.dependencies = dependencies;
                 self.gone = false;
+                if !self.is_ending() {
+                    self.come_back();
+                }
             }
             Input::Gone => self.gone = true,
             Input::Prepared(outcome) => {
@@ -261,12 +301,28 @@ impl Machine {
             Input::Exited(exit) => {
                 if self.container != Container::None {
                     self.container = Container::Exited(exit);
+                    self.end_wait();
                 }
             }
             Input::Health(healthy) => {
                 // Unhealthy once is the end, whatever is heard while it stops.
                 self.healthy = healthy;
                 self.unhealthy |= !healthy;
+                if self.unhealthy {
+                    self.end_wait();
+                }
+            }
+            // One that was not waited for any longer comes too late.
+            Input::Settled if self.step == Some(Step::Settle) => {
+                self.step = None;
+                self.settled = true;
+            }
+            Input::Settled => {}
+            Input::Left => {
+                if let Some(Step::Leave { stale }) = self.step {
+                    self.step = None;
+                    self.left = !stale;
+                }
             }
             Input::Stopped(outcome) => {
                 self.step = None;
@@ -320,6 +376,21 @@ impl Machine {
                     self.fail(now, error, out);
                 }
             }
+        }
+    }
+
+    /// The managers want it after all.
+    fn come_back(&mut self) {
+        self.left = false;
+        if let Some(Step::Leave { stale }) = &mut self.step {
+            *stale = true;
+        }
+    }
+
+    /// Nothing is won by waiting for balancers any longer.
+    fn end_wait(&mut self) {
+        if matches!(self.step, Some(Step::Settle | Step::Leave { .. })) {
+            self.step = None;
         }
     }
 
@@ -380,7 +451,11 @@ impl Machine {
             }
             Container::Running if self.unhealthy => self.stop(out),
             Container::Running if starting && (self.healthy || !self.running.health_checked) => {
-                self.reach(now, TaskState::Running, "started", out)
+                if self.reachable && !self.settled {
+                    self.begin(Step::Settle, Effect::Settle, out)
+                } else {
+                    self.reach(now, TaskState::Running, "started", out)
+                }
             }
             Container::Running => false,
         }
@@ -416,12 +491,26 @@ impl Machine {
             (Some(Step::Stop), Container::Exited(_)) | (None, Container::Exited(_)) => {
                 self.reach(now, TaskState::Shutdown, "shutdown", out)
             }
+            // It has been offered to balancers, some of which may know it.
+            (Some(Step::Settle), _) => {
+                self.step = None;
+                self.settled = true;
+                true
+            }
             (Some(_), _) => false,
+            (None, Container::Running) if self.is_to_leave() => {
+                self.begin(Step::Leave { stale: false }, Effect::Leave, out)
+            }
             (None, Container::Running) => self.stop(out),
             (None, Container::None | Container::Created) => {
                 self.reach(now, TaskState::Shutdown, "shutdown", out)
             }
         }
+    }
+
+    /// Whether balancers have to let go of it before it is stopped.
+    fn is_to_leave(&self) -> bool {
+        self.reachable && self.settled && !self.left && !self.unhealthy
     }
 
     fn clean_up(&mut self, out: &mut Vec<Effect>) -> bool {

@@ -17,6 +17,10 @@ impl Bench {
         Self { machine: Machine::new(), effects: Vec::new() }
     }
 
+    fn reachable() -> Self {
+        Self { machine: Machine::new().reachable(true), effects: Vec::new() }
+    }
+
     fn restored(state: TaskState, found: Option<Found>) -> Self {
         let status = TaskStatus { state: state.into(), ..TaskStatus::default() };
         let machine = Machine::restored(Some(&status), found.map(|found| ("c".to_owned(), found)));
@@ -45,8 +49,8 @@ impl Bench {
 
     /// To a running container.
     fn run(&mut self) -> &mut Self {
-        self.want(TaskState::Running).give(prepared()).give(started(false));
-        self.seen();
+        self.want(TaskState::Running).give(prepared()).give(started(false)).give(Input::Settled);
+        assert_eq!(self.seen().last().unwrap(), "Running");
         self
     }
 }
@@ -221,6 +225,95 @@ fn a_daemon_that_comes_back_finds_its_tasks() {
     }
 }
 
+#[test]
+fn one_that_others_reach_runs_once_balancers_know_it() {
+    let mut bench = Bench::reachable();
+    bench.want(TaskState::Running).give(prepared()).give(started(true)).seen();
+    assert!(!bench.machine.is_serving(), "not healthy yet");
+    assert_eq!(bench.give(Input::Health(true)).seen(), ["Settle"]);
+    assert!(bench.machine.is_serving(), "or no balancer would take it");
+    assert_eq!(bench.give(Input::Settled).seen(), ["Running"]);
+    assert!(bench.machine.is_serving());
+    assert!(bench.give(Input::Settled).seen().is_empty());
+}
+
+#[test]
+fn it_stops_once_nothing_new_is_sent_to_it() {
+    let mut bench = Bench::reachable();
+    assert_eq!(bench.run().want(TaskState::Shutdown).seen(), ["Leave"]);
+    assert!(!bench.machine.is_serving());
+    assert!(bench.want(TaskState::Remove).seen().is_empty(), "once");
+    assert_eq!(bench.give(Input::Left).seen(), ["Stop"]);
+    assert_eq!(bench.give(Input::Stopped(Err("busy".into()))).seen(), ["Wake"]);
+    bench.machine.on(NOW + RETRY, Input::Tick, &mut bench.effects);
+    assert_eq!(bench.seen(), ["Stop"], "it has left already");
+}
+
+#[test]
+fn nobody_waits_for_balancers_of_a_container_that_ended_or_is_unwell() {
+    let mut bench = Bench::reachable();
+    bench.want(TaskState::Running).give(prepared()).give(started(false));
+    assert_eq!(bench.seen().last().unwrap(), "Settle");
+    assert_eq!(bench.give(Input::Exited(exit(1))).seen(), ["Failed: task: non-zero exit (1)"]);
+    assert!(!bench.machine.is_serving());
+    assert!(bench.give(Input::Settled).seen().is_empty(), "too late");
+
+    let mut bench = Bench::reachable();
+    bench.run().want(TaskState::Shutdown).seen();
+    assert_eq!(bench.give(Input::Exited(exit(0))).seen(), ["Shutdown"]);
+    assert!(bench.give(Input::Left).seen().is_empty());
+
+    let mut bench = Bench::reachable();
+    assert_eq!(bench.run().give(Input::Health(false)).seen(), ["Stop"], "it has no traffic to lose");
+    let mut bench = Bench::reachable();
+    bench.run().want(TaskState::Shutdown).seen();
+    assert_eq!(bench.give(Input::Health(false)).seen(), ["Stop"]);
+}
+
+#[test]
+fn one_that_never_took_traffic_has_nothing_to_leave() {
+    let mut bench = Bench::reachable();
+    bench.want(TaskState::Running).give(prepared()).give(started(true)).seen();
+    assert_eq!(bench.want(TaskState::Shutdown).seen(), ["Stop"]);
+}
+
+#[test]
+fn one_that_ends_while_it_settles_has_to_leave() {
+    let mut bench = Bench::reachable();
+    bench.want(TaskState::Running).give(prepared()).give(started(false)).seen();
+    assert_eq!(bench.want(TaskState::Shutdown).seen(), ["Leave"]);
+    assert!(!bench.machine.is_serving());
+    assert!(bench.give(Input::Settled).seen().is_empty());
+    assert_eq!(bench.give(Input::Left).seen(), ["Stop"]);
+}
+
+#[test]
+fn one_that_is_wanted_again_leaves_anew() {
+    let mut bench = Bench::reachable();
+    assert_eq!(bench.run().give(Input::Gone).seen(), ["Leave"]);
+    assert!(bench.want(TaskState::Running).seen().is_empty());
+    assert!(bench.machine.is_serving());
+    // The first answer speaks of what is no longer so.
+    bench.give(Input::Gone);
+    assert_eq!(bench.give(Input::Left).seen(), ["Leave"]);
+    assert_eq!(bench.give(Input::Left).seen(), ["Stop"]);
+}
+
+#[test]
+fn a_daemon_that_comes_back_settles_and_leaves_as_if_it_had_not_been_away() {
+    let restored = |state| {
+        let mut bench = Bench::restored(state, Some(Found::Running(Running::default(), true)));
+        bench.machine = bench.machine.clone().reachable(true);
+        bench
+    };
+    let mut bench = restored(TaskState::Running);
+    assert!(bench.want(TaskState::Running).seen().is_empty());
+    assert!(bench.machine.is_serving());
+    assert_eq!(bench.want(TaskState::Shutdown).seen(), ["Leave"]);
+    assert_eq!(restored(TaskState::Running).want(TaskState::Remove).seen(), ["Leave"]);
+    assert_eq!(restored(TaskState::Starting).want(TaskState::Running).seen(), ["Settle"]);
+}
+
 fn inputs() -> impl Strategy<Value = Input> {
     use TaskState::{Ready, Remove, Running as Run, Shutdown};
     let wish = (prop::sample::select(vec![Ready, Run, Run, Run, Shutdown, Remove]), any::<bool>())
@@ -241,6 +334,8 @@ fn answer(step: &Effect, well: bool) -> Option<Input> {
         Effect::Prepare => Input::Prepared(if well { Ok("c".into()) } else { Err(failed) }),
         Effect::Start if well => started(true),
         Effect::Start => Input::Started(Err(Exit { code: 128, error: failed })),
+        Effect::Settle => Input::Settled,
+        Effect::Leave => Input::Left,
         Effect::Stop => Input::Stopped(if well { Ok(exit(0)) } else { Err(failed) }),
         Effect::Remove => Input::Removed(if well { Ok(()) } else { Err(failed) }),
         _ => return None,
@@ -248,18 +343,29 @@ fn answer(step: &Effect, well: bool) -> Option<Input> {
 }
 
 proptest! {
-    /// States only grow, one step at a time is under way, and whatever happened, a task that is gone is forgotten
-    /// with nothing left behind once the executor does what it is asked.
+    /// States only grow, one step at a time is under way (a wait for balancers may be given up), one that takes
+    /// traffic and is well is stopped only after it left, and whatever happened, a task that is gone is forgotten with
+    /// nothing left behind once the executor does what it is asked.
     #[test]
-    fn any_history_ends_clean(history in prop::collection::vec((inputs(), any::<bool>(), any::<bool>()), 0..40)) {
-        let mut machine = Machine::new();
+    fn any_history_ends_clean(
+        reachable in any::<bool>(),
+        history in prop::collection::vec((inputs(), any::<bool>(), any::<bool>()), 0..40),
+    ) {
+        let mut machine = Machine::new().reachable(reachable);
+        let (mut served, mut left, mut well_and_alive) = (false, false, true);
         let (mut now, mut reached) = (NOW, TaskState::New);
         let (mut under_way, mut made, mut forgotten) = (None::<Effect>, false, false);
         let mut give = |machine: &mut Machine, now, input, under_way: &mut Option<Effect>| {
             let mut effects = Vec::new();
-            if let Input::Prepared(Ok(_)) = input { made = true; }
-            if let Input::Removed(Ok(())) = input { made = false; }
+            match input {
+                Input::Prepared(Ok(_)) => made = true,
+                Input::Removed(Ok(())) => made = false,
+                Input::Left => left = true,
+                Input::Exited(_) | Input::Health(false) => well_and_alive = false,
+                _ => {}
+            }
             machine.on(now, input, &mut effects);
+            if machine.is_serving() { (served, left) = (true, false); }
             for effect in effects {
                 match &effect {
                     Effect::Report(status) => {
@@ -267,8 +373,11 @@ proptest! {
                         reached = status.state();
                     }
                     Effect::Forget => { assert!(!made && !forgotten); forgotten = true; }
-                    Effect::Prepare | Effect::Start | Effect::Stop | Effect::Remove => {
-                        assert!(under_way.is_none(), "{effect:?} while {under_way:?}");
+                    Effect::Settle | Effect::Leave | Effect::Prepare | Effect::Start | Effect::Stop | Effect::Remove => {
+                        let given_up = matches!(under_way, None | Some(Effect::Settle | Effect::Leave));
+                        assert!(given_up, "{effect:?} while {under_way:?}");
+                        assert!(reachable || !matches!(effect, Effect::Settle | Effect::Leave));
+                        assert!(effect != Effect::Stop || !reachable || !served || left || !well_and_alive);
                         *under_way = Some(effect);
                     }
                     Effect::CancelPrepare => assert_eq!(*under_way, Some(Effect::Prepare)),

@@ -13,6 +13,7 @@ use weft_wire::swarmkit::Task;
 use super::machine::{Effect, Found, Input, Machine};
 use super::runtime::{Adopted, ContainerEvent, NodeFacts, TaskRuntime, Work};
 use crate::core::Core;
+use crate::handover::{self, Turn};
 
 struct Entry {
     task: Arc<Task>,
@@ -47,6 +48,12 @@ impl Worker {
         }
         let (sender, inputs) = mpsc::unbounded_channel();
         Self { core, runtime, node, entries: BTreeMap::new(), leftovers, sender, inputs }
+    }
+
+    /// Begins with what is known from before. To be called before the managers are told anything: what runs takes
+    /// traffic still.
+    pub(crate) fn resume(&mut self) {
+        self.follow_assignments();
     }
 
     /// Works until the agent stops.
@@ -109,6 +116,7 @@ impl Worker {
                 Machine::restored(status.as_ref(), found)
             }
         };
+        let machine = machine.reachable(handover::is_reachable(task));
         let entry = Entry {
             // Another than the assigned one: it has not been told its wish yet.
             task: Arc::default(),
@@ -163,6 +171,8 @@ impl Worker {
                 }
             }
             Effect::Start => self.start(id),
+            Effect::Settle => self.hand_over(id, Turn::Settle),
+            Effect::Leave => self.hand_over(id, Turn::Drain),
             Effect::Stop => self.stop(id),
             Effect::Remove => self.remove(id),
             Effect::Report(status) => {
@@ -220,6 +230,18 @@ impl Worker {
         // Before the start, so that no end is missed.
         self.watch(id, &container);
         self.step(id, async move { Input::Started(runtime.start(&work, &container).await) });
+    }
+
+    fn hand_over(&self, id: &str, turn: Turn) {
+        let Some(entry) = self.entries.get(id) else { return };
+        let (task, core) = (entry.task.clone(), self.core.clone());
+        self.step(id, async move {
+            handover::wait(&core, turn, &task).await;
+            match turn {
+                Turn::Settle => Input::Settled,
+                Turn::Drain => Input::Left,
+            }
+        });
     }
 
     fn stop(&self, id: &str) {

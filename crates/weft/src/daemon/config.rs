@@ -21,6 +21,8 @@ const DEFAULT_EXEC_ROOT: &str = "/run/weft";
 const DEFAULT_PIDFILE: &str = "/run/weft.pid";
 /// In seconds: 30 days.
 const MAX_KEY_ROTATION: u64 = 30 * 24 * 3600;
+/// The managers wait no longer.
+const MAX_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_HOST: &str = "unix:///run/weft.sock";
 
 /// Everything the daemon needs to know before it starts.
@@ -43,6 +45,8 @@ pub(super) struct Config {
     pub(super) insecure_registries: Vec<String>,
     /// Time between two rotations of the swarm's network keys, while this node leads it.
     pub(super) key_rotation: Option<Duration>,
+    /// How long nodes that do not answer hold up a task that begins or ends.
+    pub(super) drain_timeout: Option<Duration>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) group: Option<String>,
     pub(super) tls: Option<TlsFiles>,
@@ -106,6 +110,7 @@ struct File {
     dns_opts: Option<Vec<String>>,
     insecure_registries: Option<Vec<String>>,
     weft_key_rotation: Option<String>,
+    weft_drain_timeout: Option<String>,
     labels: Option<Vec<String>>,
     group: Option<String>,
     tls: Option<bool>,
@@ -134,6 +139,7 @@ const FILE_KEYS: &[&str] = &[
     "dns-opts",
     "insecure-registries",
     "weft-key-rotation",
+    "weft-drain-timeout",
     "labels",
     "group",
     "tls",
@@ -206,7 +212,7 @@ fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<String> {
     }
     check_all!(
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
-            weft_key_rotation, group, tls, tlsverify, tlscacert, tlscert, tlskey;
+            weft_key_rotation, weft_drain_timeout, group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
             insecure_registries as insecure_registries, labels as labels
     );
@@ -246,6 +252,7 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         dns_opts: list(flags.dns_opts, file.dns_opts),
         insecure_registries: list(flags.insecure_registries, file.insecure_registries),
         weft_key_rotation: flags.weft_key_rotation.or(file.weft_key_rotation),
+        weft_drain_timeout: flags.weft_drain_timeout.or(file.weft_drain_timeout),
         labels: list(flags.labels, file.labels),
         group: flags.group.or(file.group),
         tls: flags.tls.or(file.tls),
@@ -290,6 +297,7 @@ impl Resolver {
             dns_opts: settings.dns_opts,
             insecure_registries: settings.insecure_registries,
             key_rotation: settings.weft_key_rotation.and_then(|text| self.rotation(&text)),
+            drain_timeout: settings.weft_drain_timeout.and_then(|text| self.drain_timeout(&text)),
             labels: settings.labels.iter().filter_map(|l| self.label(l)).collect(),
             group: settings.group,
             tls,
@@ -324,6 +332,16 @@ impl Resolver {
             ));
         }
         seconds.map(Duration::from_secs)
+    }
+
+    fn drain_timeout(&mut self, text: &str) -> Option<Duration> {
+        let limit = weft_types::parse_duration(text).filter(|limit| *limit <= MAX_DRAIN_TIMEOUT);
+        if limit.is_none() {
+            self.mistakes.push(format!(
+                "weft-drain-timeout: {text:?} is no duration such as 5s or 500ms, of a minute at most"
+            ));
+        }
+        limit
     }
 
     fn listen(&mut self, host: &str) -> Option<Listen> {
@@ -471,7 +489,7 @@ mod tests {
     fn every_key_of_the_file_is_known() {
         let all = r#"{"hosts": [], "data-root": "/d", "exec-root": "/e", "pidfile": "/p", "debug": true, "log-level": "warn",
             "log-format": "json", "live-restore": true, "storage-driver": "overlay2", "default-address-pools": [], "bip": "10.9.0.1/24",
-            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
+            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
             "tlsverify": false, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/c"}"#;
         let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_str(all).unwrap();
         assert_eq!(raw.len(), FILE_KEYS.len());

@@ -87,6 +87,11 @@ pub(super) struct Settings {
     #[arg(long, value_name = "period")]
     pub(super) weft_key_rotation: Option<String>,
 
+    /// How long nodes that do not answer hold up a service's task of this node that begins or ends, for example 5s;
+    /// a service may have its own in its label weft.drain.timeout
+    #[arg(long, value_name = "duration")]
+    pub(super) weft_drain_timeout: Option<String>,
+
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "key=value")]
     pub(super) labels: Vec<String>,

@@ -102,6 +102,7 @@ impl Daemon {
             controller: Arc::clone(&controller),
             engine: Arc::clone(&engine),
             key_rotation: config.key_rotation,
+            drain_timeout: config.drain_timeout,
             run_dir: config.exec_root.join("swarm"),
         });
         cluster.resume().await;

@@ -1,4 +1,4 @@
-//! What changes in the stores of the swarms this node is a manager of, one swarm after the other.
+//! News of the swarms this node is a manager of, one swarm after the other: what changes in the store, and notices.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::{Stream, stream};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use weft_api::{SwarmChange, SwarmObject};
-use weft_manager::{Change, Commit, Object};
+use weft_api::{SwarmChange, SwarmNews, SwarmObject, Unacknowledged};
+use weft_manager::{Change, Commit, Notice, Object, Turn};
 
 use super::Cluster;
 
@@ -15,25 +15,29 @@ use super::Cluster;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Ends with the cluster.
-pub(super) fn of(cluster: &Arc<Cluster>) -> impl Stream<Item = SwarmChange> + Send + 'static {
+pub(super) fn of(cluster: &Arc<Cluster>) -> impl Stream<Item = SwarmNews> + Send + 'static {
     let start = (Arc::downgrade(cluster), None, Vec::new().into_iter());
     stream::unfold(start, |(cluster, mut source, mut pending)| async move {
         loop {
             if let Some(change) = pending.next() {
                 return Some((change, (cluster, source, pending)));
             }
-            let mut commits = match source.take() {
-                Some(commits) => commits,
-                None => next_store(&cluster).await?,
+            let mut manager = match source.take() {
+                Some(manager) => manager,
+                None => next_manager(&cluster).await?,
             };
-            match commits.recv().await {
-                Ok(commit) => {
-                    pending = changes(&commit).into_iter();
-                    source = Some(commits);
+            let news = tokio::select! {
+                commit = manager.commits.recv() => commit.map(|commit| changes(&commit)),
+                notice = manager.notices.recv() => notice.map(|notice| vec![told(notice)]),
+            };
+            match news {
+                Ok(news) => {
+                    pending = news.into_iter();
+                    source = Some(manager);
                 }
                 Err(RecvError::Lagged(lost)) => {
                     tracing::warn!(lost, "events of the swarm were lost");
-                    source = Some(commits);
+                    source = Some(manager);
                 }
                 // That manager has ended.
                 Err(RecvError::Closed) => {}
@@ -42,17 +46,34 @@ pub(super) fn of(cluster: &Arc<Cluster>) -> impl Stream<Item = SwarmChange> + Se
     })
 }
 
-async fn next_store(cluster: &Weak<Cluster>) -> Option<Receiver<Arc<Commit>>> {
+/// What one manager tells.
+struct Source {
+    commits: Receiver<Arc<Commit>>,
+    notices: Receiver<Notice>,
+}
+
+async fn next_manager(cluster: &Weak<Cluster>) -> Option<Source> {
     loop {
         if let Ok((_, control)) = cluster.upgrade()?.control() {
-            return Some(control.events());
+            return Some(Source { commits: control.events(), notices: control.notices() });
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-fn changes(commit: &Commit) -> Vec<SwarmChange> {
-    commit.changes.iter().filter_map(change).collect()
+fn changes(commit: &Commit) -> Vec<SwarmNews> {
+    commit.changes.iter().filter_map(change).map(SwarmNews::Change).collect()
+}
+
+fn told(notice: Notice) -> SwarmNews {
+    let Notice::Unacknowledged(missed) = notice;
+    SwarmNews::Unacknowledged(Unacknowledged {
+        node: missed.node,
+        services: missed.services,
+        tasks: missed.tasks,
+        is_drain: missed.turn == Turn::Drain,
+        error: missed.error,
+    })
 }
 
 /// `None` for kinds that users hear nothing of.
