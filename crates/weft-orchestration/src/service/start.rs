@@ -14,6 +14,13 @@ use super::slot::{Slot, is_job};
 
 /// How long a task waits for what it replaces to stop (SwarmKit `restart.go`, `defaultOldTaskTimeout`).
 const OLD_TASK_TIMEOUT: Duration = Duration::from_secs(60);
+/// A task that ended by itself within this time of its making came to nothing.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+/// What follows the first task in a row that came to nothing waits so long, what follows the next twice as long, and so
+/// on up to a second: who asks for no delay does not get a loop that keeps node and managers busy. Delays of a second and more
+/// stay as asked.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Pass<'_> {
     /// Starts what was prepared and needs to wait no longer.
@@ -47,7 +54,19 @@ impl Pass<'_> {
             return None;
         }
         let entry = &self.tasks[index];
-        self.pending(entry.created, RestartRules::of_task(&entry.task).delay)
+        let asked = RestartRules::of_task(&entry.task).delay;
+        self.pending(entry.created, asked.max(pause(self.short_lives(slot, index))))
+    }
+
+    /// How many tasks in a row came to nothing before this one, as far as the slot remembers.
+    fn short_lives(&self, slot: &Slot, index: usize) -> u32 {
+        let lives = |other: &&usize| {
+            let entry = &self.tasks[**other];
+            let lived = self.state_since(**other).duration_since(entry.created).unwrap_or_default();
+            entry.ended_itself() && lived < SHORT_LIFE
+        };
+        let before = self.slot(slot).iter().filter(|other| **other != index).rev();
+        u32::try_from(before.take_while(lives).count()).unwrap_or(u32::MAX)
     }
 
     /// What a prepared task was created for: the newest of those that are to run no more.
@@ -81,5 +100,13 @@ impl Pass<'_> {
     pub(super) fn pending(&self, start: SystemTime, period: Duration) -> Option<SystemTime> {
         let passed = self.now.duration_since(start).ok()?;
         (passed < period).then(|| start.checked_add(period)).flatten()
+    }
+}
+
+/// The least delay after so many tasks in a row that came to nothing.
+fn pause(short_lives: u32) -> Duration {
+    match short_lives.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => FIRST_PAUSE.saturating_mul(2u32.saturating_pow(doublings)).min(LONGEST_PAUSE),
     }
 }

@@ -149,3 +149,45 @@ fn a_clock_that_was_set_back_hurries_nothing() {
     assert_eq!(world.wanted()[0].desired_state(), TaskState::Ready);
     assert_eq!(world.wake_in(), Some(seconds(5)));
 }
+
+#[test]
+fn no_delay_is_no_delay_for_what_ran_and_a_growing_one_for_what_comes_to_nothing() {
+    let millis = std::time::Duration::from_millis;
+    let mut world = World::new(1);
+    world.create(with_restart(spec(replicated(1)), Any, seconds(0), 0, None));
+    world.settle();
+    world.now += seconds(20);
+    end(&mut world, TaskState::Failed);
+    world.settle();
+    assert_eq!(world.wanted()[0].desired_state(), TaskState::Running, "it had run for a while");
+
+    // The slot remembers four that ended.
+    for pause in [100, 200, 400, 800, 800, 800] {
+        end(&mut world, TaskState::Failed);
+        world.settle();
+        world.now += millis(pause - 1);
+        world.settle();
+        assert_eq!(world.wanted()[0].desired_state(), TaskState::Ready, "{pause}");
+        world.now += millis(1);
+        world.settle();
+        assert_eq!(world.wanted()[0].desired_state(), TaskState::Running);
+    }
+    world.now += seconds(20);
+    end(&mut world, TaskState::Failed);
+    world.settle();
+    assert_eq!(world.wanted()[0].desired_state(), TaskState::Running, "all is forgiven");
+}
+
+#[test]
+fn a_delay_of_a_second_stays_one() {
+    let mut world = World::new(1);
+    world.create(with_restart(spec(replicated(1)), Any, seconds(1), 0, None));
+    world.settle();
+    for _ in 0..8 {
+        end(&mut world, TaskState::Failed);
+        world.settle();
+        assert_eq!(world.wake_in(), Some(seconds(1)));
+        world.now += seconds(1);
+        world.settle();
+    }
+}
