@@ -11,7 +11,7 @@ const MEASUREMENTS: &[&str] = &["weft-orchestration", "weft-manager"];
 
 type Soak = (&'static str, fn() -> Result<()>);
 
-const SOAKS: &[Soak] = &[("gossip", gossip), ("swarm", swarm)];
+const SOAKS: &[Soak] = &[("gossip", gossip), ("swarm", swarm), ("raft", raft), ("quorum", quorum), ("keys", keys)];
 
 /// Runs one soak, or all; each continues where it stopped.
 pub(crate) fn soak(names: &[&str]) -> Result<()> {
@@ -30,6 +30,36 @@ fn gossip() -> Result<()> {
 /// Five thousand swarms.
 fn swarm() -> Result<()> {
     simulate("swarm", "0..5000")
+}
+
+/// Two thousand groups of managers.
+fn raft() -> Result<()> {
+    simulate("raft", "0..2000")
+}
+
+/// Real hosts; half of the rounds kill the leader, which makes a hundred of them.
+fn quorum() -> Result<()> {
+    on_hosts("quorum", &["--rounds", "200"])
+        .context("a slice ends after 25 minutes: unless a round failed, run it again to go on")
+}
+
+/// Twenty rotations beside Docker's engine.
+fn keys() -> Result<()> {
+    on_hosts("keys", &[])
+}
+
+/// Runs a soak of the end-to-end tests' own program, in whole labs.
+fn on_hosts(subject: &str, options: &[&str]) -> Result<()> {
+    need_root()?;
+    crate::packages::for_tests()?;
+    let commit = commit()?;
+    run(&mut cargo(&["build", "--release", "--package", "weft", "--package", "weft-e2e"]))?;
+    let built = target().join("release");
+    let state = target().join("soak").join(format!("{subject}-{commit}"));
+    let record = format!("docs/soak/{subject}.md");
+    let mut command = Command::new(built.join("soak"));
+    command.arg(subject).args(options).args(["--record", &record, "--commit", &commit]);
+    run(command.arg("--state").arg(state).env("WEFT_BIN", built.join("weft")).current_dir(root()))
 }
 
 /// What is done is kept by commit: results of other code do not count.
