@@ -45,6 +45,8 @@ pub(super) struct ClusterConfig {
     pub(super) engine: Arc<Engine>,
     /// Time between two rotations of the network keys; none: as Docker's.
     pub(super) key_rotation: Option<Duration>,
+    /// How long nodes that do not answer hold a task up that begins or ends; none: the agent's default.
+    pub(super) drain_timeout: Option<Duration>,
     /// For what need not survive a reboot.
     pub(super) run_dir: PathBuf,
 }
@@ -156,6 +158,7 @@ impl Cluster {
             labels: self.config.labels.clone(),
             advertise: record.addresses.advertise.ip(),
             data_path: record.addresses.data_path,
+            drain_timeout: self.config.drain_timeout,
             state_dir: self.dir.agent(),
         })
         .await
