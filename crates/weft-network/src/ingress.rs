@@ -28,7 +28,8 @@ pub(crate) fn host(
     let mut ports: BTreeMap<MeshKey, Vec<IngressBackend>> = BTreeMap::new();
     for service in services.get(&network.id).into_iter().flat_map(|services| services.iter()) {
         for port in &service.ports {
-            let backends = service.backends.iter().flat_map(|backend| addresses(service, backend, port, &macs));
+            let backends =
+                service.backends.iter().flat_map(|backend| addresses(service, backend, port, &macs));
             ports.entry((port.protocol, port.published)).or_default().extend(backends);
         }
     }
@@ -47,7 +48,8 @@ pub(crate) fn host(
 
 /// Ethernet addresses on the network, by IP address.
 fn macs(state: &State, peers: Option<&NetworkPeers>, network: &NetworkId) -> BTreeMap<IpAddr, MacAddr> {
-    let local = state.endpoints_on(network).flat_map(|(_, endpoint)| endpoint.ips().map(|ip| (ip, endpoint.mac)));
+    let local =
+        state.endpoints_on(network).flat_map(|(_, endpoint)| endpoint.ips().map(|ip| (ip, endpoint.mac)));
     let remote = peers.into_iter().flat_map(|known| &known.peers);
     let remote = remote.flat_map(|peer| peer.ips.iter().map(|ip| (*ip, peer.mac)));
     remote.chain(local).collect()
@@ -63,9 +65,10 @@ fn addresses<'a>(
     // Docker's tasks are reached as Docker's nodes reach them: from an address of the network, at the published port.
     let source_nat = !backend.is_weft || service.source == SourceMode::Snat;
     let (port, ready) = (if backend.is_weft { port.target } else { port.published }, backend.ready);
-    backend.ips.iter().filter_map(move |ip| {
-        Some(IngressBackend { ip: *ip, mac: *macs.get(ip)?, port, ready, source_nat })
-    })
+    backend
+        .ips
+        .iter()
+        .filter_map(move |ip| Some(IngressBackend { ip: *ip, mac: *macs.get(ip)?, port, ready, source_nat }))
 }
 
 /// Where connections enter: the Weft nodes of the swarm, by the managers' word.

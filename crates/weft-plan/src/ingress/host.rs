@@ -103,8 +103,7 @@ impl IngressHost {
 
     fn plan_link(&self, state: &mut NamespaceState) {
         let name = Self::link();
-        let link =
-            Link { mac: Some(self.node.mac()), mtu: Some(self.mtu), ..Link::new(LinkKind::VethEnd) };
+        let link = Link { mac: Some(self.node.mac()), mtu: Some(self.mtu), ..Link::new(LinkKind::VethEnd) };
         state.links.insert(name.clone(), link);
         state.set("net/ipv4/ip_forward", "1");
         // Answers come from addresses that only the mark's table knows: with strict reverse path filtering it must count.
@@ -209,7 +208,9 @@ impl IngressHost {
         );
         let mut rules = vec![NftRule::new("answers", answers)];
         if stack == Stack::V6 {
-            let text = format!("iifname \"{INGRESS_LINK}\" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept");
+            let text = format!(
+                "iifname \"{INGRESS_LINK}\" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept"
+            );
             rules.push(NftRule::new("neighbours", text));
         }
         rules.push(NftRule::new("nothing else", format!("iifname \"{INGRESS_LINK}\" drop")));
@@ -223,10 +224,8 @@ impl IngressHost {
         let to = format!("oifname \"{INGRESS_LINK}\"");
         let asked = format!("{to} {ip} daddr . meta l4proto . th dport @source_nat snat to {balancer}");
         let loopback = format!("{to} {ip} saddr {} snat to {node}", stack.loopback());
-        let mut rules = vec![
-            NftRule::new("as the load balancer", asked),
-            NftRule::new("the host's loopback", loopback),
-        ];
+        let mut rules =
+            vec![NftRule::new("as the load balancer", asked), NftRule::new("the host's loopback", loopback)];
         let subnets = containers.iter().filter(|subnet| stack.is(subnet.addr()));
         rules.extend(subnets.map(|subnet| {
             NftRule::new("this host's containers", format!("{to} {ip} saddr {subnet} snat to {node}"))
@@ -298,7 +297,11 @@ mod tests {
             load_balancer: vec!["10.0.0.3".parse().unwrap()],
             ports: vec![
                 MeshPort { protocol: PortProtocol::Tcp, published: 8080, backends },
-                MeshPort { protocol: PortProtocol::Udp, published: 53, backends: vec![backend("10.0.0.5", 5353)] },
+                MeshPort {
+                    protocol: PortProtocol::Udp,
+                    published: 53,
+                    backends: vec![backend("10.0.0.5", 5353)],
+                },
                 MeshPort { protocol: PortProtocol::Sctp, published: 9, backends: Vec::new() },
             ],
         }
@@ -339,7 +342,10 @@ mod tests {
         more.ports.remove(1);
         let ops = crate::diff(&before, &more.plan(&containers));
         let fine = |op: &crate::Op| {
-            matches!(op, crate::Op::ChangeElements { .. } | crate::Op::SetRoute(_) | crate::Op::SetNeighbour(_))
+            matches!(
+                op,
+                crate::Op::ChangeElements { .. } | crate::Op::SetRoute(_) | crate::Op::SetNeighbour(_)
+            )
         };
         assert!(!ops.is_empty() && ops.iter().all(fine), "{ops:?}");
     }

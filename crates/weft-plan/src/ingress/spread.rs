@@ -52,7 +52,8 @@ mod tests {
             assert!(usize::from(slots) >= backends);
             assert!(classes().any(|class| class == slots), "{slots}");
             // The busiest backend has at most a quarter more slots than the least busy one would have on average.
-            let (most, fair) = (usize::from(slots).div_ceil(backends), usize::from(slots) as f64 / backends as f64);
+            let (most, fair) =
+                (usize::from(slots).div_ceil(backends), usize::from(slots) as f64 / backends as f64);
             assert!(most as f64 <= fair * 1.25, "{backends} backends, {slots} slots");
         }
     }

@@ -94,14 +94,14 @@ impl IngressTask {
 
     fn table(&self, stack: Stack, address: IpAddr) -> Table {
         let mut table = Table::new(TableId::new(stack.family(), "ingress"));
-        self.add_sets(stack, &mut table);
+        self.add_sets(stack, address, &mut table);
         let hooked =
             |kind, hook, priority, rules| Chain { hook: Some(Hook::new(kind, hook, priority)), rules };
         let chains = [
             ("answer", hooked(HookKind::Filter, "output", RAW, answer(stack, address))),
             ("mark_in", hooked(HookKind::Filter, "prerouting", MANGLE, self.remember(stack))),
             ("mark_out", hooked(HookKind::Route, "output", MANGLE, back())),
-            ("redirect", hooked(HookKind::Nat, "prerouting", DSTNAT, self.redirect(stack, address))),
+            ("published", hooked(HookKind::Nat, "prerouting", DSTNAT, self.redirect(stack, address))),
             ("input", hooked(HookKind::Filter, "input", FILTER, self.only_targets())),
             ("output", hooked(HookKind::Filter, "output", FILTER, self.only_answers())),
         ];
@@ -109,17 +109,19 @@ impl IngressTask {
         table
     }
 
-    fn add_sets(&self, stack: Stack, table: &mut Table) {
+    fn add_sets(&self, stack: Stack, address: IpAddr, table: &mut Table) {
         let mut entries = NftSet::map(&["ether_addr"], &["mark"]);
         entries.elements = self.entries.iter().map(|e| format!("{} : {}", e.mac(), e.mark())).collect();
         let mut marks = NftSet::set(&["mark"]);
         marks.elements = self.entries.iter().map(|e| e.mark().to_string()).collect();
         let mut targets = NftSet::set(&["inet_proto", "inet_service"]);
         targets.elements = self.ports.iter().map(|p| format!("{} . {}", p.protocol, p.target)).collect();
-        let mut redirects = NftSet::map(&["inet_proto", "inet_service"], &["inet_service"]);
+        let mut redirects =
+            NftSet::map(&["inet_proto", "inet_service"], &[stack.address_type(), "inet_service"]);
         let elsewhere = self.ports.iter().filter(|port| port.published != port.target);
-        redirects.elements =
-            elsewhere.map(|p| format!("{} . {} : {}", p.protocol, p.published, p.target)).collect();
+        redirects.elements = elsewhere
+            .map(|p| format!("{} . {} : {address} . {}", p.protocol, p.published, p.target))
+            .collect();
         let key = ["inet_proto", stack.address_type(), "inet_service", "inet_service"];
         let sets = [
             ("entries", entries),
@@ -133,8 +135,9 @@ impl IngressTask {
 
     fn remember(&self, stack: Stack) -> Vec<NftRule> {
         let (here, ip) = (format!("iifname \"{}\"", self.interface), stack.word());
-        let clients =
-            format!("{here} {UNBOUND} ct mark @marks update @clients {{ meta l4proto . {ip} saddr . th sport . th dport }}");
+        let clients = format!(
+            "{here} {UNBOUND} ct mark @marks update @clients {{ meta l4proto . {ip} saddr . th sport . th dport }}"
+        );
         vec![
             NftRule::new(
                 "who let it in",
@@ -146,10 +149,10 @@ impl IngressTask {
     }
 
     fn redirect(&self, stack: Stack, address: IpAddr) -> Vec<NftRule> {
+        let ip = stack.word();
         let text = format!(
-            "iifname \"{}\" {} daddr {address} ct mark != @marks redirect to :meta l4proto . th dport map @redirects",
+            "iifname \"{}\" {ip} daddr {address} ct mark != @marks dnat {ip} to meta l4proto . th dport map @redirects",
             self.interface,
-            stack.word()
         );
         vec![NftRule::new("published ports of nodes of Docker", text)]
     }
@@ -165,10 +168,7 @@ impl IngressTask {
     fn only_answers(&self) -> Vec<NftRule> {
         let here = format!("oifname \"{}\"", self.interface);
         let answers = format!("{here} meta l4proto . th sport @targets ct direction reply accept");
-        vec![
-            NftRule::new("answers", answers),
-            NftRule::new("nothing else", format!("{here} {ALL} drop")),
-        ]
+        vec![NftRule::new("answers", answers), NftRule::new("nothing else", format!("{here} {ALL} drop"))]
     }
 }
 
