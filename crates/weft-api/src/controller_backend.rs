@@ -9,13 +9,13 @@ use futures_util::{Stream, StreamExt as _};
 use tokio_stream::wrappers::BroadcastStream;
 use weft_engine::NetworkFailure;
 use weft_network::{
-    Controller, EndpointView, Network, NetworkError, NetworkEventSubject, NetworkSpec, OverlaySpec,
-    OverlaySubnet, Pool, SwarmState,
+    Controller, EndpointOnNetwork, EndpointView, Network, NetworkError, NetworkEventSubject, NetworkSpec,
+    OverlaySpec, OverlaySubnet, Pool, ServiceOnNetwork, SwarmState,
 };
 use weft_types::Classified as _;
 
 use crate::network_backend::{
-    Attachment, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, Peer, Subnet,
+    Attachment, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService, Peer, Subnet,
 };
 
 /// Option that tells a network's VNIs, one for each subnet.
@@ -28,6 +28,11 @@ impl NetworkBackend for Controller {
     fn networks(&self) -> Vec<LocalNetwork> {
         let swarm = self.swarm_state();
         Controller::networks(self).iter().map(|network| view(self, network, swarm.as_ref())).collect()
+    }
+
+    fn services_on(&self, id: &str) -> Vec<NetworkService> {
+        let Ok(id) = id.parse() else { return Vec::new() };
+        Controller::services_on(self, &id).into_iter().map(service).collect()
     }
 
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure> {
@@ -90,11 +95,7 @@ fn view(controller: &Controller, network: &Network, swarm: Option<&SwarmState>) 
         ipam_options: network.ipam_options.clone(),
         predefined: network.is_predefined(),
         peers: overlay.and(swarm).map(|swarm| peers(network, swarm)),
-        attachments: overlay
-            .and(swarm)
-            .map(|swarm| attachments(network, &endpoints, swarm))
-            .unwrap_or_default(),
-        containers: endpoints.iter().map(endpoint).collect(),
+        containers: endpoints.iter().map(endpoint).chain(mesh_door(controller, network)).collect(),
     }
 }
 
@@ -128,11 +129,12 @@ fn endpoint(endpoint: &EndpointView) -> LocalEndpoint {
     }
 }
 
-/// This node, and all that have endpoints on the network by the managers' word.
+/// This node, and all that have endpoints on the network by the managers' word; every node is on the ingress network.
 fn peers(network: &Network, swarm: &SwarmState) -> Vec<Peer> {
     let remote = swarm.networks.get(&network.id).into_iter().flat_map(|n| &n.endpoints).map(|e| &e.node_id);
     let nodes: BTreeSet<_> = remote.chain([&swarm.node_id]).collect();
-    let members = swarm.members.iter().filter(|member| nodes.contains(&member.node_id));
+    let on_all = network.overlay().is_some_and(|overlay| overlay.ingress);
+    let members = swarm.members.iter().filter(|member| on_all || nodes.contains(&member.node_id));
     let mut peers: Vec<Peer> = members
         .map(|member| Peer {
             name: member.gossip_name.clone().unwrap_or_else(|| short(member.node_id.as_str())),
@@ -149,15 +151,31 @@ fn short(node_id: &str) -> String {
     node_id.chars().take(PEER_NAME_LENGTH).collect()
 }
 
-fn attachments(network: &Network, local: &[EndpointView], swarm: &SwarmState) -> Vec<Attachment> {
-    let here = local.iter().filter_map(|e| {
-        let address = e.address.or(e.address6)?.ip();
-        let (name, endpoint_id) = (e.name.clone(), e.id.to_string());
-        Some(Attachment { name, endpoint_id, address, host: swarm.data_path })
-    });
-    let remote = swarm.networks.get(&network.id).into_iter().flat_map(|n| &n.endpoints).filter_map(|e| {
-        let address = *e.addresses.first()?;
-        Some(Attachment { name: e.name.clone(), endpoint_id: e.id.clone(), address, host: e.vtep })
-    });
-    here.chain(remote).collect()
+fn service(service: ServiceOnNetwork) -> NetworkService {
+    let endpoint = |e: EndpointOnNetwork| Attachment {
+        name: e.name,
+        endpoint_id: e.id,
+        address: e.address,
+        host: e.host,
+    };
+    NetworkService {
+        name: service.name,
+        virtual_ip: service.virtual_ip,
+        ports: service.ports.iter().map(|port| (port.target, port.published)).collect(),
+        endpoints: service.endpoints.into_iter().map(endpoint).collect(),
+    }
+}
+
+/// Docker shows the sandbox that takes connections in from outside among the containers of the ingress network. Ours
+/// has no address of its own there unless Docker's nodes need to answer to one.
+fn mesh_door(controller: &Controller, network: &Network) -> Option<LocalEndpoint> {
+    let door = controller.mesh_door(&network.id)?;
+    Some(LocalEndpoint {
+        container: "ingress-sbox".to_owned(),
+        name: "ingress-endpoint".to_owned(),
+        endpoint_id: door.endpoint_id,
+        mac: door.mac.to_string(),
+        ipv4: door.address.map(|address| address.to_string()).unwrap_or_default(),
+        ipv6: String::new(),
+    })
 }

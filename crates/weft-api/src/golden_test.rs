@@ -11,7 +11,7 @@ use weft_wire::swarmkit::{
     Node, NodeDescription, NodeRole, NodeSpec, NodeStatus, Task,
 };
 
-use crate::network_backend::{Attachment, LocalEndpoint, LocalNetwork, Peer, Subnet};
+use crate::network_backend::{Attachment, LocalEndpoint, LocalNetwork, NetworkService, Peer, Subnet};
 use crate::{containers, convert, images, networks};
 
 /// Maps whose keys are data.
@@ -210,17 +210,16 @@ fn local_network(driver: &str) -> LocalNetwork {
         predefined: false,
         containers: Vec::new(),
         peers: None,
-        attachments: Vec::new(),
     }
 }
 
 #[test]
 fn networks_of_this_host() {
-    assert_shape("network-local", &networks::shape::local(&local_network("bridge"), true));
+    assert_shape("network-local", &networks::shape::local(&local_network("bridge"), &[]));
     let builtin = LocalNetwork { ipam_options: None, ..local_network("bridge") };
-    assert_shape("network-bridge", &networks::shape::local(&builtin, true));
+    assert_shape("network-bridge", &networks::shape::local(&builtin, &[]));
     let host = LocalNetwork { ipam_options: None, subnets: Vec::new(), ..local_network("host") };
-    assert_shape("network-host", &networks::shape::local(&host, false));
+    assert_shape("network-host", &networks::shape::local(&host, &[]));
 }
 
 #[test]
@@ -231,15 +230,29 @@ fn a_swarm_network_with_endpoints_here() {
         ipam_options: None,
         containers: vec![LocalEndpoint { container: "c".to_owned(), ..LocalEndpoint::default() }],
         peers: Some(vec![Peer { name: "85192669f25c".to_owned(), address }]),
-        attachments: vec![Attachment {
+        ..local_network("overlay")
+    };
+    let containers = NetworkService {
+        endpoints: vec![Attachment {
             name: "a1".to_owned(),
             endpoint_id: "e".to_owned(),
             address,
             host: address,
         }],
-        ..local_network("overlay")
+        ..NetworkService::default()
     };
-    assert_shape("network-instantiated", &networks::shape::local(&network, true));
+    assert_shape("network-instantiated", &networks::shape::local(&network, &[containers]));
+    // As recorded of a service that publishes nothing here, and of what a port looks like.
+    let service = NetworkService {
+        name: "s1".to_owned(),
+        virtual_ip: Some("10.0.1.2".parse().unwrap()),
+        ports: vec![(80, 8080)],
+        endpoints: Vec::new(),
+    };
+    let shown = networks::shape::local(&network, &[service]);
+    let want =
+        json!({ "VIP": "10.0.1.2", "Ports": ["Target: 80, Publish: 8080"], "LocalLBIndex": 0, "Tasks": [] });
+    assert_eq!(shown["Services"]["s1"], want);
 }
 
 #[test]

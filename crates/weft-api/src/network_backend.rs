@@ -48,8 +48,6 @@ pub struct LocalNetwork {
     pub containers: Vec<LocalEndpoint>,
     /// Other nodes that have endpoints on it; `None` for networks of this host.
     pub peers: Option<Vec<Peer>>,
-    /// Endpoints on all nodes, for `verbose=true`.
-    pub attachments: Vec<Attachment>,
 }
 
 /// A subnet of a network.
@@ -91,6 +89,19 @@ pub struct Peer {
     pub address: IpAddr,
 }
 
+/// A service on a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkService {
+    /// Empty: containers that are no tasks.
+    pub name: String,
+    /// None: it has none.
+    pub virtual_ip: Option<IpAddr>,
+    /// Target and published ports, on the ingress network.
+    pub ports: Vec<(u16, u16)>,
+    /// On all nodes.
+    pub endpoints: Vec<Attachment>,
+}
+
 /// An endpoint anywhere in the swarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
@@ -122,6 +133,8 @@ pub struct NetworkEvent {
 pub trait NetworkBackend: Send + Sync {
     /// All of them, the instantiated ones of the swarm included.
     fn networks(&self) -> Vec<LocalNetwork>;
+    /// The services on an overlay network, with their endpoints on all nodes.
+    fn services_on(&self, id: &str) -> Vec<NetworkService>;
     /// Makes one; its id.
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure>;
     /// Removes one without endpoints.

@@ -44,4 +44,6 @@ pub use swarm::{
     SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmService, SwarmServiceState,
     SwarmState,
 };
-pub use view::{EndpointView, NetworkEvent, NetworkEventSubject, SandboxView};
+pub use view::{
+    EndpointOnNetwork, EndpointView, MeshDoor, NetworkEvent, NetworkEventSubject, SandboxView, ServiceOnNetwork,
+};

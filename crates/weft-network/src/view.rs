@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::swarm::IngressPort;
 use serde::{Deserialize, Serialize};
 use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, NetworkId, PortMapping, TaskId};
 
@@ -54,6 +55,43 @@ pub struct EndpointView {
     pub dns_names: Vec<String>,
     /// The swarm's attachment, on overlay networks.
     pub attachment: Option<TaskId>,
+}
+
+/// A service on a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceOnNetwork {
+    /// Empty: containers that are no tasks.
+    pub name: String,
+    /// None: its names stand for its tasks.
+    pub virtual_ip: Option<IpAddr>,
+    /// Only on the ingress network.
+    pub ports: Vec<IngressPort>,
+    /// Its tasks, on all nodes.
+    pub endpoints: Vec<EndpointOnNetwork>,
+}
+
+/// An endpoint on any node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointOnNetwork {
+    /// 64 hexadecimal digits; empty where it is not known.
+    pub id: String,
+    /// Name of its container.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Data-path address of its node.
+    pub host: IpAddr,
+}
+
+/// Where a node enters the routing mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshDoor {
+    /// 64 hexadecimal digits, the same at every start.
+    pub endpoint_id: String,
+    /// Its Ethernet address on the ingress network.
+    pub mac: MacAddr,
+    /// Its address there: only while Docker nodes are in the swarm.
+    pub address: Option<EndpointAddress>,
 }
 
 /// Something changed.

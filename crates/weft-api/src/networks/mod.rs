@@ -34,7 +34,7 @@ pub(crate) async fn list(call: Call) -> ApiResult {
     let mut networks = swarm_view(&call.state).await?;
     let seen: Vec<String> = networks.iter().filter_map(|n| text(n, "Id").map(str::to_owned)).collect();
     let local = call.state.networks.networks();
-    networks.extend(local.iter().filter(|n| !seen.contains(&n.id)).map(|n| shape::local(n, false)));
+    networks.extend(local.iter().filter(|n| !seen.contains(&n.id)).map(|n| shape::local(n, &[])));
     networks
         .retain(|network| matches(network, &filters) && dangling.is_none_or(|d| is_dangling(network) == d));
     networks.iter_mut().for_each(shape::listed);
@@ -103,7 +103,10 @@ pub(crate) async fn inspect(call: Call, term: String) -> ApiResult {
         })?,
     };
     match find(&call.state, &term, call.query.get("scope")).await? {
-        Found::Local(network) => ok(&shape::local(&network, verbose)),
+        Found::Local(network) => {
+            let services = if verbose { call.state.networks.services_on(&network.id) } else { Vec::new() };
+            ok(&shape::local(&network, &services))
+        }
         Found::Swarm(network) => ok(&convert::swarm_network(&network)),
     }
 }

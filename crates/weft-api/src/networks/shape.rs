@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::convert::rfc3339;
-use crate::network_backend::{Attachment, LocalEndpoint, LocalNetwork, Subnet};
+use crate::network_backend::{LocalEndpoint, LocalNetwork, NetworkService, Subnet};
 
-/// `GET /networks/{id}`.
-pub(crate) fn local(network: &LocalNetwork, verbose: bool) -> Value {
+/// `GET /networks/{id}`; services only where they are asked for.
+pub(crate) fn local(network: &LocalNetwork, services: &[NetworkService]) -> Value {
     let subnets: Vec<Value> = network.subnets.iter().map(subnet).collect();
     let no_subnets = matches!(network.driver.as_str(), "host" | "null") && subnets.is_empty();
     let containers: Map<String, Value> =
@@ -36,8 +36,8 @@ pub(crate) fn local(network: &LocalNetwork, verbose: bool) -> Value {
     if let Some(peers) = &network.peers {
         map["Peers"] = peers.iter().map(|p| json!({ "Name": p.name, "IP": p.address })).collect();
     }
-    if verbose && network.swarm_scope {
-        map["Services"] = services(&network.attachments);
+    if !services.is_empty() {
+        map["Services"] = services.iter().map(|s| (s.name.clone(), service(s))).collect();
     }
     map
 }
@@ -48,7 +48,6 @@ pub(crate) fn listed(network: &mut Value) {
         if map.get("Containers").is_some_and(Value::is_object) {
             map.insert("Containers".to_owned(), json!({}));
         }
-        map.remove("Services");
     }
 }
 
@@ -79,11 +78,9 @@ fn endpoint(endpoint: &LocalEndpoint) -> Value {
 }
 
 /// Plain containers belong to the service without a name.
-fn services(attachments: &[Attachment]) -> Value {
-    if attachments.is_empty() {
-        return json!({});
-    }
-    let tasks: Vec<Value> = attachments
+fn service(service: &NetworkService) -> Value {
+    let tasks: Vec<Value> = service
+        .endpoints
         .iter()
         .map(|a| {
             json!({
@@ -94,5 +91,12 @@ fn services(attachments: &[Attachment]) -> Value {
             })
         })
         .collect();
-    json!({ "": { "VIP": "<nil>", "Ports": [], "LocalLBIndex": 0, "Tasks": tasks } })
+    let port = |(target, published): &(u16, u16)| format!("Target: {target}, Publish: {published}");
+    json!({
+        // Go's text of an address that is not there.
+        "VIP": service.virtual_ip.map_or_else(|| "<nil>".to_owned(), |ip| ip.to_string()),
+        "Ports": service.ports.iter().map(port).collect::<Vec<_>>(),
+        "LocalLBIndex": 0,
+        "Tasks": tasks,
+    })
 }

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::{
-    ApiState, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState, NetworkBackend, NetworkEvent,
+    ApiState, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState, NetworkBackend, NetworkEvent, NetworkService,
     Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult,
     SwarmStatus, SystemSettings,
 };
@@ -197,8 +197,10 @@ impl NetworkBackend for FakeNetworks {
             predefined: true,
             containers: Vec::new(),
             peers: None,
-            attachments: Vec::new(),
         }]
+    }
+    fn services_on(&self, _: &str) -> Vec<NetworkService> {
+        Vec::new()
     }
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure> {
         Ok(format!("{spec:?}"))

@@ -34,7 +34,7 @@ use crate::state::State;
 use crate::swarm::{GossipWord, SwarmState};
 
 /// What Docker calls a node's load balancer on the ingress network.
-const INGRESS_BALANCER: &str = "ingress-endpoint";
+pub(super) const INGRESS_BALANCER: &str = "ingress-endpoint";
 /// Port of gossip.
 const GOSSIP_PORT: u16 = weft_gossip::GOSSIP_PORT;
 /// A new container waits so long for its resolver; afterwards it runs without until the helper is back.
@@ -414,7 +414,7 @@ fn load_balancer_entries(
 }
 
 /// An endpoint's id has 64 hexadecimal digits; this one is the same at every start.
-fn load_balancer_key(network: &NetworkId, swarm: &SwarmState) -> String {
+pub(super) fn load_balancer_key(network: &NetworkId, swarm: &SwarmState) -> String {
     let text = format!("{network}{}", swarm.node_id);
     hex::encode(&text.as_bytes()[..32.min(text.len())])
 }

@@ -6,6 +6,7 @@ mod doubts;
 mod endpoints;
 mod files;
 mod helper_link;
+mod inspect;
 mod networks;
 mod sandboxes;
 mod swarm;

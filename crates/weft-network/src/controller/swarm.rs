@@ -14,7 +14,7 @@ use crate::controller::{Controller, Touched};
 use crate::error::NetworkError;
 use crate::helper::protocol::FromHelper;
 use crate::paths::Paths;
-use crate::peers::{self, GossipKey, GossipTables, Refusal};
+use crate::peers::{self, GossipKey, GossipTables, GossipValue, Refusal};
 use crate::services::{Services, known_services};
 use crate::state::State;
 use crate::store::MODE;
@@ -43,6 +43,15 @@ impl Gossiped {
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
         Self { path, ..known }
+    }
+
+    /// What is said of a network in one table.
+    pub(super) fn of_network<'a>(
+        &'a self,
+        network: &'a NetworkId,
+        table: &'a str,
+    ) -> impl Iterator<Item = (&'a GossipKey, &'a GossipValue)> {
+        self.tables.iter().filter(move |(key, _)| key.network == network.as_str() && key.table == table)
     }
 
     /// Losing the last instant is no harm, so nothing is synced.
