@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use prost::Message as _;
-use weft_orchestration::{Allocator, Change, Dirty, Orchestrator, Pipeline, Proposal};
+use weft_orchestration::{Allocator, Change, Claim, Dirty, Orchestrator, Pipeline, Proposal};
 
 use super::balance;
 use crate::brain::Brain;
 use crate::error::ControlError;
 use crate::network::Reports;
-use crate::store::{ObjectKind, Transaction, View};
+use crate::store::{ObjectKind, Transaction, View, version_of};
 use crate::taken::{ViewTaken, to_store};
 
 /// Most objects of one transaction: one that is refused costs no more than this, and others come in between.
@@ -27,7 +27,7 @@ pub(super) struct Driver {
 }
 
 /// What one computation gave.
-struct Step {
+pub(super) struct Step {
     /// Not everything fitted: compute the rest from the view after this.
     more: bool,
     wake: Option<SystemTime>,
@@ -62,7 +62,7 @@ impl Driver {
         }
     }
 
-    fn compute(
+    pub(super) fn compute(
         &mut self,
         view: &View,
         reports: &Reports,
@@ -103,6 +103,7 @@ fn write(
         written.insert(change.id());
         put(transaction, change);
     }
+    depend(view, transaction, proposal, &written);
     for claim in proposal.releases.iter().map(to_store) {
         if view.holder_of(&claim).is_some_and(|holder| written.contains(holder)) {
             transaction.release(&claim);
@@ -114,6 +115,30 @@ fn write(
         }
     }
     written.len()
+}
+
+/// New tasks are right for the version of their service, and addresses for a network that is still there.
+fn depend(view: &View, transaction: &mut Transaction, proposal: &Proposal, written: &BTreeSet<&str>) {
+    let created = proposal.changes.iter().filter(|change| written.contains(change.id()));
+    let services: BTreeSet<&str> = created
+        .filter_map(|change| match change {
+            Change::CreateTask(task) => Some(task.service_id.as_str()),
+            _ => None,
+        })
+        .collect();
+    for service in services.into_iter().filter_map(|id| view.service(id)) {
+        transaction.require(ObjectKind::Service, &service.id, version_of(service.meta.as_ref()));
+    }
+    let claimed = proposal.claims.iter().filter(|(_, holder)| written.contains(holder.as_str()));
+    let networks: BTreeSet<&str> = claimed
+        .filter_map(|(claim, _)| match claim {
+            Claim::Address { network, .. } => Some(network.as_str()),
+            _ => None,
+        })
+        .collect();
+    for network in networks.into_iter().filter_map(|id| view.network(id)) {
+        transaction.require(ObjectKind::Network, &network.id, version_of(network.meta.as_ref()));
+    }
 }
 
 fn put(transaction: &mut Transaction, change: &Change) {

@@ -17,6 +17,8 @@ mod news;
 mod predefined;
 
 #[cfg(test)]
+mod driver_test;
+#[cfg(test)]
 mod news_test;
 
 use std::sync::{Arc, Weak};
