@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use weft_orchestration::{Allocator, AllocatorConfig, service_claims, task_claims
 use weft_types::{NodeId, SwarmId};
 use weft_wire::swarmkit::{Cluster, Task, TaskState};
 
+use crate::clock;
 use crate::config::Timing;
 use crate::consensus::{Consensus as _, ConsensusError, Leadership, Peers, RaftConsensus};
 use crate::error::ControlError;
@@ -133,7 +134,7 @@ impl Core {
     {
         for _ in 0..ATTEMPTS {
             let view = self.view();
-            let mut transaction = Transaction::new(SystemTime::now());
+            let mut transaction = Transaction::new(clock::now());
             let outcome = compute(&view, &mut transaction)?;
             if transaction.is_empty() || self.propose(&transaction).await? {
                 return Ok(outcome);
@@ -157,7 +158,7 @@ impl Core {
                 Some(allocator) => allocator,
                 None => guard.insert(rebuild(&view)?),
             };
-            let mut transaction = Transaction::new(SystemTime::now());
+            let mut transaction = Transaction::new(clock::now());
             let outcome = compute(&view, allocator, &mut transaction)?;
             if transaction.is_empty() || self.propose(&transaction).await? {
                 return Ok(outcome);

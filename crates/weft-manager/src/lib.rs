@@ -21,6 +21,7 @@ mod auth;
 mod authority;
 mod autolock;
 mod brain;
+mod clock;
 mod config;
 mod consensus;
 mod control;

@@ -49,6 +49,6 @@ pub use placeholder::{
 pub use pools::{AddressPools, PoolError};
 pub use schedule::{Constraint, ConstraintError, Scheduled, Scheduler, enforce};
 pub use service::Orchestrator;
-pub use snapshot::{Change, Dirty, Objects, Snapshot};
+pub use snapshot::{Change, Dirty, Objects, Snapshot, is_waiting};
 pub use taken::{InUse, Taken, TakenSince};
 pub use ula::UlaPrefix;

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weft_wire::swarmkit::{Cluster, Network, Node, Service, Task};
+use weft_wire::swarmkit::{Cluster, Network, Node, Service, Task, TaskState};
 
 /// Objects of one kind.
 pub type Objects<'a, T> = Box<dyn Iterator<Item = &'a Arc<T>> + 'a>;
@@ -30,6 +30,11 @@ pub trait Snapshot {
     fn task(&self, id: &str) -> Option<&Arc<Task>>;
     /// All tasks.
     fn tasks(&self) -> Objects<'_, Task>;
+    /// The tasks that wait for something: NEW and PENDING ones. Asked at each commit, so an implementation keeps them
+    /// apart if it has many tasks.
+    fn waiting_tasks(&self) -> Objects<'_, Task> {
+        Box::new(self.tasks().filter(|task| is_waiting(task)))
+    }
     /// The tasks of a service, also of one that is gone.
     fn tasks_of_service<'a>(&'a self, service: &'a str) -> Objects<'a, Task>;
     /// The tasks given to a node, also to one that is gone.
@@ -38,6 +43,11 @@ pub trait Snapshot {
     fn network(&self, id: &str) -> Option<&Arc<Network>>;
     /// All networks.
     fn networks(&self) -> Objects<'_, Network>;
+}
+
+/// Whether a task waits for addresses or for a node.
+pub fn is_waiting(task: &Task) -> bool {
+    task.status.as_ref().is_none_or(|status| status.state() <= TaskState::Pending)
 }
 
 /// One write. Updates and removals are only right for the version that they name.

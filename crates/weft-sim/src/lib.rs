@@ -1,4 +1,5 @@
-//! Virtual time, network and faults for the pure crates: gossip here, services in [`swarm`].
+//! Virtual time, network and faults: gossip here, services in [`swarm`], managers in [`weft_manager::simulation`],
+//! which needs what only they see of themselves.
 //!
 //! One seed decides everything: delays, losses, crashes, what nodes do and when. [`run`] builds a cluster of gossip
 //! nodes, disturbs it, lets it rest, and reports whether every node came to know what is true within [`bound`].

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use weft_manager::simulation;
 use weft_sim::{Soak, Subject, soak};
 
-const USAGE: &str = "usage: weft-sim gossip|swarm [--seeds A..B] [--nodes N] [--slice-minutes M] [--jobs N]
+const USAGE: &str = "usage: weft-sim gossip|swarm|raft [--seeds A..B] [--nodes N] [--slice-minutes M] [--jobs N]
                        [--state DIR] [--record FILE.md] [--commit ID]
 
 Runs every seed of A..B that has no result in DIR yet, for at most M minutes; call it again to go on.
-A failed seed leaves a trace in DIR. Ends with 1 if a seed failed, with 2 if seeds are left.";
+`weft-sim raft --trace SEED` says what happens in one run. A failed seed leaves a trace in DIR. Ends with 1 if a seed failed, with 2 if seeds are left.";
 
 struct Arguments {
     soak: Soak,
@@ -60,8 +61,23 @@ fn show(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Says all that happens in one simulated group of managers.
+fn trace(seed: &str) -> anyhow::Result<ExitCode> {
+    let seed = seed.parse().with_context(|| format!("{seed}: not a number"))?;
+    let (outcome, lines) = simulation::run_traced(&simulation::Plan::new(seed));
+    lines.iter().for_each(|line| show(line));
+    show(&format!("{outcome:?}"));
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments = parse(std::env::args().skip(1))?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [subject, option, seed] = words.as_slice()
+        && (subject.as_str(), option.as_str()) == ("raft", "--trace")
+    {
+        return trace(seed);
+    }
+    let arguments = parse(words.into_iter())?;
     let report = soak(&arguments.soak, &show)?;
     show(&report.summary());
     if let Some(record) = &arguments.record {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use weft_manager::simulation as raft;
 
 use crate::{Failure, Plan, bound, run, run_traced, swarm};
 
@@ -18,6 +19,8 @@ pub enum Subject {
     Gossip,
     /// Services of a swarm.
     Swarm,
+    /// Managers that agree.
+    Raft,
 }
 
 /// What is kept of a run that ended well.
@@ -30,13 +33,14 @@ struct Row {
 impl Subject {
     /// The subject of this name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Gossip, Self::Swarm].into_iter().find(|subject| subject.name() == name)
+        [Self::Gossip, Self::Swarm, Self::Raft].into_iter().find(|subject| subject.name() == name)
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Gossip => "gossip",
             Self::Swarm => "swarm",
+            Self::Raft => "raft",
         }
     }
 
@@ -52,6 +56,14 @@ impl Subject {
                 events: outcome.counts.commits,
                 lost: outcome.counts.refused,
             }),
+            Self::Raft => match raft::run(&raft::Plan::new(seed)) {
+                Ok(outcome) => Ok(Row {
+                    settled: outcome.settled,
+                    events: outcome.counts.messages,
+                    lost: outcome.counts.lost,
+                }),
+                Err(raft::Failure { seed, at_ms, what }) => Err(Failure { seed, at_ms, what }),
+            },
         }
     }
 
@@ -59,7 +71,7 @@ impl Subject {
     fn results(self, nodes: usize) -> String {
         match self {
             Self::Gossip => format!("results-{nodes}.tsv"),
-            Self::Swarm => "results-swarm.tsv".to_owned(),
+            Self::Swarm | Self::Raft => format!("results-{}.tsv", self.name()),
         }
     }
 
@@ -77,6 +89,12 @@ impl Subject {
                 swarm::bound(),
                 "transactions",
                 "transactions refused",
+            ),
+            Self::Raft => (
+                "3 or 5 managers, and one that joins".to_owned(),
+                raft::bound(),
+                "messages between managers",
+                "messages lost",
             ),
         };
         let bound = format!("{:.1} s", bound.as_secs_f64());
@@ -101,6 +119,16 @@ impl Subject {
                  and remove; addresses run out at times. After every transaction no address has two holders, no state \
                  goes back, no slot has a task too many; after the last disturbance exactly what users want runs, \
                  within the bound."
+            }
+            Self::Raft => {
+                "Each run: the real consensus, store and allocator of each manager on a disk in memory, in virtual time; \
+                 half a minute to a minute in which the network is cut, also one-way, loses, delays and reorders, \
+                 managers lose power with any part of what was not synced, are killed or stopped, disks are slow or \
+                 stall, clocks leap, the leader hands over, managers join and are taken out. After every message, \
+                 applied command and answer: one leader per term, one entry for an index and a term, nothing committed \
+                 lost, equal states at equal indexes, no address with two holders, answers in an order that time \
+                 allows (strict serializability of reads and writes over all managers). After the last fault, within \
+                 the bound: one leader, a change through every manager, all states equal."
             }
         }
     }
@@ -167,7 +195,7 @@ impl SoakReport {
         let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
         let repeat = match soak.subject {
             Subject::Gossip => format!(" --nodes {}", soak.nodes),
-            Subject::Swarm => String::new(),
+            Subject::Swarm | Subject::Raft => String::new(),
         };
         format!(
             "# {title} simulation\n\n\
@@ -260,18 +288,25 @@ fn result_line(seed: u64, took: Duration, result: &Result<Row, Failure>) -> Stri
     }
 }
 
-/// Repeats a failed run of gossip and writes down all that happened; of a swarm, the rule that broke says enough.
+/// Repeats a failed run and writes down all that happened; of a swarm, the rule that broke says enough.
 fn write_trace(soak: &Soak, seed: u64, failure: &Failure) {
-    if soak.subject != Subject::Gossip {
-        return;
-    }
-    let plan = Plan::new(seed, soak.nodes);
-    let path = soak.state.join(format!("seed-{}-nodes-{}.trace", plan.seed, plan.nodes));
-    let Ok(file) = fs::File::create(path) else { return };
+    let name = match soak.subject {
+        Subject::Gossip => format!("seed-{seed}-nodes-{}.trace", soak.nodes),
+        Subject::Raft => format!("raft-seed-{seed}.trace"),
+        Subject::Swarm => return,
+    };
+    let Ok(file) = fs::File::create(soak.state.join(name)) else { return };
     let mut file = std::io::BufWriter::new(file);
-    let again = run_traced(&plan, &mut file);
     // The same run again: if it ends otherwise, the simulation itself is wrong, and the trace says so.
-    let _ = writeln!(file, "{failure}\nagain: {again:?}");
+    let again = match soak.subject {
+        Subject::Raft => {
+            let (again, lines) = raft::run_traced(&raft::Plan::new(seed));
+            let _ = lines.iter().try_for_each(|line| writeln!(file, "{line}"));
+            format!("{again:?}")
+        }
+        _ => format!("{:?}", run_traced(&Plan::new(seed, soak.nodes), &mut file)),
+    };
+    let _ = writeln!(file, "{failure}\nagain: {again}");
 }
 
 fn report(results: &Path, elapsed: Duration, soak: &Soak) -> anyhow::Result<SoakReport> {

@@ -11,9 +11,12 @@ use super::*;
 fn open(disk: &Platter) -> LogStore {
     let database = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
     let sealer = Arc::new(Sealer::new(&[3; 32], 1));
-    let (open, _) = tokio::sync::mpsc::channel(1);
-    let files: Arc<dyn Disk> = Arc::new(super::super::Files);
-    LogStore::start(database, &files, Path::new("/disk/log.redb"), sealer, open).unwrap()
+    let (open, _) = mpsc::channel(1);
+    LogStore::start(database, &files(), Path::new("/disk/log.redb"), sealer, open).unwrap()
+}
+
+fn files() -> Arc<dyn Disk> {
+    Arc::new(super::super::Files)
 }
 
 fn entry(index: u64) -> Entry {
@@ -89,12 +92,12 @@ async fn a_damaged_record_is_an_error_with_file_and_record() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.redb");
     let sealer = Arc::new(Sealer::new(&[3; 32], 1));
-    let (sender, mut closed) = tokio::sync::mpsc::channel(1);
-    let mut log = LogStore::open(&path, Arc::clone(&sealer), sender).unwrap();
+    let (sender, mut closed) = mpsc::channel(1);
+    let mut log = LogStore::open(&path, &files(), Arc::clone(&sealer), sender).unwrap();
     write_until_dark(&mut log, 1).await;
     drop(log);
     closed.recv().await;
-    let database = open_database(&path).unwrap();
+    let database = files().open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
     {
         let mut table = transaction.open_table(LOG).unwrap();
@@ -105,7 +108,7 @@ async fn a_damaged_record_is_an_error_with_file_and_record() {
     }
     transaction.commit().unwrap();
     drop(database);
-    let (sender, _) = tokio::sync::mpsc::channel(1);
-    let error = LogStore::open(&path, sealer, sender).err().unwrap().to_string();
+    let (sender, _) = mpsc::channel(1);
+    let error = LogStore::open(&path, &files(), sealer, sender).err().unwrap().to_string();
     assert!(error.contains("log.redb: entry 3: byte 20: the record does not authenticate"), "{error}");
 }

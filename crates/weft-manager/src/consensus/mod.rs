@@ -17,10 +17,14 @@ mod inbound;
 mod leadership;
 mod log_store;
 mod machine;
+#[cfg(test)]
+mod measure_test;
 mod member;
 mod network;
 mod open;
 mod options;
+#[cfg(feature = "simulation")]
+mod ordered_watch;
 mod peers;
 mod raft;
 mod randomness;

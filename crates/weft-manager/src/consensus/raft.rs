@@ -129,6 +129,12 @@ impl RaftConsensus {
         let _ = self.raft.trigger().snapshot().await;
     }
 
+    /// What it knows of itself and the others, to find out why they do not agree.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn describe(&self) -> String {
+        self.metrics().to_string()
+    }
+
     pub(super) fn log(&self) -> Option<LogStore> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

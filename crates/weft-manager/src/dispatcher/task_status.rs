@@ -1,7 +1,8 @@
 //! `UpdateTaskStatus`: what a node says of its tasks.
 //!
 //! A status only grows; hearing the same again changes nothing. An attachment that ended is removed, and its address
-//! with it: nothing restarts it. A service's task that ended keeps its object, and its addresses are freed.
+//! with it: nothing restarts it. A service's task that ended keeps its object, and its addresses are freed; one that
+//! the managers took off its node keeps them until the node says that it has stopped.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -60,6 +61,9 @@ fn write(
             return Err(UpdateError::ForeignTask);
         }
         if !is_news(task, status) {
+            if has_ended(status) {
+                free_late(view, transaction, task);
+            }
             continue;
         }
         if is_attachment(task) && has_ended(status) {
@@ -84,6 +88,19 @@ fn write(
         network::forget_tasks(view, transaction, node_id, &ended);
     }
     Ok(())
+}
+
+/// The managers took the task off its node, and only now its container has stopped: what it held is free.
+fn free_late(view: &View, transaction: &mut Transaction, task: &Task) {
+    let mut held = view.held_by(&task.id).peekable();
+    if held.peek().is_none() || !task.status.as_ref().is_some_and(has_ended) {
+        return;
+    }
+    for claim in held {
+        transaction.release(claim);
+    }
+    // Written as it is: whoever computed the same from this version is refused, and frees nothing of others.
+    transaction.update(task.clone());
 }
 
 fn has_ended(status: &TaskStatus) -> bool {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use weft_orchestration::AllocationError;
 use weft_types::TaskId;
@@ -14,6 +13,7 @@ use weft_wire::swarmkit::{
 use super::balancing::{Balancing, drop_from_node};
 use super::network_name;
 use super::report::Reports;
+use crate::clock;
 use crate::consensus::ConsensusError;
 use crate::core::{Contention, Core};
 use crate::store::{ObjectKind, Transaction, View, networks_of, version_of};
@@ -153,7 +153,7 @@ fn task(
         ..Default::default()
     };
     let status = TaskStatus {
-        timestamp: Some(SystemTime::now().into()),
+        timestamp: Some(clock::now().into()),
         state: TaskState::Assigned.into(),
         message: "scheduler confirmed task can run on preassigned node".to_owned(),
         ..Default::default()

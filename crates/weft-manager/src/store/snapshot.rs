@@ -36,6 +36,10 @@ impl Snapshot for View {
         Box::new(View::tasks(self))
     }
 
+    fn waiting_tasks(&self) -> Objects<'_, Task> {
+        Box::new(View::waiting_tasks(self))
+    }
+
     fn tasks_of_service<'a>(&'a self, service: &'a str) -> Objects<'a, Task> {
         Box::new(View::tasks_of_service(self, service))
     }

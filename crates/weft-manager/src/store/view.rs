@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use weft_orchestration::is_waiting;
 use weft_wire::swarmkit::{Cluster, Config, Network, Node, Resource, Secret, Service, Task};
 
 use super::claim::{Claim, Claims};
@@ -28,6 +29,8 @@ pub struct View {
     tasks_by_service: Pairs,
     tasks_by_node: Pairs,
     tasks_by_network: Pairs,
+    /// Ids of those that wait for addresses or for a node.
+    waiting: Ordered<Arc<str>, ()>,
     claims: Claims,
 }
 
@@ -75,6 +78,11 @@ impl View {
     /// All tasks by id.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()
+    }
+
+    /// The tasks that wait for addresses or for a node.
+    pub fn waiting_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.waiting.iter().filter_map(|(id, ())| self.tasks.get(id))
     }
 
     /// The tasks given to a node.
@@ -263,6 +271,9 @@ impl View {
         for network in networks_of(task) {
             self.tasks_by_network.insert(pair(network, &task.id), ());
         }
+        if is_waiting(task) {
+            self.waiting.insert(Arc::from(task.id.as_str()), ());
+        }
     }
 
     fn unindex(&mut self, id: &str) {
@@ -272,6 +283,7 @@ impl View {
         for network in networks_of(&old) {
             self.tasks_by_network.remove(&pair(network, &old.id));
         }
+        self.waiting.remove(id);
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::*;
-use weft_manager::{InitOptions, Timing};
+use weft_manager::{Control, InitOptions, Timing};
 use weft_wire::swarmkit::node_spec::Availability;
 use weft_wire::swarmkit::service_spec::Mode;
 use weft_wire::swarmkit::update_status::UpdateState;
@@ -342,6 +342,59 @@ async fn dockers_nodes_get_an_address_with_their_first_task() {
     eventually("the address is taken back", || !balances()).await;
     eventually("only the gateway is held", || swarm.control().view().addresses(&net.id).count() == 1).await;
     swarm.control().remove_network("net").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_held_until_the_container_that_had_to_go_has_stopped() {
+    let swarm = start().await;
+    let control = swarm.control();
+    // One address beside the gateway's.
+    let network = control.create_network(with_subnet("net", "10.90.0.0/30")).await.unwrap();
+    let mut worker = Worker::weft(&swarm, "one").await;
+    label(&control, &worker.id, "zone", "a").await;
+    let on_net = |name: &str, constraints: &[&str]| {
+        let mut spec = with_networks(spec(name, "nginx", 1), &[network.id.as_str()]);
+        let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
+        spec.task.as_mut().unwrap().placement = Some(Placement { constraints, ..Default::default() });
+        spec.endpoint =
+            Some(EndpointSpec { mode: endpoint_spec::ResolutionMode::DnsRoundRobin.into(), ports: Vec::new() });
+        spec
+    };
+    let first = control.create_service(on_net("first", &["node.labels.zone==a"])).await.unwrap();
+    runs(&swarm, &first.id, 1).await;
+    worker.die();
+    let mut old = control.tasks_of_service(&first.id).remove(0);
+    label(&control, &worker.id, "zone", "b").await;
+    eventually("the task is taken off its node", || state_of(&control, &old.id) == TaskState::Rejected).await;
+    let second = control.create_service(on_net("second", &[])).await.unwrap();
+    let waiting = |control: &Control| {
+        let tasks = control.tasks_of_service(&second.id);
+        tasks.iter().any(|task| task.status.as_ref().is_some_and(|status| status.err.contains("address")))
+    };
+    eventually("the next task waits for its address", || waiting(&control)).await;
+    old.desired_state = TaskState::Shutdown.into();
+    worker.report(&old, TaskState::Shutdown).await;
+    eventually("the next task has the address", || {
+        control.tasks_of_service(&second.id).iter().any(|task| !task.networks.is_empty())
+            || control.tasks_of_service(&first.id).iter().any(|task| task.id != old.id && !task.networks.is_empty())
+    })
+    .await;
+    // Once more is no news.
+    worker.report(&old, TaskState::Shutdown).await;
+}
+
+fn state_of(control: &Control, id: &str) -> TaskState {
+    control.tasks().iter().find(|task| task.id == id).map_or(TaskState::Remove, |task| {
+        task.status.as_ref().map_or(TaskState::New, |status| status.state())
+    })
+}
+
+async fn label(control: &Control, node: &str, key: &str, value: &str) {
+    let node = control.node(node).unwrap();
+    let mut spec = node.spec.clone().unwrap();
+    spec.annotations.get_or_insert_default().labels.insert(key.to_owned(), value.to_owned());
+    let version = node.meta.as_ref().unwrap().version.unwrap().index;
+    control.update_node(&node.id, version, spec).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

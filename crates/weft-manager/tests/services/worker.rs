@@ -117,6 +117,13 @@ impl Worker {
         DispatcherClient::new(self.channel.clone()).heartbeat(request).await.unwrap();
     }
 
+    /// Says what became of a task.
+    pub(crate) async fn report(&self, task: &Task, state: TaskState) {
+        let updates = vec![update(task, state)];
+        let request = UpdateTaskStatusRequest { session_id: self.session_id.clone(), updates };
+        DispatcherClient::new(self.channel.clone()).update_task_status(request).await.unwrap();
+    }
+
     pub(crate) fn log_broker(&self) -> LogBrokerClient<tonic::transport::Channel> {
         LogBrokerClient::new(self.channel.clone())
     }

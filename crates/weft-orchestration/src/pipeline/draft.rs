@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_wire::swarmkit::{Cluster, Network, Node, Service, Task, TaskState};
 
-use crate::snapshot::Objects;
+use crate::snapshot::{Objects, is_waiting};
 use crate::{Change, Snapshot};
 
 #[derive(Debug)]
@@ -88,12 +88,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Tasks that end with these changes, as they were: they held something until now.
+    /// Tasks that end with these changes, as they were: they held something until now. One that is taken off its node
+    /// is not among them: its container still stops, and what it holds is free when the node says that it has.
     pub(super) fn ended_tasks(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().filter_map(|(id, write)| {
             let before = self.base.task(id)?;
             let after = write.task()?;
-            (!has_ended(before) && has_ended(after)).then_some(before.as_ref())
+            (!has_ended(before) && has_ended(after) && !is_taken_off(after)).then_some(before.as_ref())
         })
     }
 
@@ -120,6 +121,12 @@ impl<'a> Draft<'a> {
 
 fn has_ended(task: &Task) -> bool {
     task.status.as_ref().is_some_and(|status| status.state() > TaskState::Running)
+}
+
+/// Only managers that take a task off its node write this state here; a node's own refusal comes as its report.
+fn is_taken_off(task: &Task) -> bool {
+    !task.node_id.is_empty()
+        && task.status.as_ref().is_some_and(|status| status.state() == TaskState::Rejected)
 }
 
 impl Snapshot for Draft<'_> {
@@ -156,6 +163,10 @@ impl Snapshot for Draft<'_> {
 
     fn tasks(&self) -> Objects<'_, Task> {
         self.merged(self.base.tasks(), |_| true)
+    }
+
+    fn waiting_tasks(&self) -> Objects<'_, Task> {
+        self.merged(self.base.waiting_tasks(), is_waiting)
     }
 
     fn tasks_of_service<'a>(&'a self, service: &'a str) -> Objects<'a, Task> {

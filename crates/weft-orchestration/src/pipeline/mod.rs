@@ -100,7 +100,7 @@ struct Waiting {
 impl Waiting {
     fn of(draft: &Draft<'_>) -> Self {
         let mut waiting = Self::default();
-        for task in draft.tasks() {
+        for task in draft.waiting_tasks() {
             match task.status.as_ref().map_or(TaskState::New, |status| status.state()) {
                 TaskState::New => waiting.new.push(Task::clone(task)),
                 TaskState::Pending => waiting.pending.push(Task::clone(task)),

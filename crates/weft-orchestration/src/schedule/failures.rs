@@ -33,9 +33,9 @@ impl RecentFailures {
         let counts = |task: &Task| {
             matches!(state_of(task), TaskState::Failed | TaskState::Rejected)
                 && !task.node_id.is_empty()
-                && services.contains(task.service_id.as_str())
         };
-        for task in snapshot.tasks().filter(|task| counts(task)) {
+        let tasks = services.iter().flat_map(|service| snapshot.tasks_of_service(service));
+        for task in tasks.filter(|task| counts(task)) {
             let at = task.status.as_ref().and_then(failed_at).map_or(now, |at| at.min(now));
             if is_recent(at, now) {
                 let nodes = self.by_spec.entry(spec_key(task)).or_default();

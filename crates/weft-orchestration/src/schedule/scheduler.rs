@@ -45,6 +45,10 @@ impl Scheduler {
     /// it shows the pending ones too makes no difference. Tasks that already name a node come first and go there or
     /// nowhere. One that shall no longer run is SHUTDOWN, as there is nothing to stop.
     pub fn schedule(&mut self, snapshot: &dyn Snapshot, pending: &mut [Task], now: SystemTime) -> Scheduled {
+        // What nodes have left is counted over all tasks: not for nothing.
+        if !pending.iter().any(is_pending) {
+            return Scheduled::default();
+        }
         let services = pending.iter().map(|task| task.service_id.as_str()).collect();
         self.failures.learn(snapshot, &services, now);
         let mut pass = Pass::new(snapshot, &services, now);

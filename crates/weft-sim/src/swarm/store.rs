@@ -97,11 +97,18 @@ impl Store {
 
     /// As the dispatcher: a status only grows, and what ended holds nothing.
     pub(super) fn report(&mut self, node: &str, id: &str, new: TaskState, now: SystemTime) {
-        let Some(task) = self.objects.task(id) else { return };
-        if task.node_id != node || new <= state(task) {
+        let Some(task) = self.objects.task(id).cloned() else { return };
+        if task.node_id != node {
             return;
         }
-        let mut task = Task::clone(task);
+        if new > TaskState::Running && state(&task) > TaskState::Running {
+            // The managers took it off its node before.
+            self.release_all(id);
+        }
+        if new <= state(&task) {
+            return;
+        }
+        let mut task = Task::clone(&task);
         let stamp = Some(now.into());
         let status = TaskStatus { timestamp: stamp, applied_at: stamp, ..TaskStatus::default() };
         task.status = Some(TaskStatus { state: new.into(), ..status });
