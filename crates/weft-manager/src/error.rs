@@ -249,7 +249,7 @@ pub enum ControlError {
     QuorumLoss,
     /// A node of another engine shall be a manager.
     #[error(
-        "rpc error: code = FailedPrecondition desc = node {0} does not run Weft: only Weft's engines can be managers of \
+        "rpc error: code = FailedPrecondition desc = node {0} runs Docker's engine: only Weft's can be managers of \
          this swarm"
     )]
     ForeignManager(String),

@@ -104,7 +104,7 @@ async fn other_engines_are_no_managers_and_leave_nothing_behind() {
     let spec = NodeSpec { desired_role: SwarmRole::Manager.into(), ..node.spec.clone().unwrap() };
     let version = node.meta.as_ref().unwrap().version.unwrap().index;
     let refused = swarm.control().update_node(&node.id, version, spec).await.unwrap_err();
-    assert!(refused.to_string().contains("does not run Weft"), "{refused}");
+    assert!(refused.to_string().contains("runs Docker's engine"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
