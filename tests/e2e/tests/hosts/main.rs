@@ -2,12 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod attach;
+mod customising;
 mod dataplane;
+mod drain;
 mod faults;
+mod ingress;
+mod names;
 mod networks;
 mod quorum;
 mod refusals;
 mod services;
+mod stacks;
 mod swarm;
 
 use std::time::Duration;
