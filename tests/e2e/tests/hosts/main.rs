@@ -4,15 +4,11 @@
 mod attach;
 mod customising;
 mod dataplane;
-mod drain;
 mod faults;
-mod ingress;
-mod names;
 mod networks;
 mod quorum;
 mod refusals;
 mod services;
-mod stacks;
 mod swarm;
 
 use std::time::Duration;
