@@ -8,6 +8,7 @@
 mod cell;
 mod faults;
 mod identity;
+mod mesh;
 mod names;
 mod nodes;
 mod tasks;
