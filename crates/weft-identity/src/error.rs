@@ -116,6 +116,9 @@ pub enum StoreError {
         /// Newest format known here.
         known: u32,
     },
+    /// The private key is sealed, and not with what was given to open it.
+    #[error("the private key in {} is sealed", .0.display())]
+    Sealed(PathBuf),
     /// The stored certificate, key or root is damaged.
     #[error("node identity in {} is damaged", path.display())]
     Certificate {

@@ -2,7 +2,8 @@
 //!
 //! Formats are SwarmKit's, so that Docker nodes and Weft nodes can join each other's swarms.
 //! Invariants: a [`NodeIdentity`] always has a key that fits its certificate; an [`IdentityHandle`] is swapped as a
-//! whole and stored before it is used; a private key leaves this crate only as PEM for storage, never in logs.
+//! whole and stored before it is used; a private key leaves this crate only as PEM for storage (sealed where the node is a locked manager), never
+//! in logs.
 //! Not done here: deciding who may have a certificate (the manager) and when to renew (the agent).
 
 mod base36;
@@ -26,7 +27,7 @@ pub use error::{CertificateError, JoinError, Refusal, StoreError, TokenError};
 pub use handle::IdentityHandle;
 pub use join::{bootstrap, download_root, renew};
 pub use listener::{TlsConn, incoming};
-pub use node_identity::{IssuerInfo, NodeIdentity};
+pub use node_identity::{IssuerInfo, KeySeal, NodeIdentity};
 pub use node_key::NodeKey;
 pub use peer::{ConnectInfo, PeerCertificate};
 pub use role::NodeRole;

@@ -15,7 +15,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::{CertificateError, NodeRole, PeerCertificate, RootBundle, StoreError, pem};
 
 const FILE_NAME: &str = "node-identity.json";
-const FORMAT: u32 = 1;
+/// With the private key as it is.
+const PLAIN: u32 = 1;
+/// With the private key sealed.
+const SEALED: u32 = 2;
 
 /// Certificate, key and root of this node; the ids and times are those in the certificate.
 #[derive(Clone)]
@@ -112,24 +115,27 @@ impl NodeIdentity {
         Err(malformed())
     }
 
-    /// The identity kept in `dir`.
-    pub fn load(dir: &Path) -> Result<Self, StoreError> {
+    /// Whether the private key kept in `dir` is sealed.
+    pub fn is_sealed(dir: &Path) -> Result<bool, StoreError> {
+        Ok(Stored::read(dir)?.format == SEALED)
+    }
+
+    /// The identity kept in `dir`; `seal` opens its private key if that is sealed.
+    pub fn load(dir: &Path, seal: Option<&dyn KeySeal>) -> Result<Self, StoreError> {
         let path = dir.join(FILE_NAME);
-        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
-            IoErrorKind::NotFound => StoreError::Missing(dir.to_owned()),
-            _ => StoreError::Io { action: "read", path: path.clone(), source },
-        })?;
-        let stored: Stored = serde_json::from_slice(&bytes)
-            .map_err(|source| StoreError::Malformed { path: path.clone(), source })?;
-        if stored.format != FORMAT {
-            return Err(StoreError::Format { path, found: stored.format, known: FORMAT });
-        }
-        Self::from_pem(stored.certificate, stored.key, stored.root)
+        let stored = Stored::read(dir)?;
+        let key = match (stored.format, seal) {
+            (SEALED, Some(seal)) => open_key(&stored.key, seal).ok_or(StoreError::Sealed(path.clone()))?,
+            (SEALED, None) => return Err(StoreError::Sealed(path)),
+            _ => stored.key,
+        };
+        Self::from_pem(stored.certificate, key, stored.root)
             .map_err(|source| StoreError::Certificate { path, source })
     }
 
-    /// Keeps the identity in `dir` (made if missing); returns when it is safe on disk.
-    pub fn store(&self, dir: &Path) -> Result<(), StoreError> {
+    /// Keeps the identity in `dir` (made if missing), its private key sealed if there is a seal; returns when it is
+    /// safe on disk.
+    pub fn store(&self, dir: &Path, seal: Option<&dyn KeySeal>) -> Result<(), StoreError> {
         let io = |action, path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::Io { action, path, source }
@@ -137,9 +143,12 @@ impl NodeIdentity {
         std::fs::create_dir_all(dir).map_err(io("create", dir))?;
         let path = dir.join(FILE_NAME);
         let stored = Stored {
-            format: FORMAT,
+            format: if seal.is_some() { SEALED } else { PLAIN },
             certificate: self.certificate_pem.clone(),
-            key: self.key_pem.clone(),
+            key: match seal {
+                Some(seal) => to_hex(&seal.seal(self.key_pem.as_bytes())),
+                None => self.key_pem.clone(),
+            },
             root: self.root_pem.clone(),
         };
         let bytes = serde_json::to_vec_pretty(&stored)
@@ -157,6 +166,43 @@ impl NodeIdentity {
             _ => Ok(()),
         }
     }
+}
+
+impl Stored {
+    fn read(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(FILE_NAME);
+        let bytes = std::fs::read(&path).map_err(|source| match source.kind() {
+            IoErrorKind::NotFound => StoreError::Missing(dir.to_owned()),
+            _ => StoreError::Io { action: "read", path: path.clone(), source },
+        })?;
+        let stored: Self = serde_json::from_slice(&bytes)
+            .map_err(|source| StoreError::Malformed { path: path.clone(), source })?;
+        match stored.format {
+            PLAIN | SEALED => Ok(stored),
+            found => Err(StoreError::Format { path, found, known: SEALED }),
+        }
+    }
+}
+
+/// Seals the private key of a manager that is locked, so that the file says nothing without the swarm's unlock key.
+pub trait KeySeal: Send + Sync {
+    /// What is kept on disk.
+    fn seal(&self, plain: &[u8]) -> Vec<u8>;
+    /// The inverse; none of what another seal made, or of damaged bytes.
+    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>>;
+}
+
+fn open_key(text: &str, seal: &dyn KeySeal) -> Option<String> {
+    String::from_utf8(seal.open(&from_hex(text)?)?).ok()
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// Issuer of a node's certificate, as the manager wants to hear it.

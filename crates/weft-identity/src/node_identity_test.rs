@@ -22,30 +22,30 @@ fn sample() -> (RootCa, NodeIdentity) {
 fn what_is_stored_is_loaded() {
     let dir = tempfile::tempdir().unwrap();
     let (_, identity) = sample();
-    assert!(matches!(NodeIdentity::load(dir.path()), Err(StoreError::Missing(_))));
-    identity.store(dir.path()).unwrap();
-    let loaded = NodeIdentity::load(dir.path()).unwrap();
+    assert!(matches!(NodeIdentity::load(dir.path(), None), Err(StoreError::Missing(_))));
+    identity.store(dir.path(), None).unwrap();
+    let loaded = NodeIdentity::load(dir.path(), None).unwrap();
     assert_eq!(loaded.node_id, identity.node_id);
     assert_eq!(loaded.certificate_pem, identity.certificate_pem);
     let mode = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     NodeIdentity::remove(dir.path()).unwrap();
     NodeIdentity::remove(dir.path()).unwrap();
-    assert!(matches!(NodeIdentity::load(dir.path()), Err(StoreError::Missing(_))));
+    assert!(matches!(NodeIdentity::load(dir.path(), None), Err(StoreError::Missing(_))));
 }
 
 #[test]
 fn a_crash_while_writing_leaves_the_old_identity() {
     let dir = tempfile::tempdir().unwrap();
     let (ca, first) = sample();
-    first.store(dir.path()).unwrap();
+    first.store(dir.path(), None).unwrap();
     // What a crash between creating and renaming leaves: half a file, readable by all.
     let left = dir.path().join(format!(".{FILE_NAME}.tmp"));
     std::fs::write(&left, b"{\"format\": 1, \"certi").unwrap();
-    assert_eq!(NodeIdentity::load(dir.path()).unwrap().certificate_pem, first.certificate_pem);
+    assert_eq!(NodeIdentity::load(dir.path(), None).unwrap().certificate_pem, first.certificate_pem);
     let second = identity(&ca, &first.node_id, &first.swarm_id);
-    second.store(dir.path()).unwrap();
-    assert_eq!(NodeIdentity::load(dir.path()).unwrap().certificate_pem, second.certificate_pem);
+    second.store(dir.path(), None).unwrap();
+    assert_eq!(NodeIdentity::load(dir.path(), None).unwrap().certificate_pem, second.certificate_pem);
     assert!(!left.exists());
 }
 
@@ -71,7 +71,7 @@ fn damaged_files_are_refused_with_their_path() {
         (file(1, "no key"), "no key"),
     ] {
         std::fs::write(&path, bytes).unwrap();
-        let error = NodeIdentity::load(dir.path()).unwrap_err();
+        let error = NodeIdentity::load(dir.path(), None).unwrap_err();
         assert!(error.to_string().contains(FILE_NAME), "{what}: {error}");
     }
 }
@@ -111,7 +111,7 @@ fn an_update_is_stored_before_it_is_used() {
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     assert_eq!(handle.identity().certificate_pem, second.certificate_pem);
-    assert_eq!(IdentityHandle::open(dir.path()).unwrap().identity().certificate_pem, second.certificate_pem);
+    assert_eq!(IdentityHandle::open(dir.path(), None).unwrap().identity().certificate_pem, second.certificate_pem);
 }
 
 #[test]
@@ -126,4 +126,39 @@ fn a_root_is_taken_over_only_if_our_certificate_is_valid_under_it() {
     let bundle = format!("{}{}", ca.certificate_pem(), foreign.certificate_pem());
     assert!(handle.update_root(&bundle, SystemTime::now()).unwrap());
     assert_eq!(handle.identity().root_pem, bundle);
+}
+
+/// Turns bytes around, and marks them.
+struct Turned;
+
+impl KeySeal for Turned {
+    fn seal(&self, plain: &[u8]) -> Vec<u8> {
+        plain.iter().rev().copied().chain([7]).collect()
+    }
+
+    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (mark, turned) = sealed.split_last()?;
+        (*mark == 7).then(|| turned.iter().rev().copied().collect())
+    }
+}
+
+#[test]
+fn a_sealed_key_is_not_on_disk_and_opens_with_its_seal_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let handle = IdentityHandle::create(dir.path(), identity()).unwrap();
+    let seal = || Some(Arc::new(Turned) as Arc<dyn KeySeal>);
+    assert!(handle.set_seal(seal()).unwrap());
+    assert!(!handle.set_seal(seal()).unwrap(), "sealed already");
+    let file = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+    assert!(!file.contains("PRIVATE KEY") && file.contains("CERTIFICATE"), "{file}");
+    assert!(NodeIdentity::is_sealed(dir.path()).unwrap());
+    assert!(matches!(NodeIdentity::load(dir.path(), None), Err(StoreError::Sealed(_))));
+    let again = IdentityHandle::open(dir.path(), seal()).unwrap();
+    assert_eq!(again.identity().key_pem, handle.identity().key_pem);
+    // What is renewed stays sealed.
+    again.update(identity()).unwrap();
+    assert!(NodeIdentity::is_sealed(dir.path()).unwrap());
+    assert!(again.set_seal(None).unwrap());
+    assert!(!NodeIdentity::is_sealed(dir.path()).unwrap());
+    NodeIdentity::load(dir.path(), None).unwrap();
 }

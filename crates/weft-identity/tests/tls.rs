@@ -156,7 +156,7 @@ async fn a_machine_joins_with_a_token_and_renews_with_its_certificate() {
     let dir = tempfile::tempdir().unwrap();
     let handle = IdentityHandle::create(dir.path(), identity.clone()).unwrap();
     renew(&handle, channel(address, ChannelMode::Node(&handle)).unwrap()).await.unwrap();
-    let renewed = IdentityHandle::open(dir.path()).unwrap().identity();
+    let renewed = IdentityHandle::open(dir.path(), None).unwrap().identity();
     assert_eq!(renewed.node_id, identity.node_id);
     assert_ne!(renewed.certificate_pem, identity.certificate_pem);
     assert_ne!(renewed.key_pem, identity.key_pem);

@@ -1,18 +1,21 @@
 //! Autolock: the store of every manager opens only with a key that users keep.
 //!
 //! The swarm knows the key (`Cluster.unlock_keys`); each manager wraps the data key of its own store with it, and with
-//! nothing again once autolock is off. A manager that starts does not have the key: it is asked for.
+//! nothing again once autolock is off. With the data key goes the private key of the node's certificate. A manager that starts does not have the key: it is asked for.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use weft_identity::{IdentityHandle, KeySeal};
 use weft_wire::swarmkit::{Cluster, ClusterSpec, EncryptionKey, encryption_key::Algorithm};
 
 use crate::brain::Brain;
-use crate::seal::{KeyEncryptionKey, KeyFile};
-use crate::store::Object;
+use crate::seal::{IdentitySeal, KeyEncryptionKey, KeyFile, KeyFileError};
+use crate::store::{Commit, Object};
 
 /// SwarmKit's form of the key for users.
 const PREFIX: &str = "SWMKEY-1-";
@@ -63,37 +66,90 @@ pub(crate) fn key_of(cluster: &Cluster) -> Option<&EncryptionKey> {
 }
 
 /// Keeps this manager's own key file wrapped as the swarm wants it, until the manager stops.
-pub(crate) async fn follow(brain: Weak<Brain>, file: KeyFile) {
-    let file = std::sync::Arc::new(file);
-    let Some((mut commits, stopping)) =
-        brain.upgrade().map(|brain| (brain.core.store.watch(), brain.core.stopping.clone()))
-    else {
-        return;
-    };
-    loop {
-        let Some(cluster) = brain.upgrade().and_then(|brain| brain.core.view().cluster().cloned()) else {
-            // A manager that joins has no state yet.
-            if stopping.run_until_cancelled(commits.recv()).await.is_none() {
-                return;
-            }
-            continue;
-        };
-        let kek = key_of(&cluster).map(|key| KeyEncryptionKey::new(key.key.clone())).unwrap_or_default();
-        let file = std::sync::Arc::clone(&file);
+pub(crate) async fn follow(brain: Weak<Brain>, file: Arc<KeyFile>) {
+    let Some(mut keys) = Keys::of(brain) else { return };
+    while let Some(key) = keys.next().await {
+        let is_locked = key.is_some();
+        let kek = key.map(|key| KeyEncryptionKey::new(key.key)).unwrap_or_default();
+        let file = Arc::clone(&file);
         match tokio::task::spawn_blocking(move || file.rewrap(&kek)).await {
-            Ok(Ok(true)) => {
-                tracing::info!(locked = key_of(&cluster).is_some(), "wrapped the key of the store anew")
-            }
+            Ok(Ok(true)) => tracing::info!(locked = is_locked, "wrapped the key of the store anew"),
             Ok(Ok(false)) | Err(_) => {}
             Ok(Err(error)) => tracing::error!(%error, "the key of the store cannot be wrapped anew"),
         }
+    }
+}
+
+/// Keeps the private key of this node's certificate sealed for as long as managers are locked, until the manager stops.
+pub(crate) async fn follow_identity(brain: Weak<Brain>, file: Arc<KeyFile>) {
+    let Some(peers) = brain.upgrade().map(|brain| Arc::clone(&brain.core.peers)) else { return };
+    let Some(mut keys) = Keys::of(brain) else { return };
+    let Some(identity) = keys.stopping.clone().run_until_cancelled(peers.introduced()).await else { return };
+    while let Some(key) = keys.next().await {
+        let (file, identity, is_locked) = (Arc::clone(&file), identity.clone(), key.is_some());
+        match tokio::task::spawn_blocking(move || seal(&file, &identity, is_locked)).await {
+            Ok(Ok(true)) => tracing::info!(sealed = is_locked, "the private key is kept another way"),
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the private key cannot be kept another way"),
+        }
+    }
+}
+
+/// Why the private key is kept as before.
+#[derive(Debug, thiserror::Error)]
+enum SealFailure {
+    #[error(transparent)]
+    DataKey(#[from] KeyFileError),
+    #[error(transparent)]
+    Identity(#[from] weft_identity::StoreError),
+}
+
+fn seal(file: &KeyFile, identity: &IdentityHandle, is_locked: bool) -> Result<bool, SealFailure> {
+    let seal: Option<Arc<dyn KeySeal>> = match is_locked {
+        true => Some(Arc::new(IdentitySeal(file.sealer()?))),
+        false => None,
+    };
+    Ok(identity.set_seal(seal)?)
+}
+
+/// The swarm's unlock key, or that it has none, now and after each change of the swarm.
+struct Keys {
+    brain: Weak<Brain>,
+    commits: Receiver<Arc<Commit>>,
+    stopping: CancellationToken,
+    /// The next one is that of now.
+    is_due: bool,
+}
+
+impl Keys {
+    fn of(brain: Weak<Brain>) -> Option<Self> {
+        let now = brain.upgrade()?;
+        let (commits, stopping) = (now.core.store.watch(), now.core.stopping.clone());
+        Some(Self { brain, commits, stopping, is_due: true })
+    }
+
+    /// None once the manager stops.
+    async fn next(&mut self) -> Option<Option<EncryptionKey>> {
         loop {
-            match stopping.run_until_cancelled(commits.recv()).await {
-                None | Some(Err(RecvError::Closed)) => return,
-                Some(Err(RecvError::Lagged(_))) => break,
-                Some(Ok(commit)) => {
+            if !self.is_due {
+                self.changed().await?;
+            }
+            self.is_due = false;
+            // A manager that joins has no state yet.
+            if let Some(cluster) = self.brain.upgrade()?.core.view().cluster() {
+                return Some(key_of(cluster).cloned());
+            }
+        }
+    }
+
+    async fn changed(&mut self) -> Option<()> {
+        loop {
+            match self.stopping.run_until_cancelled(self.commits.recv()).await? {
+                Err(RecvError::Closed) => return None,
+                Err(RecvError::Lagged(_)) => return Some(()),
+                Ok(commit) => {
                     if commit.changes.iter().any(|change| matches!(change.after, Some(Object::Cluster(_)))) {
-                        break;
+                        return Some(());
                     }
                 }
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use weft_identity::{IdentityHandle, NodeIdentity};
+use weft_identity::{IdentityHandle, KeySeal, NodeIdentity};
 use weft_types::{NetworkId, NodeId, SwarmId};
 
 use crate::announce::{self, AnnounceError};
@@ -236,6 +236,17 @@ impl Manager {
         timeout(limit, arrived).await.map_err(late)
     }
 
+    /// What opens the private key of a node whose identity is sealed, because its manager is locked.
+    pub fn identity_seal(
+        state_dir: &Path,
+        kek: &KeyEncryptionKey,
+    ) -> Result<Arc<dyn KeySeal>, ManagerError> {
+        match seal::identity_seal(&state_dir.join(KEY_FILE), kek) {
+            Ok(seal) => Ok(Arc::new(seal)),
+            Err(error) => Err(ManagerError::Storage(error.into())),
+        }
+    }
+
     /// Removes a swarm's files, for a node that leaves.
     pub fn erase(state_dir: &Path) -> std::io::Result<()> {
         for file in consensus::files(state_dir).into_iter().chain([state_dir.join(KEY_FILE)]) {
@@ -283,7 +294,7 @@ impl Manager {
 
     fn start(core: Arc<Core>, listener: TcpListener, config: &ManagerConfig, founded: bool) -> Arc<Self> {
         let timing = core.timing;
-        let key_file = KeyFile::new(config.state_dir.join(KEY_FILE), config.kek.clone());
+        let key_file = Arc::new(KeyFile::new(config.state_dir.join(KEY_FILE), config.kek.clone()));
         let local = listener.local_addr().unwrap_or(core.advertise);
         let brain = Arc::new(Brain {
             core,
@@ -298,7 +309,8 @@ impl Manager {
         let mut tasks = JoinSet::new();
         tasks.spawn(office::follow_leadership(Arc::downgrade(&brain), founded));
         tasks.spawn(announce::run(Arc::downgrade(&brain)));
-        tasks.spawn(autolock::follow(Arc::downgrade(&brain), key_file));
+        tasks.spawn(autolock::follow(Arc::downgrade(&brain), Arc::clone(&key_file)));
+        tasks.spawn(autolock::follow_identity(Arc::downgrade(&brain), key_file));
         Arc::new(Self { brain, local, listener: Mutex::new(Some(listener)), tasks: Mutex::new(tasks) })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tokio::sync::Notify;
 use tonic::transport::Channel;
 use weft_identity::{IdentityHandle, peer_channel};
 use weft_wire::weft_v1::consensus_client::ConsensusClient;
@@ -28,6 +29,7 @@ pub(crate) enum PeerError {
 #[derive(Default)]
 pub(crate) struct Peers {
     identity: OnceLock<IdentityHandle>,
+    introduced: Notify,
     channels: Mutex<HashMap<SocketAddr, Channel>>,
     /// Where members are reached: by the group's word, or by their own if that is newer.
     book: Mutex<HashMap<u64, String>>,
@@ -38,6 +40,20 @@ impl Peers {
     pub(crate) fn introduce(&self, identity: &IdentityHandle) {
         // A second one would be the same handle: a manager has one.
         let _ = self.identity.set(identity.clone());
+        self.introduced.notify_waiters();
+    }
+
+    /// Whose certificate is shown, once that is known.
+    pub(crate) async fn introduced(&self) -> IdentityHandle {
+        loop {
+            let mut told = std::pin::pin!(self.introduced.notified());
+            // Registered before looking: nothing in between is missed.
+            told.as_mut().enable();
+            if let Some(identity) = self.identity.get() {
+                return identity.clone();
+            }
+            told.await;
+        }
     }
 
     /// Notes where a member is reached.

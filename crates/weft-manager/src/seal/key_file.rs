@@ -79,6 +79,12 @@ impl KeyFile {
         Self { path, kek: Mutex::new(kek) }
     }
 
+    /// What seals with the data key.
+    pub(crate) fn sealer(&self) -> Result<Sealer, KeyFileError> {
+        let kek = self.kek.lock().unwrap_or_else(PoisonError::into_inner);
+        open(&self.path, &kek)
+    }
+
     /// Wraps the data key with `next` from now on. Whether anything changed.
     pub(crate) fn rewrap(&self, next: &KeyEncryptionKey) -> Result<bool, KeyFileError> {
         let mut kek = self.kek.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +98,13 @@ impl KeyFile {
         *kek = next.clone();
         Ok(true)
     }
+}
+
+/// Reads the key file.
+pub(crate) fn open(path: &Path, kek: &KeyEncryptionKey) -> Result<Sealer, KeyFileError> {
+    let io_error = |source| KeyFileError::Io { action: "read", path: path.to_path_buf(), source };
+    let bytes = std::fs::read(path).map_err(io_error)?;
+    Ok(parse(path, &bytes, kek)?)
 }
 
 /// Reads the key file, or makes one with a fresh data key if there is none.

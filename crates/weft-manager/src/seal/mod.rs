@@ -6,6 +6,7 @@
 //!
 //! Not done here: rotating the data key (the key id in each header is there for it).
 
+mod identity;
 mod key_file;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 pub use key_file::{KeyEncryptionKey, KeyFileError};
+pub(crate) use identity::{IdentitySeal, identity_seal};
 pub(crate) use key_file::{KeyFile, open_or_create};
 
 const MAGIC: &[u8; 3] = b"WFT";

@@ -58,9 +58,21 @@ fn kill(hosts: &Hosts, host: &str) {
 
 /// The file that holds the key of `h1`'s store.
 fn key_file(hosts: &Hosts) -> Vec<u8> {
-    let found =
-        hosts.host("h1").run("find", [hosts.host("h1").dir.to_str().unwrap(), "-name", "data-key"]).unwrap();
+    file_named(hosts, "data-key")
+}
+
+fn file_named(hosts: &Hosts, name: &str) -> Vec<u8> {
+    let h1 = hosts.host("h1");
+    let found = h1.run("find", [h1.dir.to_str().unwrap(), "-name", name]).unwrap();
     std::fs::read(found.trim()).unwrap()
+}
+
+/// Waits until the private key of `h1`'s certificate is kept as it is, or sealed.
+fn key_is_readable(hosts: &Hosts, readable: bool) {
+    eventually("the private key is kept as it shall be", SOON, || {
+        let file = String::from_utf8(file_named(hosts, "node-identity.json")).unwrap();
+        if file.contains("PRIVATE KEY") == readable { Ok(()) } else { Err("not so") }
+    });
 }
 
 /// Waits until the key file, which follows the swarm's word a moment later, is another one.
@@ -105,6 +117,7 @@ fn a3_the_root_rotates_and_managers_lock() {
     assert!(refused.contains("external certificate authorities are not supported"), "{refused}");
 
     let open = key_file(&hosts);
+    key_is_readable(&hosts, true);
     let text = hosts.docker("h1", "swarm update --autolock=true").unwrap();
     let locked = wrapped_anew(&hosts, &open);
     let key = hosts.docker("h1", "swarm unlock-key -q").unwrap();
@@ -113,6 +126,7 @@ fn a3_the_root_rotates_and_managers_lock() {
     assert_ne!(next, key);
     hosts.docker("h1", "network create -d overlay --attachable kept").unwrap();
     wrapped_anew(&hosts, &locked);
+    key_is_readable(&hosts, false);
     kill(&hosts, "h1");
     hosts.start("h1");
     let state = ["info", "--format", "{{.Swarm.LocalNodeState}}"];
@@ -130,6 +144,7 @@ fn a3_the_root_rotates_and_managers_lock() {
     let names = hosts.docker("h1", ["network", "ls", "--format", "{{.Name}}"]).unwrap();
     assert!(names.lines().any(|name| name == "kept"), "{names}");
     hosts.docker("h1", "swarm update --autolock=false").unwrap();
+    key_is_readable(&hosts, true);
 }
 
 #[test]
@@ -245,7 +260,8 @@ fn a3_by_force_one_manager_goes_on_with_networks_addresses_and_keys() {
             let filter = ["service", "ps", "--filter", "desired-state=running", "--format"];
             let words = [&filter[..], &["{{.Node}} {{.CurrentState}}", "s"]].concat();
             let ps = hosts.docker("h1", words.as_slice()).map_err(|e| e.to_string())?;
-            let mut up: Vec<&str> = ps.lines().filter_map(|line| line.split_once(" Running")).map(|it| it.0).collect();
+            let mut up: Vec<&str> =
+                ps.lines().filter_map(|line| line.split_once(" Running")).map(|it| it.0).collect();
             up.sort_unstable();
             if up == on && ps.lines().count() == on.len() { Ok(()) } else { Err(ps) }
         });
@@ -264,11 +280,9 @@ fn a3_by_force_one_manager_goes_on_with_networks_addresses_and_keys() {
     let before = facts();
     hosts.lab().kill("h2").unwrap();
     hosts.lab().kill("h3").unwrap();
-    eventually("no leader", Duration::from_secs(20), || {
-        match hosts.docker("h1", "node ls") {
-            Err(error) if error.to_string().contains("does not have a leader") => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+    eventually("no leader", Duration::from_secs(20), || match hosts.docker("h1", "node ls") {
+        Err(error) if error.to_string().contains("does not have a leader") => Ok(()),
+        other => Err(format!("{other:?}")),
     });
     // Nothing of this needs managers.
     answers(&hosts, "h4", "dan", "ann");
@@ -336,5 +350,9 @@ fn a3_a_manager_whose_address_changed_is_followed() {
         })
     });
     assert!(answers(&hosts, "h3", "cat", "bob").is_lossless());
+    // Nobody told h1 while its daemon was away, and its containers ended with it.
+    hosts.start("h1");
+    hosts.wait_ready(3);
+    hosts.docker("h1", "start ann").unwrap();
     assert!(answers(&hosts, "h2", "bob", "ann").is_lossless());
 }

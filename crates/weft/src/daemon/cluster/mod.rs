@@ -116,15 +116,22 @@ impl Cluster {
             record.addresses = addresses;
             self.dir.save(&record).map_err(failed)?;
         }
-        let identity = IdentityHandle::open(&self.dir.identity()).map_err(refused)?;
+        let identity = match self.open_identity(&kek) {
+            Ok(identity) => identity,
+            Err(IdentityProblem::Locked) => {
+                self.wait_for_key(record);
+                return Ok(());
+            }
+            Err(IdentityProblem::WrongKey) => return Err(wrong_key()),
+            Err(IdentityProblem::Failed(error)) => return Err(error),
+        };
         let manager = match identity.identity().role {
             NodeRole::Manager => {
                 let config = ManagerConfig { kek, ..self.manager_config(&record.addresses) };
                 match Manager::open(config, identity.clone()).await {
                     Ok(manager) => Some(manager),
                     Err(error) if error.is_locked() => {
-                        tracing::warn!("the swarm's store is locked: it waits for the unlock key");
-                        *self.locked.write().unwrap_or_else(PoisonError::into_inner) = Some(record);
+                        self.wait_for_key(record);
                         return Ok(());
                     }
                     Err(error) if error.is_wrong_key() => return Err(wrong_key()),
@@ -133,9 +140,35 @@ impl Cluster {
                     Err(error) => return Err(refused(error)),
                 }
             }
-            NodeRole::Worker => None,
+            NodeRole::Worker => {
+                // It was made a worker, and stopped before all of the manager was gone.
+                identity.set_seal(None).map_err(refused)?;
+                None
+            }
         };
         self.start(identity, record, manager).await
+    }
+
+    /// The store of this manager, and the private key of its certificate, wait for the swarm's unlock key.
+    fn wait_for_key(&self, record: NodeRecord) {
+        tracing::warn!("the swarm's store is locked: it waits for the unlock key");
+        *self.locked.write().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    }
+
+    /// This node's identity; that of a locked manager opens with its unlock key.
+    fn open_identity(&self, kek: &KeyEncryptionKey) -> Result<IdentityHandle, IdentityProblem> {
+        let dir = self.dir.identity();
+        let problem = |error| IdentityProblem::Failed(refused(error));
+        let seal = match NodeIdentity::is_sealed(&dir).map_err(problem)? {
+            false => None,
+            true => match Manager::identity_seal(&self.dir.store(), kek) {
+                Ok(seal) => Some(seal),
+                Err(error) if error.is_locked() => return Err(IdentityProblem::Locked),
+                Err(error) if error.is_wrong_key() => return Err(IdentityProblem::WrongKey),
+                Err(error) => return Err(IdentityProblem::Failed(refused(error))),
+            },
+        };
+        IdentityHandle::open(&dir, seal).map_err(problem)
     }
 
     /// Starts manager (if any) and agent, and makes the membership visible.
@@ -232,7 +265,10 @@ impl Cluster {
             member.stop().await;
             self.clear_member();
         }
-        let identity = IdentityHandle::open(&self.dir.identity()).map_err(refused)?;
+        let identity = self.open_identity(&KeyEncryptionKey::default()).map_err(|problem| match problem {
+            IdentityProblem::Failed(error) => error,
+            IdentityProblem::Locked | IdentityProblem::WrongKey => locked(),
+        })?;
         if identity.identity().role != NodeRole::Manager {
             return Err(SwarmError::NotManager);
         }
@@ -377,11 +413,7 @@ impl Cluster {
         }
         let member = self.member();
         if !force && self.is_locked() {
-            return Err(SwarmError::Failed {
-                kind: ErrorKind::Unavailable,
-                message: "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
-                    .to_owned(),
-            });
+            return Err(locked());
         }
         let manager = member.as_ref().and_then(|member| member.manager());
         if !force && let Some(manager) = &manager {
@@ -444,6 +476,24 @@ impl Membership {
             manager.hand_over().await;
             manager.stop().await;
         }
+    }
+}
+
+/// Why the identity of this node does not open.
+enum IdentityProblem {
+    /// It needs the swarm's unlock key.
+    Locked,
+    /// The unlock key that was given is not the one.
+    WrongKey,
+    Failed(SwarmError),
+}
+
+/// Docker's words.
+fn locked() -> SwarmError {
+    SwarmError::Failed {
+        kind: ErrorKind::Unavailable,
+        message: "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
+            .to_owned(),
     }
 }
 

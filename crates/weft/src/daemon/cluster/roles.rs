@@ -101,6 +101,11 @@ async fn promote(cluster: &Cluster, member: &Membership, kek: KeyEncryptionKey) 
 async fn demote(cluster: &Cluster, member: &Membership, manager: &Manager) -> bool {
     member.set_manager(None);
     manager.stop().await;
+    // What seals the private key goes with the store.
+    if let Err(error) = member.identity.set_seal(None) {
+        tracing::error!(%error, "the private key cannot be kept another way; the store stays until it is");
+        return false;
+    }
     if let Err(error) = Manager::erase(&cluster.dir.store()) {
         tracing::error!(%error, "the store of the manager that ran here is not erased");
     }
