@@ -19,6 +19,8 @@ use crate::consensus::{Call, CallError, RaftConsensus, Transport};
 
 /// A connection that is not made is given up after this.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// A connection on which nothing comes is given up after this, as by the pings of [`weft_identity::peer_channel`].
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// One life's end of all its lines.
 pub(super) struct Wire {
@@ -74,17 +76,23 @@ impl Wire {
             match answered.await {
                 Ok(_) if dead.is_cancelled() => std::future::pending().await,
                 Ok(outcome) => outcome,
-                Err(_) => std::future::pending().await,
+                Err(_) => silence().await,
             }
         }
         .boxed()
     }
 }
 
+/// Nothing comes back, until that is noticed.
+async fn silence<T>() -> Result<T, CallError> {
+    tokio::time::sleep(SILENCE_LIMIT).await;
+    Err(CallError::Failed(Status::unavailable("keep-alive timed out")))
+}
+
 /// What becomes of a call that does not arrive: silence, a broken connection, or none that could be made.
 async fn no_answer<T>(world: &World) -> Result<T, CallError> {
     match world.number(0..3) {
-        0 => std::future::pending().await,
+        0 => silence().await,
         1 => {
             tokio::time::sleep(world.short_while()).await;
             Err(CallError::Failed(Status::unavailable("connection reset")))
