@@ -8,7 +8,9 @@
     reason = "a measurement that cannot be taken ends the run"
 )]
 
+mod managers;
 mod memory;
+mod names;
 mod services;
 mod traffic;
 
@@ -22,6 +24,8 @@ use weft_lab::{DaemonSpec, LabSpec, eventually};
 const ROUNDS: usize = 5;
 /// Rounds of short bursts of traffic.
 const BURSTS: usize = 24;
+/// Rounds of elections, each with hosts of its own.
+const ELECTIONS: usize = 3;
 /// For what has to become visible elsewhere.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -40,6 +44,10 @@ fn main() {
     ready();
     let docker = Side::up("docker", DaemonSpec::docker());
     let weft = Side::up("weft", DaemonSpec::weft(&weft_exe()));
+    names(&docker, &weft);
+    if std::env::args().nth(1).as_deref() == Some("names") {
+        return;
+    }
     traffic(&docker, &weft);
     compare(
         "run until first ping by name elsewhere, s (goal <= 0.5)",
@@ -57,6 +65,19 @@ fn main() {
     // The last one: the host stays dead.
     let killed = |side: &Side, _| services::reschedule(&side.hosts, "h3");
     compare("node killed until its tasks run elsewhere, s (goal <= 8 s)", 1, [&docker, &weft], killed);
+    drop((docker, weft));
+    alone("leader of 3 killed until another answers, s (goal <= 3 s)", ELECTIONS, managers::election);
+    alone("manager with 1,000 services, PSS, MiB (goal <= 64)", 1, managers::with_services);
+}
+
+/// Measures each engine in a lab of its own.
+fn alone(what: &str, rounds: usize, measure: impl Fn(&str, &DaemonSpec) -> f64) {
+    let mut values = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        values[0].push(measure("docker", &DaemonSpec::docker()));
+        values[1].push(measure("weft", &DaemonSpec::weft(&weft_exe())));
+    }
+    report(what, values);
 }
 
 /// From the start of a daemon until it answers.
@@ -77,6 +98,26 @@ fn ready() {
         }
     }
     report("daemon ready, s (goal <= 0.3 s)", took);
+}
+
+/// Queries to both resolvers, among few names and among many.
+fn names(docker: &Side, weft: &Side) {
+    for count in [3, 1000] {
+        let askers = [docker, weft].map(|side| names::Asker::new(&side.hosts, count));
+        for (what, measure) in [
+            ("queries per second (goal >= 2)", names::Asker::rate as fn(&names::Asker) -> f64),
+            ("99th percentile at 20,000 a second, ms (goal <= 1 ms)", names::Asker::delay),
+            ("the same beside a black hole, ms (goal < 5 ms)", names::Asker::delay_beside_a_black_hole),
+        ] {
+            let mut values = [Vec::new(), Vec::new()];
+            for _ in 0..ROUNDS {
+                for (asker, values) in askers.iter().zip(&mut values) {
+                    values.push(measure(asker));
+                }
+            }
+            report(&format!("{count} names, {what}"), values);
+        }
+    }
 }
 
 /// Bursts over both overlays and the bare hosts in turn.
