@@ -42,8 +42,9 @@ async fn endpoints_reach_other_nodes_whole_then_as_deltas() {
     let first = next(&mut watch).await;
     assert!(first.full && first.index >= index);
     assert_eq!(endpoints_of(&first), [("c1", "127.0.0.2")]);
-    assert_eq!((first.networks[0].network_id.as_str(), first.networks[0].mtu), (network.id.as_str(), 1450));
-    let remote = &first.networks[0].endpoints[0];
+    let told = first.networks.iter().find(|told| told.network_id == network.id).unwrap();
+    assert!(told.whole && told.mtu == 1450);
+    let remote = &told.endpoints[0];
     assert_eq!(
         (remote.node_id.as_str(), remote.endpoint.as_ref().unwrap().address.as_str()),
         (a.id().as_str(), "10.0.1.2/24")
@@ -116,9 +117,11 @@ async fn networks_come_and_go_with_the_nodes_attachments() {
     let on_db = attach(&swarm, &a, "db").await;
     report(&a, "127.0.0.2", vec![endpoint(&on_web, "web1"), endpoint(&on_db, "db1")]).await;
 
-    // A worker sees only networks that it has endpoints on.
+    // A worker sees only networks that it has endpoints on, and the one that makes every node an entry of the swarm.
     let mut watch = b.watch().await;
-    assert!(next(&mut watch).await.networks.is_empty());
+    let first: Vec<String> = next(&mut watch).await.networks.into_iter().map(|told| told.network_id).collect();
+    let ingress = swarm.control().network("ingress").unwrap();
+    assert_eq!(first, [ingress.id.as_str()]);
     let attached = attach(&swarm, &b, "web").await;
     let message = next(&mut watch).await;
     assert_eq!(message.networks.len(), 1);

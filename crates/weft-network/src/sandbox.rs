@@ -79,12 +79,16 @@ impl Sandbox {
             .unwrap_or_else(LinkName::lo)
     }
 
-    /// The names this container has on a network, in Docker's order: its name, aliases, short id, host name.
+    /// The names this container has on a network, in Docker's order: its name, aliases, short id, host name. Aliases
+    /// of a service stand for the service, not for its task.
     pub(crate) fn dns_names(&self, endpoint: &Endpoint) -> Vec<String> {
         let spec = &self.spec;
         let short = spec.container.short();
+        let of_service = |name: &String| {
+            endpoint.service.as_ref().is_some_and(|service| service.name == *name || service.aliases.contains(name))
+        };
         let all = std::iter::once(spec.name.as_str())
-            .chain(endpoint.aliases.iter().map(String::as_str))
+            .chain(endpoint.aliases.iter().filter(|name| !of_service(name)).map(String::as_str))
             .chain([short, spec.hostname.as_str()]);
         let mut names: Vec<String> = Vec::new();
         for name in all.filter(|name| !name.is_empty()) {

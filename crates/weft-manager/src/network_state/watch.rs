@@ -63,7 +63,7 @@ struct Watch {
 }
 
 /// One network as it was told.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Known {
     /// None: it was not told yet.
     mtu: Option<Mtu>,
@@ -272,3 +272,7 @@ pub(crate) fn networks_of_node(view: &View, node_id: &str) -> BTreeSet<String> {
     let ingress = view.networks().filter(|network| is_ingress(network)).map(|network| network.id.as_str());
     of_tasks.chain(ingress).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

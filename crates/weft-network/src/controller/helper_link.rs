@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use weft_kernel::Netns;
-use weft_plan::NamespaceRef;
+use weft_plan::{EntryNode, NamespaceRef};
 use weft_types::{EndpointAddress, MacAddr, NetworkId};
 use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
@@ -396,7 +396,8 @@ fn load_balancer_entries(
         key: load_balancer_key(network, swarm),
         value,
     };
-    let mac = MacAddr::from_ip(address.ip());
+    // Replies of Docker's tasks come to where clients enter this node.
+    let mac = if ingress { EntryNode(swarm.data_path).mac() } else { MacAddr::from_ip(address.ip()) };
     let peer = PeerRecord { address, mac, vtep: swarm.data_path };
     let name = EndpointRecord {
         name: INGRESS_BALANCER.to_owned(),
@@ -564,6 +565,7 @@ impl Talk {
 async fn on_message(controller: &Arc<Controller>, message: FromHelper) {
     match message {
         FromHelper::Hello { .. } => {}
+        FromHelper::Repaired { repairs, failures } => controller.note_away(&repairs, failures),
         FromHelper::GossipName(name) => {
             controller.gossip_name.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
         }
