@@ -177,15 +177,24 @@ mod tests {
         witnesses.verdict("suspect", ADDRESS, returning, false).await
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_neighbours_find_is_weighed() {
-        assert_eq!(verdict(&[Some(GONE), Some(GONE), None], 0).await, Verdict::Dead);
-        assert_eq!(verdict(&[Some(GONE)], 0).await, Verdict::Dead);
-        assert_eq!(verdict(&[Some(GONE)], 1).await, Verdict::Open);
-        assert_eq!(verdict(&[Some(GONE), None], 0).await, Verdict::Open);
-        assert_eq!(verdict(&[Some(SUSPECTED), Some(SUSPECTED)], 0).await, Verdict::Open);
-        assert_eq!(verdict(&[Some(FOUND), Some(GONE)], 0).await, Verdict::Lives);
-        assert_eq!(verdict(&[None, None], 0).await, Verdict::Open);
-        assert_eq!(verdict(&[], 0).await, Verdict::Open);
+        let cases: [(&[Option<Testimony>], usize, Verdict); 8] = [
+            (&[Some(GONE), Some(GONE), None], 0, Verdict::Dead),
+            (&[Some(GONE)], 0, Verdict::Dead),
+            (&[Some(GONE)], 1, Verdict::Open),
+            (&[Some(GONE), None], 0, Verdict::Open),
+            (&[Some(SUSPECTED), Some(SUSPECTED)], 0, Verdict::Open),
+            (&[Some(FOUND), Some(GONE)], 0, Verdict::Lives),
+            (&[None, None], 0, Verdict::Open),
+            (&[], 0, Verdict::Open),
+        ];
+        // All at once: some wait for the whole time that neighbours have.
+        let found = futures_util::future::join_all(
+            cases.iter().map(|(neighbours, returning, _)| verdict(neighbours, *returning)),
+        );
+        for (found, (neighbours, returning, expected)) in found.await.into_iter().zip(cases) {
+            assert_eq!(found, expected, "{neighbours:?}, {returning} returning");
+        }
     }
 }

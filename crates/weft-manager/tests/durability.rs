@@ -34,13 +34,13 @@ fn in_folder(folder: &Path) -> ManagerConfig {
 async fn writer() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
-    let manager = match NodeIdentity::load(folder) {
+    let manager = match NodeIdentity::load(folder, None) {
         Ok(identity) => {
             Manager::open(in_folder(folder), IdentityHandle::in_memory(identity).unwrap()).await.unwrap()
         }
         Err(_) => {
             let (manager, identity) = Manager::init(in_folder(folder), InitOptions::new("m1")).await.unwrap();
-            identity.store(folder).unwrap();
+            identity.store(folder, None).unwrap();
             manager
         }
     };
@@ -130,7 +130,7 @@ impl Said {
 }
 
 async fn check(folder: &Path, said: &mut Said) {
-    let identity = IdentityHandle::in_memory(NodeIdentity::load(folder).unwrap()).unwrap();
+    let identity = IdentityHandle::in_memory(NodeIdentity::load(folder, None).unwrap()).unwrap();
     let manager = Manager::open(in_folder(folder), identity).await.unwrap();
     let control = manager.control();
     let networks = control.networks();
