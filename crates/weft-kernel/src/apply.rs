@@ -9,8 +9,9 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use weft_plan::{Link, LinkChange, LinkKind, LinkName, Op, Owner};
 
+use crate::kernel::Sockets;
 use crate::socket::{NetlinkSocket, Refusal};
-use crate::{ApplyError, KernelError, Netns, message, nft, observe, sysctl};
+use crate::{ApplyError, KernelError, Netns, ipvs, message, netfilter, nft, observe, sysctl};
 
 /// What became of a list of operations.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Report {
     pub done: Vec<Op>,
     /// Those that failed, with the reason.
     pub failed: Vec<ApplyError>,
+    /// Transactions of nftables among them.
+    pub(crate) transactions: u32,
 }
 
 impl Report {
@@ -38,7 +41,7 @@ impl Report {
     /// Nothing was done: the namespace could not be entered.
     pub(crate) fn not_entered(ops: &[Op], error: KernelError) -> Self {
         let failed = ops.first().map(|op| ApplyError { op: Box::new(op.clone()), source: error });
-        Self { done: Vec::new(), failed: failed.into_iter().collect() }
+        Self { failed: failed.into_iter().collect(), ..Self::default() }
     }
 
     fn note(&mut self, op: &Op, result: Result<(), KernelError>) {
@@ -52,29 +55,55 @@ impl Report {
     }
 }
 
-/// Carries out `ops` in order, those of nftables as one transaction at the place of the first. Runs inside `netns`.
-pub(crate) fn apply(socket: &mut NetlinkSocket, netns: &Netns, ops: &[Op]) -> Report {
+/// Carries out `ops` in order, those of nftables together at the place of the first. Runs inside `netns`.
+pub(crate) fn apply(sockets: &mut Sockets, netns: &Netns, ops: &[Op]) -> Report {
     let nft_ops: Vec<&Op> = ops.iter().filter(|op| op.is_nft()).collect();
-    let mut applier = Applier { socket, netns, indexes: HashMap::new() };
+    let mut indexes = HashMap::new();
     let mut report = Report::default();
     let mut nft_done = false;
     for op in ops {
-        if !op.is_nft() {
+        if op.is_ipvs() {
+            report.note(op, ipvs::apply(&mut sockets.ipvs, netns, op));
+        } else if !op.is_nft() {
+            let mut applier = Applier { socket: &mut sockets.route, netns, indexes };
             report.note(op, applier.apply(op));
+            indexes = applier.indexes;
         } else if !nft_done {
             nft_done = true;
-            apply_nft(&nft_ops, &mut report);
+            apply_nft(&mut sockets.netfilter, &nft_ops, &mut report);
         }
     }
     report
 }
 
+/// Whole tables in one transaction of `nft`, then elements in one of ours: these can only be of tables that are there.
+pub(crate) fn apply_nft(socket: &mut NetlinkSocket, ops: &[&Op], report: &mut Report) {
+    let (elements, tables): (Vec<&Op>, Vec<&Op>) =
+        ops.iter().partition(|op| matches!(op, Op::ChangeElements { .. }));
+    together(&tables, report, nft::apply);
+    together(&elements, report, |ops| match netfilter::change_elements(socket, ops) {
+        Ok(true) => Ok(()),
+        Ok(false) => nft::apply(ops),
+        Err(error) => Err(error),
+    });
+}
+
 /// One transaction; when it fails, one by one, so that one bad table does not keep the others out.
-fn apply_nft(ops: &[&Op], report: &mut Report) {
-    match nft::apply(ops) {
-        Ok(()) => report.done.extend(ops.iter().map(|op| (*op).clone())),
+fn together(ops: &[&Op], report: &mut Report, mut apply: impl FnMut(&[&Op]) -> Result<(), KernelError>) {
+    if ops.is_empty() {
+        return;
+    }
+    match apply(ops) {
+        Ok(()) => {
+            report.transactions += 1;
+            report.done.extend(ops.iter().map(|op| (*op).clone()));
+        }
         Err(error) if ops.len() == 1 => report.note(ops[0], Err(error)),
-        Err(_) => ops.iter().for_each(|op| report.note(op, nft::apply(&[*op]))),
+        Err(_) => ops.iter().for_each(|op| {
+            let applied = apply(&[*op]);
+            report.transactions += u32::from(applied.is_ok());
+            report.note(op, applied);
+        }),
     }
 }
 
@@ -139,6 +168,7 @@ impl Applier<'_> {
             Op::SetSysctl { key, value } => sysctl::write(key, value),
             // Done together, see `apply_nft`.
             Op::SetTable(_) | Op::DeleteTable(_) | Op::ChangeElements { .. } => Ok(()),
+            // Goes another way, see `ipvs`.
             Op::SetIpvsTimeouts(_)
             | Op::SetIpvsService { .. }
             | Op::DeleteIpvsService(_)

@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 
 use weft_plan::{
-    BridgeOptions, BridgePort, Chain, Family, Hook, HookKind, Link, LinkKind, LinkName, NamespaceState, Op,
-    ResolverHook, ResolverRedirect, Table, TableId, Vxlan,
+    BalanceEngine, BalancedService, Balancer, BridgeOptions, BridgePort, Chain, Family, Hook, HookKind, Link,
+    LinkKind, LinkName, NamespaceState, Op, ResolverHook, ResolverRedirect, Table, TableId, Vxlan,
 };
 use weft_types::Vni;
 
+use crate::ipvs::IpvsSocket;
 use crate::kernel::on_pool;
 use crate::{Kernel, KernelError, Netns};
 
@@ -22,6 +23,12 @@ pub struct Capabilities {
     pub nft_egress: bool,
     /// Tables of nftables for address translation.
     pub nft_nat: bool,
+    /// Rules of nftables that ask for sockets.
+    pub nft_sockets: bool,
+    /// Virtual IPs by nftables.
+    pub nft_balance: bool,
+    /// Virtual services of IPVS.
+    pub ipvs: bool,
     /// IPv6.
     pub ipv6: bool,
 }
@@ -42,8 +49,16 @@ impl Capabilities {
             neighbour_suppression: works(suppressing(&netns)),
             nft_egress: works(with_table(egress())),
             nft_nat: works(with_table(nat())),
+            nft_sockets: works(balance(BalanceEngine::Nft, true)),
+            nft_balance: works(balance(BalanceEngine::Nft, false)),
+            ipvs: load_ipvs(&netns)? && works(balance(BalanceEngine::Ipvs, false)),
             ipv6: std::path::Path::new("/proc/net/if_inet6").exists(),
         })
+    }
+
+    /// What virtual IPs are balanced by, unless an option says otherwise: nftables, which every kernel of today has.
+    pub fn balance_engine(&self) -> BalanceEngine {
+        if self.ipvs && !self.nft_balance { BalanceEngine::Ipvs } else { BalanceEngine::Nft }
     }
 
     /// The hook for the resolver's redirect.
@@ -89,6 +104,29 @@ fn egress() -> Table {
     ResolverRedirect { udp: 1, tcp: 1, hook: ResolverHook::NetdevEgress }.table()
 }
 
+fn balance(engine: BalanceEngine, sockets: bool) -> NamespaceState {
+    let (vip, task) = (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::new(192, 0, 2, 2).into());
+    let service = BalancedService::new([(task, 1)].into(), None);
+    Balancer { engine, sockets, services: [(vip, service)].into(), ..Balancer::default() }.plan()
+}
+
+/// Nothing loads IPVS by itself, so it is asked for, as Docker does. Fails silently where there are no modules.
+fn load_ipvs(netns: &Netns) -> Result<bool, KernelError> {
+    if IpvsSocket::open(netns)?.is_some() {
+        return Ok(true);
+    }
+    let quiet = || std::process::Stdio::null();
+    let loaded = std::path::Path::new("/proc/modules").exists()
+        && std::process::Command::new("modprobe")
+            .arg("ip_vs")
+            .stdin(quiet())
+            .stdout(quiet())
+            .stderr(quiet())
+            .status()
+            .is_ok_and(|status| status.success());
+    Ok(loaded && IpvsSocket::open(netns)?.is_some())
+}
+
 fn nat() -> Table {
     let mut table = Table::new(TableId::new(Family::Ip, "probe"));
     let hook = Some(Hook::new(HookKind::Nat, "prerouting", -100));
@@ -104,5 +142,6 @@ mod tests {
     fn probing_leaves_nothing_and_finds_vxlan() {
         let found = Capabilities::probe_blocking().unwrap();
         assert!(found.vxlan && found.neighbour_suppression && found.nft_nat, "{found:?}");
+        assert!(found.nft_balance && found.nft_sockets, "{found:?}");
     }
 }

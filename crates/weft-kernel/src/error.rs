@@ -83,6 +83,12 @@ pub enum KernelError {
         /// What `nft` said.
         message: String,
     },
+    /// The kernel has no IPVS.
+    #[error("{request}: this kernel has no IPVS (module ip_vs)")]
+    NoIpvs {
+        /// What was asked.
+        request: String,
+    },
     /// A setting could not be read or written.
     #[error("setting {key}")]
     Sysctl {
@@ -93,7 +99,9 @@ pub enum KernelError {
         source: io::Error,
     },
     /// A foreign interface has the name of one of ours.
-    #[error("{request}: an interface of that name, not made by Weft, is in the way")]
+    #[error(
+        "{request}: an interface of that name, not made by Weft, is in the way: remove it, or stop what uses it"
+    )]
     InTheWay {
         /// What was asked.
         request: String,

@@ -1,11 +1,12 @@
 //! A connection to the kernel for one namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
-use weft_plan::{NamespaceState, Observed, Op, Table, TableId};
+use weft_plan::{Ipvs, NamespaceState, Observed, Op, Table, TableId};
 
+use crate::ipvs::{self, IpvsSocket};
 use crate::netfilter::{self, Generation};
 use crate::socket::NetlinkSocket;
 use crate::{ConntrackFilter, KernelError, Netns, Report, apply, nft, observe, sysctl};
@@ -20,11 +21,36 @@ pub struct Kernel {
     inner: Arc<Mutex<Sockets>>,
 }
 
+/// A change of tables and virtual services from one state to another, worked out once for many namespaces.
+#[derive(Debug)]
+pub struct Change {
+    before: NamespaceState,
+    after: NamespaceState,
+    ops: Vec<Op>,
+}
+
+impl Change {
+    /// Between two parts of namespaces' states. Where settings differ too, only [`Kernel::reconcile`] will do.
+    pub fn between(before: NamespaceState, after: NamespaceState) -> Self {
+        let have = weft_plan::model::observed(&before);
+        let ops =
+            weft_plan::diff(&have, &after).into_iter().filter(|op| op.is_nft() || op.is_ipvs()).collect();
+        Self { before, after, ops }
+    }
+
+    /// What is to be done.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+}
+
 /// What is open towards the kernel.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) route: NetlinkSocket,
     pub(crate) netfilter: NetlinkSocket,
+    /// Opened when first needed; most namespaces never do.
+    pub(crate) ipvs: Option<IpvsSocket>,
     /// The last listing of our tables, and the generation of the ruleset it shows.
     tables: Option<(Generation, BTreeMap<TableId, Arc<Table>>)>,
 }
@@ -39,7 +65,7 @@ impl Kernel {
     pub fn open_blocking(netns: Netns) -> Result<Self, KernelError> {
         let route = NetlinkSocket::open(&netns, NETLINK_ROUTE)?;
         let netfilter = netfilter::open(&netns)?;
-        let sockets = Sockets { route, netfilter, tables: None };
+        let sockets = Sockets { route, netfilter, ipvs: None, tables: None };
         Ok(Self { netns, inner: Arc::new(Mutex::new(sockets)) })
     }
 
@@ -50,17 +76,17 @@ impl Kernel {
 
     /// Reads what is there. `interest` says which settings to read.
     pub async fn observe(&self, interest: &NamespaceState) -> Result<Observed, KernelError> {
-        let (kernel, keys) = (self.clone(), keys(interest));
-        on_pool(move || kernel.observe_keys(&keys)).await
+        let (kernel, interest) = (self.clone(), Interest::of(interest));
+        on_pool(move || kernel.observe_interest(&interest)).await
     }
 
     /// [`Kernel::observe`], blocking.
     pub fn observe_blocking(&self, interest: &NamespaceState) -> Result<Observed, KernelError> {
-        self.observe_keys(&keys(interest))
+        self.observe_interest(&Interest::of(interest))
     }
 
-    fn observe_keys(&self, keys: &[String]) -> Result<Observed, KernelError> {
-        self.inside(|sockets| observe_all(sockets, keys))
+    fn observe_interest(&self, interest: &Interest) -> Result<Observed, KernelError> {
+        self.inside(|sockets| observe_all(sockets, &self.netns, interest))
     }
 
     /// Carries out operations in order. Goes on after a failure: what does not depend on it still stands.
@@ -74,8 +100,7 @@ impl Kernel {
         if ops.is_empty() {
             return Report::default();
         }
-        let netns = self.netns.clone();
-        let applied = self.inside(|sockets| apply_all(sockets, &netns, ops));
+        let applied = self.inside(|sockets| apply_all(sockets, &self.netns, ops));
         applied.unwrap_or_else(|error| Report::not_entered(ops, error))
     }
 
@@ -87,12 +112,48 @@ impl Kernel {
 
     /// [`Kernel::reconcile`], blocking.
     pub fn reconcile_blocking(&self, desired: &NamespaceState) -> Result<Report, KernelError> {
-        let netns = self.netns.clone();
-        let keys = keys(desired);
+        let interest = Interest::of(desired);
         self.inside(|sockets| {
-            let observed = observe_all(sockets, &keys)?;
-            apply_all(sockets, &netns, &weft_plan::diff(&observed, desired))
+            let observed = observe_all(sockets, &self.netns, &interest)?;
+            let report = apply_all(sockets, &self.netns, &weft_plan::diff(&observed, desired))?;
+            if report.is_clean() {
+                share(sockets, desired);
+            }
+            Ok(report)
         })
+    }
+
+    /// Carries out a change, if the namespace holds what it starts from, as Weft left or found it. None: it does not, or the
+    /// kernel refused; then only [`Kernel::reconcile`] helps.
+    ///
+    /// This is for what changes often and is the same in many namespaces. It looks at nothing but the ruleset's number.
+    pub async fn advance(&self, change: &Arc<Change>) -> Result<Option<Vec<Op>>, KernelError> {
+        let (kernel, change) = (self.clone(), change.clone());
+        on_pool(move || kernel.advance_blocking(&change)).await
+    }
+
+    /// [`Kernel::advance`], blocking.
+    pub fn advance_blocking(&self, change: &Change) -> Result<Option<Vec<Op>>, KernelError> {
+        let whole = |op: &Op| matches!(op, Op::SetTable(_) | Op::DeleteTable(_));
+        let work = |sockets: &mut Sockets| {
+            if change.before.sysctls != change.after.sysctls {
+                return Ok(None);
+            }
+            let now = netfilter::generation(&mut sockets.netfilter)?;
+            let known = matches!((&sockets.tables, now), (Some((listed, tables)), Some(now))
+                if *listed == now && change.before.tables.iter().all(|(id, table)| holds(tables, id, table)));
+            if !known {
+                return Ok(None);
+            }
+            let report = apply_all(sockets, &self.netns, &change.ops)?;
+            if !report.is_clean() {
+                return Ok(None);
+            }
+            share(sockets, &change.after);
+            Ok(Some(report.done))
+        };
+        // The program that sets whole tables must be born inside; everything else goes through sockets that are.
+        if change.ops.iter().any(whole) { self.inside(work) } else { self.with(work) }
     }
 
     /// A network setting of the namespace (`net/ipv4/ip_forward`); none where the kernel does not have it.
@@ -106,6 +167,12 @@ impl Kernel {
         self.inside(|_| sysctl::read(key))
     }
 
+    /// Chains of others that drop forwarded packets by their policy, as `family table chain`.
+    pub async fn foreign_forward_drops(&self) -> Result<BTreeSet<String>, KernelError> {
+        let kernel = self.clone();
+        on_pool(move || kernel.inside(|_| nft::foreign_forward_drops())).await
+    }
+
     /// Whether bridged packets pass the IP hooks, for [`weft_plan::HostPlan::bridge_netfilter`].
     pub async fn bridge_netfilter(&self) -> Result<bool, KernelError> {
         Ok(self.sysctl("net/bridge/bridge-nf-call-iptables").await?.as_deref() == Some("1"))
@@ -113,8 +180,18 @@ impl Kernel {
 
     /// Forgets the tracked connections that match, so that their next packet meets the rules anew; says how many.
     pub async fn forget_connections(&self, filter: &ConntrackFilter) -> Result<usize, KernelError> {
-        let (kernel, filter) = (self.clone(), filter.clone());
-        on_pool(move || kernel.with(|sockets| netfilter::forget(&mut sockets.netfilter, &filter))).await
+        self.forget_any(std::slice::from_ref(filter)).await
+    }
+
+    /// [`Kernel::forget_connections`] for those that match any of the filters.
+    pub async fn forget_any(&self, filters: &[ConntrackFilter]) -> Result<usize, KernelError> {
+        let (kernel, filters) = (self.clone(), filters.to_vec());
+        on_pool(move || kernel.forget_any_blocking(&filters)).await
+    }
+
+    /// [`Kernel::forget_any`], blocking.
+    pub fn forget_any_blocking(&self, filters: &[ConntrackFilter]) -> Result<usize, KernelError> {
+        self.with(|sockets| netfilter::forget(&mut sockets.netfilter, filters))
     }
 
     /// Runs work that needs the sockets only.
@@ -144,13 +221,25 @@ pub(crate) async fn on_pool<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     }
 }
 
-fn keys(interest: &NamespaceState) -> Vec<String> {
-    interest.sysctls.keys().cloned().collect()
+/// What to read beside what is always read.
+struct Interest {
+    sysctls: Vec<String>,
+    ipvs: bool,
 }
 
-fn observe_all(sockets: &mut Sockets, keys: &[String]) -> Result<Observed, KernelError> {
+impl Interest {
+    fn of(state: &NamespaceState) -> Self {
+        Self { sysctls: state.sysctls.keys().cloned().collect(), ipvs: state.ipvs.is_some() }
+    }
+}
+
+fn observe_all(sockets: &mut Sockets, netns: &Netns, interest: &Interest) -> Result<Observed, KernelError> {
     let mut observed = observe::observe(&mut sockets.route)?;
-    for key in keys {
+    observed.ipvs = match interest.ipvs {
+        true => ipvs::observe(&mut sockets.ipvs, netns)?,
+        false => Ipvs::default(),
+    };
+    for key in &interest.sysctls {
         if let Some(value) = sysctl::read(key)? {
             observed.sysctls.insert(key.clone(), value);
         }
@@ -160,25 +249,43 @@ fn observe_all(sockets: &mut Sockets, keys: &[String]) -> Result<Observed, Kerne
 }
 
 fn apply_all(sockets: &mut Sockets, netns: &Netns, ops: &[Op]) -> Result<Report, KernelError> {
-    let report = apply::apply(&mut sockets.route, netns, ops);
+    let report = apply::apply(sockets, netns, ops);
     if report.done.iter().any(Op::is_nft) {
-        remember(sockets, &report.done)?;
+        remember(sockets, &report)?;
     }
     Ok(report)
 }
 
 /// What our own transaction changed need not be listed again, if nothing else happened since the last listing.
-fn remember(sockets: &mut Sockets, done: &[Op]) -> Result<(), KernelError> {
+fn remember(sockets: &mut Sockets, report: &Report) -> Result<(), KernelError> {
     let now = netfilter::generation(&mut sockets.netfilter)?;
     sockets.tables = match (sockets.tables.take(), now) {
-        (Some((listed, tables)), Some(now)) if listed.is_followed_by(now) => {
+        (Some((listed, tables)), Some(now)) if listed.is_followed_by(report.transactions, now) => {
             let mut model = Observed { tables, ..Observed::default() };
-            done.iter().filter(|op| op.is_nft()).for_each(|op| weft_plan::model::apply(&mut model, op));
+            report
+                .done
+                .iter()
+                .filter(|op| op.is_nft())
+                .for_each(|op| weft_plan::model::apply(&mut model, op));
             Some((now, model.tables))
         }
         _ => None,
     };
     Ok(())
+}
+
+/// After a change that went well, tables are those that were wished for: one copy of each large one does for all
+/// namespaces, and comparing it costs nothing.
+fn share(sockets: &mut Sockets, desired: &NamespaceState) {
+    if let Some((_, tables)) = &mut sockets.tables {
+        for (id, table) in desired.tables.iter().filter(|(id, _)| !id.is_users()) {
+            tables.insert(id.clone(), table.clone());
+        }
+    }
+}
+
+fn holds(tables: &BTreeMap<TableId, Arc<Table>>, id: &TableId, table: &Arc<Table>) -> bool {
+    tables.get(id).is_some_and(|seen| Arc::ptr_eq(seen, table) || seen.is_like(table))
 }
 
 /// Listing costs a process; the generation tells whether the last listing still holds.
@@ -189,7 +296,8 @@ fn tables(sockets: &mut Sockets) -> Result<BTreeMap<TableId, Arc<Table>>, Kernel
         _ => {}
     }
     let listed = if generation.is_first() { Vec::new() } else { nft::list()? };
-    let tables: BTreeMap<_, _> = listed.into_iter().map(|table| (table.id.clone(), Arc::new(table))).collect();
+    let tables: BTreeMap<_, _> =
+        listed.into_iter().map(|table| (table.id.clone(), Arc::new(table))).collect();
     sockets.tables = Some((generation, tables.clone()));
     Ok(tables)
 }

@@ -6,6 +6,7 @@
 //!   .observe()     reads what is there
 //!   .apply(ops)    carries out a difference; goes on after errors and returns them all
 //!   .reconcile()   observe, diff, apply
+//! Monitor          word that something in a namespace changed
 //! ```
 //!
 //! Invariant: no thread of the caller ever changes its namespace. Entering happens on a fresh thread that then ends, so
@@ -15,9 +16,12 @@ mod apply;
 mod capabilities;
 mod conntrack;
 mod counters;
+mod elements;
 mod error;
+mod ipvs;
 mod kernel;
 mod message;
+mod monitor;
 mod netfilter;
 mod netns;
 mod nft;
@@ -30,5 +34,6 @@ pub use capabilities::Capabilities;
 pub use conntrack::ConntrackFilter;
 pub use counters::{LinkCounters, NftCounter};
 pub use error::{ApplyError, KernelError, NetnsError};
-pub use kernel::Kernel;
+pub use kernel::{Change, Kernel};
+pub use monitor::Monitor;
 pub use netns::Netns;

@@ -113,6 +113,7 @@ pub(crate) fn change_link(index: u32, change: &LinkChange, master: u32) -> LinkM
             let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port_data(*port))];
             message.attributes.push(LinkAttribute::LinkInfo(info));
         }
+        LinkChange::Adopt => message.attributes.push(LinkAttribute::Group(mark::LINK_GROUP)),
         LinkChange::Bridge(options) => message = with_info(message, InfoKind::Bridge, bridge_data(*options)),
         LinkChange::Up(up) => {
             message.header.change_mask = LinkFlags::Up;

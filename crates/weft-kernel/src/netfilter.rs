@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use weft_plan::Op;
 use weft_types::PortProtocol;
 
+use crate::elements::{self, attribute as append};
 use crate::socket::{Attributes, NetlinkSocket, Refusal};
 use crate::{ConntrackFilter, KernelError, Netns};
 
@@ -13,7 +15,10 @@ use crate::{ConntrackFilter, KernelError, Netns};
 const CTNETLINK: u16 = 1 << 8;
 const CT_GET: u16 = CTNETLINK | 1;
 const CT_DELETE: u16 = CTNETLINK | 2;
-const NFTABLES: u16 = 10 << 8;
+const CT_GET_STATS: u16 = CTNETLINK | 5;
+const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+const NFNL_SUBSYS_NFTABLES: u8 = 10;
+const NFTABLES: u16 = (NFNL_SUBSYS_NFTABLES as u16) << 8;
 const NFT_GETGEN: u16 = NFTABLES | 16;
 const NFTA_GEN_ID: u16 = 1;
 const CTA_TUPLE_ORIG: u16 = 1;
@@ -23,7 +28,9 @@ const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 /// Length of `struct nfgenmsg`.
@@ -44,9 +51,10 @@ impl Generation {
         self.0 <= FIRST_GENERATION
     }
 
-    /// Whether exactly one transaction lies between the two. Zero is left out when the number wraps round.
-    pub(crate) fn is_followed_by(self, next: Self) -> bool {
-        self.0.wrapping_add(1).max(1) == next.0
+    /// Whether exactly so many transactions lie between the two. Zero is left out when the number wraps round.
+    pub(crate) fn is_followed_by(self, transactions: u32, next: Self) -> bool {
+        let after = (0..transactions).fold(self.0, |number, _| number.wrapping_add(1).max(1));
+        after == next.0
     }
 }
 
@@ -65,9 +73,22 @@ pub(crate) fn generation(socket: &mut NetlinkSocket) -> Result<Option<Generation
     }
 }
 
-/// Forgets matching connections of both families.
-pub(crate) fn forget(socket: &mut NetlinkSocket, filter: &ConntrackFilter) -> Result<usize, KernelError> {
+/// Changes elements of sets and maps in one transaction; says whether these operations can be done that way.
+pub(crate) fn change_elements(socket: &mut NetlinkSocket, ops: &[&Op]) -> Result<bool, KernelError> {
+    let messages: Option<Vec<_>> = ops.iter().map(|op| elements::messages(op)).collect();
+    let Some(messages) = messages else { return Ok(false) };
+    let what = || ops.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let sent = socket.transaction(NFNL_SUBSYS_NFTABLES, &messages.into_iter().flatten().collect::<Vec<_>>());
+    sent.map(|()| true).map_err(|refusal| refusal.of(what()))
+}
+
+/// Forgets connections of both families that match any of the filters.
+pub(crate) fn forget(socket: &mut NetlinkSocket, filters: &[ConntrackFilter]) -> Result<usize, KernelError> {
     let mut forgotten = 0;
+    // Listing looks at the connections of all namespaces.
+    if filters.is_empty() || tracked(socket) == Some(0) {
+        return Ok(0);
+    }
     for family in [AF_INET, AF_INET6] {
         let entries = match socket.request_raw(CT_GET, NLM_F_DUMP, &[family, 0, 0, 0]) {
             Ok(entries) => entries,
@@ -76,7 +97,11 @@ pub(crate) fn forget(socket: &mut NetlinkSocket, filter: &ConntrackFilter) -> Re
             Err(refusal) => return Err(refusal.of("list connections")),
         };
         for entry in entries {
-            let Some(body) = entry.get(GENMSG..).filter(|body| matches(body, filter)) else { continue };
+            let Some(body) =
+                entry.get(GENMSG..).filter(|body| filters.iter().any(|filter| matches(body, filter)))
+            else {
+                continue;
+            };
             let request = delete_request(family, body);
             match socket.request_raw(CT_DELETE, NLM_F_ACK, &request) {
                 Ok(_) => forgotten += 1,
@@ -87,6 +112,14 @@ pub(crate) fn forget(socket: &mut NetlinkSocket, filter: &ConntrackFilter) -> Re
         }
     }
     Ok(forgotten)
+}
+
+/// How many connections the namespace has; none where the kernel does not tell.
+fn tracked(socket: &mut NetlinkSocket) -> Option<u32> {
+    let answers = socket.request_raw(CT_GET_STATS, NLM_F_ACK, &[0; GENMSG]).ok()?;
+    let value =
+        answers.iter().find_map(|answer| attribute(answer.get(GENMSG..)?, CTA_STATS_GLOBAL_ENTRIES))?;
+    Some(u32::from_be_bytes(value.try_into().ok()?))
 }
 
 fn attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
@@ -101,15 +134,18 @@ fn matches(entry: &[u8], filter: &ConntrackFilter) -> bool {
     let port = attribute(transport, CTA_PROTO_DST_PORT).and_then(|value| value.try_into().ok());
     filter.protocol.is_none_or(|wanted| protocol == Some(protocol_number(wanted)))
         && filter.original_port.is_none_or(|wanted| port.map(u16::from_be_bytes) == Some(wanted))
-        && filter.reply_source.is_none_or(|wanted| source(reply) == Some(wanted))
+        && filter
+            .original_destination
+            .is_none_or(|wanted| address(original, CTA_IP_V4_DST, CTA_IP_V6_DST) == Some(wanted))
+        && filter
+            .reply_source
+            .is_none_or(|wanted| address(reply, CTA_IP_V4_SRC, CTA_IP_V6_SRC) == Some(wanted))
 }
 
-fn source(tuple: &[u8]) -> Option<IpAddr> {
+fn address(tuple: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
     let addresses = attribute(tuple, CTA_TUPLE_IP)?;
-    let v4 = attribute(addresses, CTA_IP_V4_SRC).and_then(|v| <[u8; 4]>::try_from(v).ok()).map(IpAddr::from);
-    v4.or_else(|| {
-        attribute(addresses, CTA_IP_V6_SRC).and_then(|v| <[u8; 16]>::try_from(v).ok()).map(IpAddr::from)
-    })
+    let v4 = attribute(addresses, v4).and_then(|v| <[u8; 4]>::try_from(v).ok()).map(IpAddr::from);
+    v4.or_else(|| attribute(addresses, v6).and_then(|v| <[u8; 16]>::try_from(v).ok()).map(IpAddr::from))
 }
 
 /// IANA's protocol numbers.
@@ -127,10 +163,7 @@ fn delete_request(family: u8, entry: &[u8]) -> Vec<u8> {
     for kind in [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID] {
         if let Some(value) = attribute(entry, kind) {
             let nested = if kind == CTA_TUPLE_ORIG { 0x8000 } else { 0 };
-            request.extend(((value.len() + 4) as u16).to_ne_bytes());
-            request.extend((kind | nested).to_ne_bytes());
-            request.extend(value);
-            request.resize(request.len().next_multiple_of(4), 0);
+            append(&mut request, kind | nested, value);
         }
     }
     request

@@ -23,7 +23,7 @@ fn script(op: &Op) -> String {
     match op {
         Op::SetTable(table) => weft_plan::set_table_script(table),
         Op::DeleteTable(id) => weft_plan::delete_table_script(id),
-        Op::ChangeElements { table, set, add, remove } => {
+        Op::ChangeElements { table, set, add, remove, .. } => {
             weft_plan::change_elements_script(table, set, add, remove)
         }
         _ => String::new(),
@@ -33,6 +33,22 @@ fn script(op: &Op) -> String {
 /// Our tables in this thread's namespace.
 pub(crate) fn list() -> Result<Vec<Table>, KernelError> {
     Ok(parse(&listing(&["list", "ruleset"], "list ruleset")?))
+}
+
+/// Base chains of others at the forward hook whose policy is to drop.
+pub(crate) fn foreign_forward_drops() -> Result<BTreeSet<String>, KernelError> {
+    let objects = listing(&["list", "chains"], "list chains")?;
+    let chains = objects.iter().filter_map(|object| object.get("chain"));
+    let dropping = chains.filter(|chain| {
+        text(chain, "hook").as_deref() == Some("forward") && text(chain, "policy").as_deref() == Some("drop")
+    });
+    let others = dropping
+        .filter(|chain| text(chain, "table").is_some_and(|table| !table.starts_with(mark::TABLE_PREFIX)));
+    Ok(others
+        .filter_map(|chain| {
+            Some(format!("{} {} {}", text(chain, "family")?, text(chain, "table")?, text(chain, "name")?))
+        })
+        .collect())
 }
 
 /// A named counter's packets and bytes.

@@ -7,12 +7,14 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 
+use crate::elements::Message;
 use crate::{KernelError, Netns};
 
 /// Message types of every netlink family (linux/netlink.h).
@@ -29,6 +31,11 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A dump is asked for anew this often before a half-consistent one is taken.
 const DUMP_ATTEMPTS: usize = 5;
+/// Frames of a transaction of the netfilter family (linux/netfilter/nfnetlink.h).
+const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
+const NFNL_MSG_BATCH_END: u16 = 0x11;
+/// A transaction is one datagram: so much the kernel shall take. The tables of thousands of services fit.
+const SEND_BUFFER: usize = 16 << 20;
 /// Longest answer of one `recv`; the kernel fills at most 32 KiB.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
@@ -90,6 +97,7 @@ impl NetlinkSocket {
             let _ = socket.set_ext_ack(true);
             let _ = socket.set_cap_ack(true);
             let _ = socket.set_rx_buf_sz(1024 * 1024_i32);
+            let _ = setsockopt(&socket, SndBufForce, &SEND_BUFFER);
             Ok(socket)
         };
         let namespace = || netns.path().display().to_string();
@@ -150,6 +158,66 @@ impl NetlinkSocket {
         Ok(answer.messages.into_iter().map(|message| message[HEADER..].to_vec()).collect())
     }
 
+    /// Sends messages of one subsystem of netfilter as a transaction: all are carried out, or none.
+    pub(crate) fn transaction(&mut self, subsystem: u8, messages: &[Message]) -> Result<(), Refusal> {
+        let Some(last) = messages.len().checked_sub(1) else { return Ok(()) };
+        let frame = [0, 0, 0, subsystem];
+        let first = self.sequence.wrapping_add(1);
+        let mut raw = Vec::new();
+        self.append(&mut raw, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, &frame);
+        for (index, message) in messages.iter().enumerate() {
+            let ack = if index == last { NLM_F_ACK } else { 0 };
+            let kind = u16::from(subsystem) << 8 | message.kind;
+            self.append(&mut raw, kind, NLM_F_REQUEST | NLM_F_CREATE | ack, &message.body);
+        }
+        let acknowledged = self.sequence;
+        self.append(&mut raw, NFNL_MSG_BATCH_END, NLM_F_REQUEST, &frame);
+        self.socket.send(&raw, 0).map_err(Refusal::Io)?;
+        self.outcome(first, acknowledged)
+    }
+
+    fn append(&mut self, raw: &mut Vec<u8>, kind: u16, flags: u16, body: &[u8]) {
+        self.sequence = self.sequence.wrapping_add(1);
+        raw.extend(((HEADER + body.len()) as u32).to_ne_bytes());
+        raw.extend(kind.to_ne_bytes());
+        raw.extend(flags.to_ne_bytes());
+        raw.extend(self.sequence.to_ne_bytes());
+        raw.extend([0; 4]);
+        raw.extend(body);
+    }
+
+    /// The kernel reports every message that failed, then the last one's acknowledgement; or only that it did not take
+    /// the transaction at all, as an answer to its first message.
+    fn outcome(&mut self, first: u32, last: u32) -> Result<(), Refusal> {
+        let mut failure = None;
+        loop {
+            self.receive()?;
+            for message in split(&self.buffer) {
+                let number = word(message, 8);
+                if number.wrapping_sub(first) > last.wrapping_sub(first) {
+                    continue;
+                }
+                if let Err(refusal) = Answer::default().take(message) {
+                    failure.get_or_insert(refusal);
+                }
+                if number == last || (number == first && failure.is_some()) {
+                    return failure.map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), Refusal> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Refusal::Io(error)),
+            }
+        }
+    }
+
     /// Every request here asks for an acknowledgement or a dump, so there is always an end.
     fn exchange(&mut self, raw: &[u8]) -> Result<Answer, Refusal> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -158,12 +226,7 @@ impl NetlinkSocket {
         self.socket.send(&raw, 0).map_err(Refusal::Io)?;
         let mut answer = Answer::default();
         loop {
-            self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, 0) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Refusal::Io(error)),
-            }
+            self.receive()?;
             for message in split(&self.buffer) {
                 // Left over from a request that was given up.
                 if word(message, 8) != self.sequence {

@@ -109,7 +109,8 @@ fn world_with(bridge_netfilter: bool) -> World {
     join(&mut docker0, &two, 2, vec![]);
     join(&mut other, &three, 3, vec![]);
     join(&mut inner, &four, 4, vec![]);
-    let plan = HostPlan { bridges: vec![docker0, other, inner], bridge_netfilter, guard: None, ingress: None };
+    let plan =
+        HostPlan { bridges: vec![docker0, other, inner], bridge_netfilter, guard: None, ingress: None };
     let world = World { host, outside, one, two, three, four, plan, _switch: switch };
     world.reconcile();
     let bridges = &world.plan.bridges;
@@ -270,6 +271,7 @@ fn a_port_that_is_no_longer_published_is_closed_at_once() {
         protocol: Some(PortProtocol::Tcp),
         original_port: Some(8080),
         reply_source: Some(ip("172.17.0.2")),
+        ..ConntrackFilter::default()
     };
     let forgotten = runtime.block_on(w.host.kernel.forget_connections(&filter)).unwrap();
     assert!(forgotten >= 1, "the connection just made");

@@ -15,9 +15,9 @@ use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, PortMappi
 
 use crate::mark::USER_TABLE;
 use crate::{
-    Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, IngressHost, Link, LinkKind,
-    LinkName, NamespaceRef, NamespaceState, NftRule, NftSet, PolicyRule, Route, RouteTarget, RuleSelector,
-    Table, TableId, VethPeer, VxlanGuard, port_name,
+    Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, IngressHost,
+    Link, LinkKind, LinkName, NamespaceRef, NamespaceState, NftRule, NftSet, PolicyRule, Route, RouteTarget,
+    RuleSelector, Table, TableId, VethPeer, VxlanGuard, port_name,
 };
 
 /// Priorities of netfilter's hooks (`NF_IP_PRI_*`).

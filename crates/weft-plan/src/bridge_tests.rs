@@ -81,7 +81,8 @@ fn internal_networks_publish_nothing() {
     let mut plan = plan();
     plan.bridges[0].internal = true;
     let state = plan.plan();
-    let published: Vec<_> = state.tables.values().filter_map(|table| table.sets.get("published_any")).collect();
+    let published: Vec<_> =
+        state.tables.values().filter_map(|table| table.sets.get("published_any")).collect();
     assert!(!published.is_empty() && published.iter().all(|set| set.elements.is_empty()));
 }
 

@@ -19,13 +19,16 @@ use crate::{
     Table,
 };
 
+/// Bridges that Docker makes and does not remove when it stops.
+const DOCKERS_BRIDGES: [&str; 2] = ["docker0", "docker_gwbridge"];
 /// A new table has so many elements at most in its own text.
 const FEW_ELEMENTS: usize = 64;
 
 /// What to do so that `observed` becomes `desired`. Empty when it already is.
 ///
 /// Safe to apply twice; objects without Weft's mark are left alone. A foreign link that has the name of a wanted one
-/// gives a `CreateLink` that will fail and say so, and nothing on top of it.
+/// gives a `CreateLink` that will fail and say so, and nothing on top of it; but Docker's bridges without ports, which
+/// it leaves behind when it stops, are taken over.
 pub fn diff(observed: &Observed, desired: &NamespaceState) -> Vec<Op> {
     let links = Links::new(observed, desired);
     let mut ops = Vec::new();
@@ -59,6 +62,8 @@ struct Links<'a> {
     fresh: BTreeSet<&'a LinkName>,
     /// Wanted names that foreign links have.
     blocked: BTreeSet<&'a LinkName>,
+    /// Foreign ones that become ours.
+    adopted: BTreeSet<&'a LinkName>,
     /// Those that get another Ethernet address: the kernel then forgets their neighbours, permanent ones too.
     renumbered: BTreeSet<&'a LinkName>,
     /// Those that go to another bridge: their entries in the old one's forwarding table go.
@@ -74,6 +79,7 @@ impl<'a> Links<'a> {
             delete: BTreeSet::new(),
             fresh: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            adopted: BTreeSet::new(),
             renumbered: BTreeSet::new(),
             moved: BTreeSet::new(),
             wanted,
@@ -87,6 +93,10 @@ impl<'a> Links<'a> {
             match observed.links.get(name) {
                 None => {
                     links.fresh.insert(name);
+                }
+                Some(seen) if !is_ours(seen, want) && is_left_behind(observed, name, seen, want) => {
+                    links.adopted.insert(name);
+                    links.note_changes(name, &seen.link, want);
                 }
                 Some(seen) if !is_ours(seen, want) => {
                     links.blocked.insert(name);
@@ -143,6 +153,13 @@ fn set_sysctls(observed: &Observed, links: &Links<'_>, wanted: &[(&String, &Stri
 
 fn is_ours(seen: &SeenLink, want: &Link) -> bool {
     seen.owner == Owner::Weft || want.kind == LinkKind::Loopback
+}
+
+/// Whether this is a bridge that Docker made and left behind: nothing is on it. Docker takes over one of ours likewise.
+fn is_left_behind(observed: &Observed, name: &LinkName, seen: &SeenLink, want: &Link) -> bool {
+    DOCKERS_BRIDGES.contains(&name.as_str())
+        && matches!((&seen.link.kind, &want.kind), (LinkKind::Bridge(_), LinkKind::Bridge(_)))
+        && observed.links.values().all(|other| other.link.master.as_ref() != Some(name))
 }
 
 /// Whether a link of one kind can be changed into the other without making it anew.
@@ -246,7 +263,14 @@ fn elements(have: &Table, want: &Table, ops: &mut Vec<Op>) {
         let add: BTreeSet<_> = wanted.elements.difference(&seen.elements).cloned().collect();
         let remove: BTreeSet<_> = seen.elements.difference(&wanted.elements).cloned().collect();
         if !add.is_empty() || !remove.is_empty() {
-            ops.push(Op::ChangeElements { table: want.id.clone(), set: name.clone(), add, remove });
+            ops.push(Op::ChangeElements {
+                table: want.id.clone(),
+                set: name.clone(),
+                key: wanted.key.clone(),
+                value: wanted.value.clone(),
+                add,
+                remove,
+            });
         }
     }
 }
@@ -269,6 +293,9 @@ fn set_links(
         }
         if links.blocked.contains(name) {
             continue;
+        }
+        if links.adopted.contains(name) {
+            ops.push(Op::ChangeLink { name: name.clone(), change: LinkChange::Adopt });
         }
         let have = observed.links.get(name).filter(|_| !links.fresh.contains(name)).map(|seen| &seen.link);
         let master_vanishes = want.master.as_ref().is_some_and(|master| links.loses(master));

@@ -211,3 +211,27 @@ fn a_tunnel_of_another_network_is_made_anew_with_all_its_entries() {
         ]
     );
 }
+
+#[test]
+fn bridges_that_docker_left_behind_are_taken_over() {
+    let name: LinkName = "docker0".parse().unwrap();
+    let bridge = |multicast_snooping| Link {
+        up: true,
+        ..Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping }))
+    };
+    let mut want = NamespaceState::empty();
+    want.links.insert(name.clone(), bridge(false));
+    let mut observed = Observed::default();
+    observed.links.insert(name.clone(), SeenLink { link: bridge(true), owner: Owner::Foreign });
+    let ops = diff(&observed, &want);
+    assert_eq!(ops[0], Op::ChangeLink { name: name.clone(), change: LinkChange::Adopt });
+    ops.iter().for_each(|op| model::apply(&mut observed, op));
+    assert!(diff(&observed, &want).is_empty() && observed.links[&name].owner == Owner::Weft);
+
+    // One that is in use is in the way.
+    let mut observed = Observed::default();
+    observed.links.insert(name.clone(), SeenLink { link: bridge(true), owner: Owner::Foreign });
+    let port = Link { master: Some(name.clone()), ..Link::new(LinkKind::VethEnd) };
+    observed.links.insert("veth1".parse().unwrap(), SeenLink { link: port, owner: Owner::Foreign });
+    assert!(matches!(diff(&observed, &want)[..], [Op::CreateLink { .. }]));
+}

@@ -35,10 +35,8 @@ pub use balance::{BalanceEngine, BalancedService, Balancer, MAX_SLOTS};
 pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published, user_table};
 pub use diff::diff;
 pub use guard::VxlanGuard;
+pub use ingress::{EntryNode, INGRESS_LINK, IngressBackend, IngressHost, IngressTask, MeshPort, TaskPort};
 pub use ipvs::{Ipvs, IpvsScheduler, IpvsService, IpvsServiceId, IpvsTimeouts};
-pub use ingress::{
-    EntryNode, INGRESS_LINK, IngressBackend, IngressHost, IngressTask, MeshPort, TaskPort,
-};
 pub use link::{
     BridgeOptions, BridgePort, Link, LinkKind, LinkName, LinkNameError, NamespaceRef, VethPeer, Vxlan,
 };

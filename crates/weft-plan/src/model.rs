@@ -81,7 +81,7 @@ pub fn apply(observed: &mut Observed, op: &Op) {
         Op::DeleteTable(id) => {
             observed.tables.remove(id);
         }
-        Op::ChangeElements { table, set, add, remove } => {
+        Op::ChangeElements { table, set, add, remove, .. } => {
             let table = observed.tables.get_mut(table).map(Arc::make_mut);
             if let Some(set) = table.and_then(|table| table.sets.get_mut(set)) {
                 set.elements.retain(|element| !remove.contains(element));
@@ -130,6 +130,7 @@ fn change_link(observed: &mut Observed, name: &crate::LinkName, change: &LinkCha
         LinkChange::Port(port) => seen.link.port = Some(*port),
         LinkChange::Bridge(options) => seen.link.kind = LinkKind::Bridge(*options),
         LinkChange::Up(up) => seen.link.up = *up,
+        LinkChange::Adopt => seen.owner = Owner::Weft,
     }
 }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use weft_types::{MacAddr, Mtu};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, IpvsScheduler, IpvsServiceId, IpvsTimeouts, Link, LinkName, Neighbour, PolicyRule, Route,
-    RouteTarget, RuleSelector, Table, TableId,
+    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, IpvsScheduler, IpvsServiceId, IpvsTimeouts,
+    Link, LinkName, Neighbour, PolicyRule, Route, RouteTarget, RuleSelector, Table, TableId,
 };
 
 /// One change. Each is safe to run twice.
@@ -77,6 +77,10 @@ pub enum Op {
         table: TableId,
         /// The set or map in it.
         set: String,
+        /// Types of its key's parts, as [`crate::NftSet`] has them.
+        key: Vec<String>,
+        /// Types of its value's parts.
+        value: Vec<String>,
         /// Elements to add.
         add: BTreeSet<String>,
         /// Elements to remove.
@@ -126,6 +130,8 @@ pub enum LinkChange {
     Bridge(BridgeOptions),
     /// Administratively up or down.
     Up(bool),
+    /// Weft's from now on.
+    Adopt,
 }
 
 impl Op {
@@ -168,6 +174,7 @@ impl fmt::Display for LinkChange {
             Self::Bridge(b) => write!(f, "mcast_snooping {}", u8::from(b.multicast_snooping)),
             Self::Up(true) => f.write_str("up"),
             Self::Up(false) => f.write_str("down"),
+            Self::Adopt => f.write_str("adopt"),
         }
     }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, Vni};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, EntryNode, FdbEntry, FdbTarget, IngressHost, Link, LinkKind, LinkName, NamespaceRef,
-    NamespaceState, Neighbour, VethPeer, Vxlan,
+    Address, BridgeOptions, BridgePort, EntryNode, FdbEntry, FdbTarget, IngressHost, Link, LinkKind,
+    LinkName, NamespaceRef, NamespaceState, Neighbour, VethPeer, Vxlan,
 };
 
 /// An overlay network as one node sees it.

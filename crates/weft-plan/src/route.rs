@@ -74,7 +74,10 @@ impl Route {
     /// The interface that the route needs.
     pub fn link(&self) -> Option<&LinkName> {
         match &self.target {
-            RouteTarget::Via { link, .. } | RouteTarget::OnLink { link, .. } | RouteTarget::Link(link) | RouteTarget::Local(link) => Some(link),
+            RouteTarget::Via { link, .. }
+            | RouteTarget::OnLink { link, .. }
+            | RouteTarget::Link(link)
+            | RouteTarget::Local(link) => Some(link),
             RouteTarget::Unreachable | RouteTarget::Other => None,
         }
     }

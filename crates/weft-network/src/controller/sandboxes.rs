@@ -126,7 +126,7 @@ impl Controller {
             let filter = weft_kernel::ConntrackFilter {
                 protocol: Some(mapping.protocol),
                 original_port: Some(mapping.host_port),
-                reply_source: None,
+                ..weft_kernel::ConntrackFilter::default()
             };
             if let Err(error) = self.dataplane.host().forget_connections(&filter).await {
                 tracing::debug!(%error, "tracked connections not forgotten");

@@ -14,9 +14,9 @@ use crate::{
     NftRule, NftSet, Table,
 };
 
-/// Priorities: before connection tracking, of marks (`NF_IP_PRI_MANGLE`), and of destination translation. IPVS takes
+/// Priorities: before connection tracking as in the other engine, of marks (`NF_IP_PRI_MANGLE`), and of destination translation. IPVS takes
 /// what leaves right after the last.
-const RAW: i32 = -300;
+const RAW: i32 = -299;
 const MANGLE: i32 = -150;
 const NAT_DST: i32 = -100;
 
@@ -33,12 +33,15 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
         let hook = Some(Hook::new(kind, hook, priority));
         table.chains.insert(name.to_owned(), Chain { hook, rules });
     };
-    chain("before-input", HookKind::Filter, "prerouting", RAW, vec![NftRule::new("IPVS tracks", "notrack")]);
-    let outgoing = vec![
+    let mut incoming: Vec<NftRule> = balancer.mesh(ipv6, "daddr").into_iter().collect();
+    incoming.push(NftRule::new("IPVS tracks", "notrack"));
+    chain("before-input", HookKind::Filter, "prerouting", RAW, incoming);
+    let mut outgoing: Vec<NftRule> = balancer.mesh(ipv6, "saddr").into_iter().collect();
+    outgoing.extend([
         NftRule::new("pings of services", format!("{ip} daddr @vips {echo} accept")),
         NftRule::new("echo and errors of this host", format!("oifname \"lo\" meta l4proto {icmp} accept")),
         NftRule::new("IPVS tracks", "notrack"),
-    ];
+    ]);
     chain("before-output", HookKind::Filter, "output", RAW, outgoing);
     let mark = NftRule::new("services", format!("meta mark set {ip} daddr map @marks"));
     chain("mark", HookKind::Filter, "output", MANGLE, vec![mark]);

@@ -22,9 +22,10 @@ mod slots;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, NamespaceState, TableId};
+use crate::{Family, NamespaceState, NftRule, TableId};
 
 pub use slots::MAX_SLOTS;
 
@@ -61,6 +62,8 @@ pub struct Balancer {
     pub engine: BalanceEngine,
     /// Whether this kernel's nftables can ask for sockets, so that connections from outside need not be tracked.
     pub sockets: bool,
+    /// Subnets of the ingress network: the routing mesh tracks every flow on them.
+    pub tracked: Vec<IpNet>,
     /// The services by virtual IP.
     pub services: BTreeMap<IpAddr, BalancedService>,
 }
@@ -116,6 +119,14 @@ impl Balancer {
             ipvs::services(self, &mut state);
         }
         state
+    }
+
+    /// Flows of the routing mesh, on the way in and on the way out: they begin with addresses from anywhere.
+    fn mesh(&self, ipv6: bool, direction: &str) -> Option<NftRule> {
+        let subnets = self.tracked.iter().filter(|subnet| subnet.addr().is_ipv6() == ipv6);
+        let subnets: Vec<String> = subnets.map(ToString::to_string).collect();
+        let text = format!("{} {direction} {{ {} }} accept", words(ipv6).ip, subnets.join(", "));
+        (!subnets.is_empty()).then(|| NftRule::new("the routing mesh tracks", text))
     }
 
     fn of(&self, ipv6: bool) -> impl Iterator<Item = (&IpAddr, &BalancedService)> {

@@ -26,8 +26,9 @@ use std::collections::BTreeMap;
 use super::{Balancer, MAX_SLOTS, Words, words};
 use crate::{Chain, Hook, HookKind, NamespaceState, NftRule, NftSet, Table};
 
-/// Priorities: before connection tracking (`NF_IP_PRI_RAW`), and of destination translation (`NF_IP_PRI_NAT_DST`).
-const RAW: i32 = -300;
+/// Priorities: before connection tracking (`NF_IP_PRI_RAW`), after what the routing mesh does there to source addresses;
+/// and of destination translation (`NF_IP_PRI_NAT_DST`).
+const RAW: i32 = -299;
 const NAT_DST: i32 = -100;
 /// Up to this many slots there is a chain for exactly that number.
 const EXACT: usize = 8;
@@ -58,8 +59,8 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
         let hook = hook.map(|(kind, hook, priority)| Hook::new(kind, hook, priority));
         table.chains.insert(name.to_owned(), Chain { hook, rules });
     };
-    chain("before-input", Some((HookKind::Filter, "prerouting", RAW)), incoming(w, balancer.sockets));
-    chain("before-output", Some((HookKind::Filter, "output", RAW)), outgoing(w, balancer.sockets));
+    chain("before-input", Some((HookKind::Filter, "prerouting", RAW)), incoming(balancer, ipv6));
+    chain("before-output", Some((HookKind::Filter, "output", RAW)), outgoing(balancer, ipv6));
     chain("output", Some((HookKind::Nat, "output", NAT_DST)), translate(w));
     chain(REFUSE, None, refuse(w));
     for slots in 1..=EXACT {
@@ -104,25 +105,27 @@ fn sets(balancer: &Balancer, ipv6: bool, w: &Words) -> BTreeMap<String, NftSet> 
         .into()
 }
 
-fn incoming(w: &Words, sockets: bool) -> Vec<NftRule> {
-    let ip = w.ip;
-    let mut rules = vec![NftRule::new("not from a task", format!("{ip} saddr != @backends notrack accept"))];
-    if sockets {
+fn incoming(balancer: &Balancer, ipv6: bool) -> Vec<NftRule> {
+    let ip = words(ipv6).ip;
+    let mut rules: Vec<NftRule> = balancer.mesh(ipv6, "daddr").into_iter().collect();
+    rules.push(NftRule::new("not from a task", format!("{ip} saddr != @backends notrack accept")));
+    if balancer.sockets {
         let text = format!("tcp dport != {CLIENT_PORTS} socket transparent {{ 0, 1 }} notrack");
         rules.push(NftRule::new("a connection from outside", text));
     }
     rules
 }
 
-fn outgoing(w: &Words, sockets: bool) -> Vec<NftRule> {
-    let (ip, icmp) = (w.ip, w.icmp);
-    let mut rules = vec![
+fn outgoing(balancer: &Balancer, ipv6: bool) -> Vec<NftRule> {
+    let Words { ip, icmp, .. } = words(ipv6);
+    let mut rules: Vec<NftRule> = balancer.mesh(ipv6, "saddr").into_iter().collect();
+    rules.extend([
         NftRule::new("to a service", format!("{ip} daddr @vips accept")),
         NftRule::new("echo and errors of this host", format!("oifname \"lo\" meta l4proto {icmp} accept")),
         NftRule::new("to itself", format!("oifname \"lo\" {ip} daddr @backends accept")),
         NftRule::new("not to a task", format!("{ip} daddr != @backends notrack accept")),
-    ];
-    if sockets {
+    ]);
+    if balancer.sockets {
         let text = format!("tcp sport != {CLIENT_PORTS} notrack");
         rules.push(NftRule::new("a connection from outside", text));
     }

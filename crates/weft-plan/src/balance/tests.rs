@@ -18,7 +18,7 @@ fn balancer(engine: BalanceEngine) -> Balancer {
         ("fd00:1::2", service(&[("fd00:1::3", 2), ("fd00:1::4", 1)])),
     ];
     let services = services.map(|(vip, service)| (vip.parse().unwrap(), service)).into();
-    Balancer { engine, sockets: true, services }
+    Balancer { engine, sockets: true, tracked: vec!["10.0.0.0/24".parse().unwrap()], services }
 }
 
 fn text(balancer: &Balancer) -> String {
@@ -72,7 +72,9 @@ fn one_service_more_changes_only_elements() {
     let vip = "10.0.1.20".parse().unwrap();
     more.services.insert(vip, BalancedService::new(backends(&[("10.0.1.21", 1)]), None));
     let ops = diff(&before, &more.plan());
-    assert!(ops.iter().all(|op| matches!(op, Op::ChangeElements { add, remove, .. } if add.len() == 1 && remove.is_empty())));
+    assert!(ops.iter().all(
+        |op| matches!(op, Op::ChangeElements { add, remove, .. } if add.len() == 1 && remove.is_empty())
+    ));
     assert_eq!(ops.len(), 4);
 }
 
@@ -113,7 +115,8 @@ fn chances(slots: &[IpAddr]) -> BTreeMap<IpAddr, f64> {
     let chain = services.elements.first().unwrap().rsplit(' ').next().unwrap();
     for rule in &table.chains[chain].rules {
         let words: Vec<&str> = rule.text.split(' ').collect();
-        let below = words[words.iter().position(|word| *word == "mod").unwrap() + 1].parse::<usize>().unwrap();
+        let below =
+            words[words.iter().position(|word| *word == "mod").unwrap() + 1].parse::<usize>().unwrap();
         let each = rest / below as f64;
         for slot in slots.iter().take(below) {
             *chances.entry(*slot).or_default() += each;

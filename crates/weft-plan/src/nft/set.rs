@@ -71,7 +71,11 @@ impl NftSet {
         };
         let clause = if by_example { "typeof" } else { "type" };
         let key = words(&self.key);
-        if self.is_map() { format!("{clause} {key} : {}", words(&self.value)) } else { format!("{clause} {key}") }
+        if self.is_map() {
+            format!("{clause} {key} : {}", words(&self.value))
+        } else {
+            format!("{clause} {key}")
+        }
     }
 
     /// Same types, whatever the elements. Newer programs list those given by example in a way of their own, which reads as

@@ -108,6 +108,12 @@ impl Table {
         Self { id, chains: BTreeMap::new(), sets: BTreeMap::new(), counters: BTreeSet::new() }
     }
 
+    /// Whether both are the same, as far as a listing shows.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.same_shape(other)
+            && self.sets.iter().all(|(name, set)| other.sets[name].elements == set.elements)
+    }
+
     /// Whether both have the same chains, rules and counters and sets of the same types; elements aside.
     pub(crate) fn same_shape(&self, other: &Self) -> bool {
         self.id == other.id

@@ -1,0 +1,439 @@
+//! Virtual IPs in clients' namespaces, with each engine that this kernel has.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::*;
+use weft_kernel::{Capabilities, Change, ConntrackFilter, Kernel, Netns};
+use weft_plan::*;
+use weft_types::Mtu;
+
+const VIP: &str = "10.0.1.100";
+const VIP6: &str = "fd00:1::100";
+const EMPTY: &str = "10.0.1.101";
+
+/// Containers 10.0.1.n and fd00:1::n on one bridge.
+struct World {
+    containers: BTreeMap<u8, Place>,
+    _switch: Place,
+    engine: BalanceEngine,
+}
+
+impl World {
+    fn new(numbers: impl IntoIterator<Item = u8>, engine: BalanceEngine) -> Self {
+        let switch = Place::new();
+        let mut state = NamespaceState::empty();
+        state
+            .links
+            .insert(name("sw0"), Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping: false })));
+        let containers: BTreeMap<u8, Place> = numbers.into_iter().map(|n| (n, Place::new())).collect();
+        for (n, place) in &containers {
+            let peer = VethPeer {
+                namespace: place.netns.reference(),
+                name: name("eth0"),
+                mac: None,
+                mtu: Some(Mtu::ETHERNET),
+            };
+            let kind = LinkKind::Veth(Some(peer));
+            let link = Link { master: Some(name("sw0")), mtu: Some(Mtu::ETHERNET), ..Link::new(kind) };
+            state.links.insert(name(&format!("c{n}")), link);
+        }
+        clean(&switch.kernel, &state);
+        let world = Self { containers, _switch: switch, engine };
+        for n in world.containers.keys() {
+            clean(&world[*n].kernel, &world.state(*n, &NamespaceState::empty()));
+        }
+        world
+    }
+
+    fn state(&self, n: u8, balance: &NamespaceState) -> NamespaceState {
+        let mut state = NamespaceState::empty();
+        state.links.insert(LinkName::lo(), Link::new(LinkKind::Loopback));
+        state.links.insert(name("eth0"), Link::new(LinkKind::VethEnd));
+        for address in [net(&format!("10.0.1.{n}/24")), net(&format!("fd00:1::{n:x}/64"))] {
+            state.addresses.insert(Address { link: name("eth0"), address });
+        }
+        state.set_for_test("net/ipv6/conf/eth0/accept_dad", "0");
+        state.merge(balance.clone());
+        state
+    }
+
+    fn balancer(&self, weights: &[(u8, u16)]) -> Balancer {
+        let of = |address: fn(u8) -> IpAddr| {
+            BalancedService::new(weights.iter().map(|(n, weight)| (address(*n), *weight)).collect(), None)
+        };
+        let services = [
+            (ip(VIP), of(|n| v4(n).into())),
+            (ip(VIP6), of(|n| ip(&format!("fd00:1::{n:x}")))),
+            (ip(EMPTY), BalancedService::default()),
+        ];
+        Balancer { engine: self.engine, sockets: true, tracked: Vec::new(), services: services.into() }
+    }
+
+    /// In these containers, the services with these tasks.
+    fn balance(&self, containers: &[u8], weights: &[(u8, u16)]) {
+        let plan = self.balancer(weights).plan();
+        for n in containers {
+            clean(&self[*n].kernel, &self.state(*n, &plan));
+        }
+    }
+}
+
+impl std::ops::Index<u8> for World {
+    type Output = Place;
+    fn index(&self, n: u8) -> &Place {
+        &self.containers[&n]
+    }
+}
+
+trait SetForTest {
+    fn set_for_test(&mut self, key: &str, value: &str);
+}
+
+impl SetForTest for NamespaceState {
+    fn set_for_test(&mut self, key: &str, value: &str) {
+        self.sysctls.insert(key.to_owned(), value.to_owned());
+    }
+}
+
+fn engines() -> Vec<BalanceEngine> {
+    let found = Capabilities::probe_blocking().unwrap();
+    assert!(found.nft_balance);
+    let mut engines = vec![BalanceEngine::Nft];
+    engines.extend(found.ipvs.then_some(BalanceEngine::Ipvs));
+    engines
+}
+
+/// Servers in `containers` that answer with their number, over both families.
+fn servers(world: &World, containers: &[u8], port: u16) {
+    for n in containers {
+        let words: &'static str = Box::leak(n.to_string().into_boxed_str());
+        serve(&world[*n].netns, &format!("[::]:{port}"), words);
+        let socket = world[*n].netns.udp_socket(format!("[::]:{port}").parse().unwrap()).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        std::thread::spawn(move || {
+            let mut query = [0; 64];
+            while let Ok((_, from)) = socket.recv_from(&mut query) {
+                let _ = socket.send_to(words.as_bytes(), from);
+            }
+        });
+    }
+}
+
+fn tracked(netns: &Netns) -> u32 {
+    let count =
+        netns.run_in(|| std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap());
+    count.unwrap().trim().parse().unwrap()
+}
+
+fn spread(netns: &Netns, address: &str, times: usize) -> BTreeMap<String, usize> {
+    let mut answers = BTreeMap::new();
+    for _ in 0..times {
+        *answers.entry(fetch(netns, address).unwrap_or_default()).or_default() += 1;
+    }
+    answers
+}
+
+#[test]
+fn connections_spread_over_the_tasks_also_from_a_task_itself() {
+    for engine in engines() {
+        let world = World::new(2..=6, engine);
+        servers(&world, &[3, 4, 5, 6], 80);
+        world.balance(&[2, 3], &[(3, 1), (4, 1), (5, 1)]);
+        for vip in [format!("{VIP}:80"), format!("[{VIP6}]:80")] {
+            for from in [2, 3] {
+                let answers = spread(&world[from].netns, &vip, 120);
+                let even = ["3", "4", "5"].iter().all(|n| (15..=70).contains(answers.get(*n).unwrap_or(&0)));
+                assert!(even && answers.len() == 3, "{engine} from {from} to {vip}: {answers:?}");
+            }
+        }
+        let client = &world[2].netns;
+        assert!(pings(client, VIP) && pings(client, EMPTY) && pings(client, "10.0.1.4"), "{engine}");
+        assert!(run(client, &format!("ping -6 -n -c 1 -W 1 {VIP6}")).0, "{engine}");
+        assert!(pings(&world[3].netns, VIP), "{engine}");
+        world.balance(&[2, 3], &[(3, 0), (4, 2), (5, 1)]);
+        let answers = spread(client, &format!("{VIP}:80"), 90);
+        assert!(answers.len() == 2 && answers["4"] > answers["5"], "{engine}: {answers:?}");
+        // Away again, and nothing is left.
+        clean(&world[2].kernel, &world.state(2, &NamespaceState::empty()));
+        assert!(!ok(client, "nft list tables").contains("weft"));
+    }
+}
+
+#[test]
+fn what_nobody_listens_to_and_what_has_no_task_is_refused_at_once() {
+    for engine in engines() {
+        let world = World::new(2..=3, engine);
+        world.balance(&[2], &[(3, 1)]);
+        for address in [format!("{VIP}:81"), format!("[{VIP6}]:81"), format!("{EMPTY}:80")] {
+            let refused = world[2].netns.run_in(|| {
+                let begin = Instant::now();
+                let error = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(5));
+                (error.unwrap_err().kind(), begin.elapsed())
+            });
+            let (kind, after) = refused.unwrap();
+            assert_eq!(kind, std::io::ErrorKind::ConnectionRefused, "{engine} {address}");
+            assert!(after < Duration::from_millis(500), "{engine} {address}: {after:?}");
+        }
+        let socket = world[2].netns.udp_socket("0.0.0.0:0".parse().unwrap()).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.connect(format!("{EMPTY}:53")).unwrap();
+        // Rules refuse the datagram itself, IPVS answers it.
+        let refused = match socket.send(b"query") {
+            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+            Ok(_) => socket.recv(&mut [0; 64]).unwrap_err().kind() == std::io::ErrorKind::ConnectionRefused,
+        };
+        assert!(refused, "{engine}");
+    }
+}
+
+#[test]
+fn only_flows_of_services_are_tracked() {
+    let world = World::new(2..=5, BalanceEngine::Nft);
+    servers(&world, &[2, 3, 4, 5], 80);
+    // 5 is no task; 2 is a task of the service, and a client.
+    world.balance(&[2, 3, 5], &[(2, 1), (3, 1), (4, 1)]);
+    let before = tracked(&world[5].netns);
+    assert_eq!(fetch(&world[2].netns, "10.0.1.5:80").as_deref(), Some("5"));
+    assert_eq!(tracked(&world[5].netns), before, "a connection from a task is tracked by the server");
+    assert_eq!(tracked(&world[2].netns), 0, "a connection to no task is tracked");
+    let local = fetch(&world[2].netns, "127.0.0.1:80");
+    assert_eq!((local.as_deref(), tracked(&world[2].netns)), (Some("2"), 0));
+    for _ in 0..20 {
+        assert!(fetch(&world[2].netns, &format!("{VIP}:80")).is_some());
+    }
+    assert!(tracked(&world[2].netns) >= 20);
+    assert_eq!(tracked(&world[3].netns), 0, "connections by the virtual IP are tracked by the server");
+}
+
+#[test]
+fn a_port_that_served_the_virtual_ip_serves_a_task_directly() {
+    for engine in engines() {
+        let world = World::new(2..=3, engine);
+        servers(&world, &[3], 80);
+        world.balance(&[2], &[(3, 1)]);
+        let from = |target: &str| {
+            let target: SocketAddr = target.parse().unwrap();
+            world[2].netns.run_in(|| fetch_from(40_000, target)).unwrap()
+        };
+        for round in 0..3 {
+            for target in [format!("{VIP}:80"), "10.0.1.3:80".to_owned()] {
+                assert_eq!(from(&target).as_deref(), Some("3"), "{engine} {target} in round {round}");
+            }
+        }
+        // Both at a time: the same port towards the same task.
+        let held =
+            world[2].netns.run_in(|| connect_from(40_001, format!("{VIP}:80").parse().unwrap())).unwrap();
+        let direct = world[2].netns.run_in(|| fetch_from(40_001, "10.0.1.3:80".parse().unwrap())).unwrap();
+        if engine == BalanceEngine::Nft {
+            assert_eq!(direct.as_deref(), Some("3"));
+        }
+        drop(held);
+    }
+}
+
+/// A connection from this port, which is free again at once.
+fn connect_from(port: u16, to: SocketAddr) -> Option<TcpStream> {
+    use nix::sys::socket::*;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    setsockopt(&socket, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    let SocketAddr::V4(to) = to else { return None };
+    let here = SockaddrIn::new(0, 0, 0, 0, port);
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &here).unwrap();
+    connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::from(to)).ok()?;
+    Some(TcpStream::from(socket))
+}
+
+fn fetch_from(port: u16, to: SocketAddr) -> Option<String> {
+    let mut stream = connect_from(port, to)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut words = [0; 1];
+    stream.read_exact(&mut words).ok()?;
+    Some(String::from_utf8_lossy(&words).into_owned())
+}
+
+/// A server in the namespace that gives back what it gets, a line at a time, until the connection ends.
+fn echo(netns: &Netns, address: &str) {
+    let listener = netns.run_in(|| TcpListener::bind(address).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut bytes = [0; 16];
+                while let Ok(length) = stream.read(&mut bytes)
+                    && length > 0
+                    && stream.write_all(&bytes[..length]).is_ok()
+                {}
+            });
+        }
+    });
+}
+
+fn alive(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut answer = [0; 1];
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut answer).is_ok()
+}
+
+#[test]
+fn established_flows_stay_and_datagrams_leave_a_task_that_is_gone() {
+    for engine in engines() {
+        let world = World::new(2..=6, engine);
+        servers(&world, &[3, 4, 5, 6], 53);
+        (3..=6).for_each(|n| echo(&world[n].netns, "0.0.0.0:7"));
+        world.balance(&[2], &[(3, 1), (4, 1), (5, 1)]);
+        let target: SocketAddr = format!("{VIP}:7").parse().unwrap();
+        let mut streams: Vec<TcpStream> =
+            (0..30).map(|_| world[2].netns.run_in(|| TcpStream::connect(target).unwrap()).unwrap()).collect();
+        let socket = world[2].netns.udp_socket("0.0.0.0:0".parse().unwrap()).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.connect(format!("{VIP}:53")).unwrap();
+        let ask = |socket: &UdpSocket| -> Option<u8> {
+            socket.send(b"?").ok()?;
+            let mut answer = [0; 16];
+            let length = socket.recv(&mut answer).ok()?;
+            std::str::from_utf8(&answer[..length]).ok()?.parse().ok()
+        };
+        let first = ask(&socket).unwrap();
+        // Others come and go.
+        let others: Vec<u8> = [3, 4, 5].into_iter().filter(|n| *n != first).collect();
+        let weights: Vec<(u8, u16)> =
+            [(first, 1), (6, 1)].into_iter().chain(others.iter().map(|n| (*n, 0))).collect();
+        world.balance(&[2], &weights);
+        assert!((0..10).all(|_| ask(&socket) == Some(first)), "{engine}: a flow has moved");
+        assert!(streams.iter_mut().all(alive), "{engine}: a connection broke although its task lives");
+        // Its own task goes.
+        world.balance(&[2], &[(6, 1)]);
+        let gone = ConntrackFilter {
+            original_destination: Some(ip(VIP)),
+            reply_source: Some(v4(first).into()),
+            ..ConntrackFilter::default()
+        };
+        world[2].kernel.forget_any_blocking(&[gone]).unwrap();
+        let begin = Instant::now();
+        eventually("the datagrams reach another task", || ask(&socket) == Some(6));
+        assert!(begin.elapsed() < Duration::from_secs(1), "{engine}: {:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn elements_of_all_types_arrive_by_message_as_they_would_by_program() {
+    let place = Place::new();
+    let mut table = Table::new(TableId::new(Family::Inet, "types"));
+    table.chains.insert("there".to_owned(), Chain::default());
+    let mut add = |name: &str, mut set: NftSet, elements: &[&str]| {
+        set.elements = elements.iter().map(|e| (*e).to_owned()).collect();
+        table.sets.insert(name.to_owned(), set);
+    };
+    add("four", NftSet::set(&["ipv4_addr"]), &["192.0.2.1"]);
+    add("six", NftSet::set(&["ipv6_addr"]), &["2001:db8::1"]);
+    add("mac", NftSet::map(&["ether_addr"], &["mark"]), &["02:42:0a:00:01:02 : 3221225985"]);
+    add("name", NftSet::set(&["ifname"]), &["\"eth0\""]);
+    let key = ["inet_proto", "ipv4_addr", "inet_service"];
+    add(
+        "port",
+        NftSet::map(&key, &["ipv4_addr", "inet_service"]),
+        &["tcp . 192.0.2.1 . 80 : 10.0.0.2 . 8080"],
+    );
+    add("seven", NftSet::map(&["ipv6_addr", "integer"], &["ipv6_addr"]), &["2001:db8::1 . 7 : 2001:db8::2"]);
+    add(
+        "way",
+        NftSet::map(&["ipv4_addr"], &["verdict"]),
+        &["192.0.2.1 : goto there", "192.0.2.2 : jump there"],
+    );
+    let mut empty = table.clone();
+    empty.sets.values_mut().for_each(|set| set.elements.clear());
+    let state = |table: &Table| {
+        let mut state = NamespaceState::empty();
+        state.tables.insert(table.id.clone(), Arc::new(table.clone()));
+        state
+    };
+    clean(&place.kernel, &state(&empty));
+    let done = clean(&place.kernel, &state(&table));
+    assert!(
+        done.iter().all(|op| matches!(op, Op::ChangeElements { .. })) && done.len() == 7,
+        "{}",
+        show(&done)
+    );
+    clean(&place.kernel, &state(&empty));
+}
+
+#[test]
+fn a_change_is_carried_out_only_where_it_belongs() {
+    let world = World::new([2], BalanceEngine::Nft);
+    let before = world.balancer(&[(3, 1)]).plan();
+    let after = world.balancer(&[(3, 1), (4, 1)]).plan();
+    let change = Change::between(before.clone(), after.clone());
+    let kernel = &world[2].kernel;
+    assert!(kernel.advance_blocking(&change).unwrap().is_none(), "there is nothing to change");
+    clean(kernel, &world.state(2, &before));
+    assert_eq!(kernel.advance_blocking(&change).unwrap().unwrap().len(), change.ops().len());
+    assert!(clean(kernel, &world.state(2, &after)).is_empty());
+    assert!(kernel.advance_blocking(&change).unwrap().is_none(), "it stands already");
+    // Somebody else was here.
+    clean(kernel, &world.state(2, &before));
+    ok(&world[2].netns, &format!("nft delete element ip weft-balance vips {{ {VIP} }}"));
+    assert!(kernel.advance_blocking(&change).unwrap().is_none());
+    clean(kernel, &world.state(2, &after));
+}
+
+/// Not a test of behaviour: what it costs to bring many services to one and to many containers, and one more of them.
+#[test]
+#[ignore = "a measurement; run by `cargo xtask bench services`"]
+fn measure_programming() {
+    for (containers, services) in [(1, 1_000u32), (50, 1_000)] {
+        let places: Vec<Place> = (0..containers).map(|_| Place::new()).collect();
+        let with = |services: u32| -> Balancer {
+            let of = |n: u32| {
+                let task = |t: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a02_0000 + n * 3 + t));
+                BalancedService::new((0..3).map(|t| (task(t), 1)).collect(), None)
+            };
+            let vip = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a01_0000 + n));
+            let services = (0..services).map(|n| (vip(n), of(n))).collect();
+            Balancer { sockets: true, services, ..Balancer::default() }
+        };
+        let state = |balancer: &Balancer| {
+            let mut state = NamespaceState::empty();
+            state.links.insert(LinkName::lo(), Link::new(LinkKind::Loopback));
+            state.merge(balancer.plan());
+            state
+        };
+        let each = |work: &(dyn Fn(&Kernel) + Sync)| {
+            let begin = Instant::now();
+            places.iter().for_each(|place| work(&place.kernel));
+            begin.elapsed()
+        };
+        let first = state(&with(0));
+        each(&|kernel| assert!(kernel.reconcile_blocking(&first).unwrap().is_clean()));
+        let begin = Instant::now();
+        let all = state(&with(services));
+        let planned = begin.elapsed();
+        let programmed = each(&|kernel| assert!(kernel.reconcile_blocking(&all).unwrap().is_clean()));
+        let mut more = Vec::new();
+        let mut now = all;
+        for extra in 1..=20 {
+            let begin = Instant::now();
+            let next = state(&with(services + extra));
+            let change = Change::between(now, next.clone());
+            let planned = begin.elapsed();
+            let applied = each(&|kernel| assert!(kernel.advance_blocking(&change).unwrap().is_some()));
+            more.push(planned + applied);
+            now = next;
+        }
+        more.sort();
+        eprintln!(
+            "{containers} containers: {services} services in {:?} (plan {planned:?}); one more: median {:?}, most {:?}",
+            planned + programmed,
+            more[more.len() / 2],
+            more[more.len() - 1],
+        );
+    }
+}
