@@ -32,6 +32,8 @@ use crate::tasks::{attached_container, next_status};
 
 /// Between two writes of the agent's memory.
 const SAVE_PAUSE: Duration = Duration::from_millis(100);
+/// Before another attempt: the disk may have room again.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
 
 /// An open session: what other calls to the managers need.
 #[derive(Clone)]
@@ -131,6 +133,7 @@ impl Core {
             dirty: Notify::new(),
         };
         core.publish(&core.lock());
+        core.network.set_serving(core.serving.borrow().clone());
         core
     }
 
@@ -525,7 +528,11 @@ impl Core {
                     // Many tasks change at once: the disk is for what they came to.
                     tokio::time::sleep(SAVE_PAUSE).await;
                 }
-                Ok(Err(error)) => tracing::error!(%error, "the agent's state could not be saved"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the agent's state could not be saved");
+                    tokio::time::sleep(SAVE_RETRY).await;
+                    self.dirty.notify_one();
+                }
                 Err(error) => tracing::error!(%error, "saving the agent's state failed"),
             }
         }

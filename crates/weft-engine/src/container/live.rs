@@ -1,6 +1,7 @@
 //! A container in the daemon's memory: its record and those who wait for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct Container {
     pub(crate) dir: PathBuf,
     pub(crate) bundle: Bundle,
     record: Mutex<Record>,
+    /// The files may lack what the record says. Changed with the record's lock held.
+    unsaved: AtomicBool,
     /// Held by start, stop, restart, remove: one at a time. Never by the handling of an exit, which a stop waits for.
     pub(crate) operation: tokio::sync::Mutex<()>,
     /// Held while it is removed: by the user and by `--rm`, whoever comes first.
@@ -62,6 +65,7 @@ impl Container {
             dir,
             bundle,
             record: Mutex::new(record),
+            unsaved: AtomicBool::new(false),
             operation: tokio::sync::Mutex::new(()),
             removal: tokio::sync::Mutex::new(()),
             life: watch::channel(life).0,
@@ -106,8 +110,26 @@ impl Container {
         let mut record = self.lock();
         let mut changed = record.clone();
         change(&mut changed);
-        changed.save(&self.dir, Some(&record))?;
+        self.save(&changed, &record)?;
         *record = changed;
+        Ok(())
+    }
+
+    /// Takes in what has happened: it has, also where the disk is full. What could not be written is written with the
+    /// next change; a daemon that starts before compares the file with what runs.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) {
+        let mut record = self.lock();
+        let before = record.clone();
+        change(&mut record);
+        if let Err(error) = self.save(&record, &before) {
+            tracing::error!(container = %self.id, %error, "state not saved");
+        }
+    }
+
+    fn save(&self, record: &Record, before: &Record) -> Result<(), EngineError> {
+        let unsaved = self.unsaved.swap(true, Ordering::Relaxed);
+        record.save(&self.dir, Some(before).filter(|_| !unsaved))?;
+        self.unsaved.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -134,5 +156,38 @@ impl Container {
     /// Clients that attached before the start.
     pub(crate) fn pending_pumps(&self) -> MutexGuard<'_, Vec<Pump>> {
         self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::record::Phase;
+
+    /// A facts-only record in a folder of its own.
+    fn container(dir: &Path) -> Container {
+        let id = "0".repeat(64);
+        let digest = format!("sha256:{id}");
+        let text = serde_json::json!({
+            "id": id, "name": "ann", "created": "", "image": digest, "image_name": "", "layers": [],
+            "config": {}, "host": {}, "endpoints": {}, "mounts": [], "path": "", "args": [],
+        });
+        let record: Record = serde_json::from_value(text).unwrap();
+        Container::new(record, dir.to_owned(), Bundle::new(dir.to_owned()))
+    }
+
+    #[test]
+    fn what_has_happened_counts_also_where_it_cannot_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("container");
+        let container = container(&dir);
+        // There is no such folder yet: as good as a full disk.
+        container.note(|record| record.state.phase = Phase::Exited);
+        assert_eq!(container.state().phase, Phase::Exited);
+        assert!(container.update(|record| record.name = "bob".to_owned()).is_err());
+        assert_eq!(container.name(), "ann", "a wish that cannot be kept is none");
+        std::fs::create_dir(&dir).unwrap();
+        container.update(|record| record.name = "bob".to_owned()).unwrap();
+        assert_eq!(Record::load(&dir).unwrap().state.phase, Phase::Exited, "written with the next change");
     }
 }

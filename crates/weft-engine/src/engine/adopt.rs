@@ -87,13 +87,10 @@ impl Engine {
 
     async fn adopt(self: &Arc<Self>, survivor: Survivor) {
         let Survivor { container, pid, watcher } = survivor;
-        let saved = container.update(|record| {
+        container.note(|record| {
             record.state.phase = Phase::Running;
             record.state.pid = i64::from(pid);
         });
-        if let Err(error) = saved {
-            tracing::error!(container = %container.id, %error, "state not saved");
-        }
         container.life.send_modify(|life| life.running = true);
         self.watch_exit(container.clone(), watcher);
         if self.config.live_restore {
@@ -114,7 +111,7 @@ impl Engine {
         let exit = container.bundle.read_exit().unwrap_or_else(unknown_exit);
         self.end_health(container);
         self.release(container).await;
-        let saved = container.update(|record| {
+        container.note(|record| {
             record.state.phase = Phase::Exited;
             record.state.paused = false;
             record.state.pid = 0;
@@ -124,9 +121,6 @@ impl Engine {
                 record.state.finished_at = exit.time.clone();
             }
         });
-        if let Err(error) = saved {
-            tracing::error!(container = %container.id, %error, "state not saved");
-        }
         container.life.send_modify(|life| {
             life.running = false;
             life.exit_code = exit.code;

@@ -39,7 +39,7 @@ impl Engine {
         let restart = !self.is_shutting_down() && container.with(|record| record.wants_restart(exit.code));
         // Stopped by the user: a policy other than `always`… also waits, Docker acts only on ends of its own accord.
         let restart = restart && !container.with(|record| record.state.manually_stopped);
-        let saved = container.update(|record| {
+        container.note(|record| {
             record.state.phase = if restart { Phase::Restarting } else { Phase::Exited };
             record.state.paused = false;
             record.state.pid = 0;
@@ -50,9 +50,6 @@ impl Engine {
                 record.state.restart_count += 1;
             }
         });
-        if let Err(error) = saved {
-            tracing::error!(container = %container.id, %error, "state not saved");
-        }
         let uptime = uptime(&started, exit.time.parse().unwrap_or_default());
         // Read before the waiters run: a restart turns it off only until then.
         let auto_remove = container.with(|record| record.host.auto_remove == Some(true));
@@ -129,13 +126,10 @@ impl Engine {
         if let Err(error) = done {
             tracing::warn!(container = %id, %error, "root file system left mounted");
         }
-        let cleared = container.update(|record| {
+        container.note(|record| {
             record.sandbox = None;
             record.connected.clear();
         });
-        if let Err(error) = cleared {
-            tracing::error!(container = %id, %error, "state not saved");
-        }
     }
 }
 

@@ -54,8 +54,8 @@ impl Engine {
         if container.life.borrow().removed {
             return Ok(());
         }
-        // From here on a crash is finished at the next start.
-        container.update(|record| record.state.phase = Phase::Removing)?;
+        // From here on a crash is finished at the next start. A full disk must not prevent what makes room on it.
+        container.note(|record| record.state.phase = Phase::Removing);
         self.release(container).await;
         let mounts = container.with(|record| record.mounts.clone());
         let dir = container.dir.clone();

@@ -62,7 +62,7 @@ impl Engine {
     pub(super) async fn start_locked(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         match self.launch(container).await {
             Ok(launched) => {
-                container.update(|record| {
+                container.note(|record| {
                     record.state.phase = Phase::Running;
                     record.state.paused = false;
                     record.state.pid = i64::from(launched.pid);
@@ -71,7 +71,7 @@ impl Engine {
                     record.state.oom_killed = false;
                     record.state.started_at = now();
                     record.sandbox = Some(launched.sandbox);
-                })?;
+                });
                 container.life.send_modify(|life| {
                     life.running = true;
                     life.error = None;
@@ -96,7 +96,7 @@ impl Engine {
         self.release(container).await;
         container.pending_pumps().clear();
         let text = error.to_string();
-        let saved = container.update(|record| {
+        container.note(|record| {
             // A container that never ran stays `created`, with its error.
             if record.state.phase != Phase::Created {
                 record.state.phase = Phase::Exited;
@@ -106,9 +106,6 @@ impl Engine {
             record.state.exit_code = exit_code;
             record.state.error = text.clone();
         });
-        if let Err(error) = saved {
-            tracing::error!(container = %container.id, %error, "state not saved");
-        }
         container.life.send_modify(|life| {
             life.running = false;
             life.exits += 1;

@@ -38,7 +38,7 @@ impl Engine {
         match state.phase {
             Phase::Running => {}
             Phase::Restarting => {
-                self.cancel_restart(container)?;
+                self.cancel_restart(container);
                 self.container_event(container, "stop", &[]);
                 return Ok(());
             }
@@ -49,21 +49,20 @@ impl Engine {
             .or_else(|| container.with(|record| record.config.stop_timeout))
             .unwrap_or(STOP_TIMEOUT);
         let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
-        container.update(|record| record.state.manually_stopped = true)?;
+        container.note(|record| record.state.manually_stopped = true);
         self.end(container, number, grace).await?;
         self.container_event(container, "stop", &[]);
         Ok(())
     }
 
     /// Takes a container out of the wait of its restart policy.
-    fn cancel_restart(&self, container: &Container) -> Result<()> {
-        container.update(|record| {
+    fn cancel_restart(&self, container: &Container) {
+        container.note(|record| {
             record.state.phase = Phase::Exited;
             record.state.manually_stopped = true;
-        })?;
+        });
         container.restart_cancel.notify_waiters();
         container.life.send_modify(|life| life.running = false);
-        Ok(())
     }
 
     /// Signals, waits, kills, waits.
@@ -148,10 +147,13 @@ impl Engine {
             // Without the operation lock: a kill must get through while a stop waits.
             match container.state().phase {
                 Phase::Running => {}
-                Phase::Restarting => return self.cancel_restart(&container),
+                Phase::Restarting => {
+                    self.cancel_restart(&container);
+                    return Ok(());
+                }
                 _ => return Err(not_running()),
             }
-            container.update(|record| record.state.manually_stopped = true)?;
+            container.note(|record| record.state.manually_stopped = true);
             return self.end(&container, SIGKILL, Some(KILL_TIMEOUT)).await;
         }
         if container.state().phase != Phase::Running {
@@ -161,7 +163,7 @@ impl Engine {
         let stops =
             stop_signal.filter(|text| !text.is_empty()).map_or(Ok(15), |text| signal::parse(&text))?;
         if number == stops {
-            container.update(|record| record.state.manually_stopped = true)?;
+            container.note(|record| record.state.manually_stopped = true);
         }
         self.send_signal(&container, number).await
     }
@@ -202,7 +204,8 @@ impl Engine {
             hierarchies.set_frozen(&cgroup, paused).map_err(EngineError::file("freeze or thaw", cgroup))
         })
         .await?;
-        container.update(|record| record.state.paused = paused)
+        container.note(|record| record.state.paused = paused);
+        Ok(())
     }
 
     /// Registers a waiter at once; the future resolves when the condition is met.
@@ -264,7 +267,7 @@ impl Engine {
         let state = container.state();
         if state.phase == Phase::Restarting {
             container.restart_cancel.notify_waiters();
-            let _ = container.update(|record| {
+            container.note(|record| {
                 record.state.phase = Phase::Exited;
                 record.state.finished_at = now();
             });
