@@ -56,11 +56,7 @@ impl Hosts {
     ///
     /// # Panics
     /// When the lab cannot be built or a daemon does not start.
-    pub fn up_prepared(
-        spec: LabSpec,
-        daemon: impl Fn(&str) -> DaemonSpec,
-        prepare: impl Fn(&Host),
-    ) -> Self {
+    pub fn up_prepared(spec: LabSpec, daemon: impl Fn(&str) -> DaemonSpec, prepare: impl Fn(&Host)) -> Self {
         // What a killed run of the same test left behind.
         if let Ok(stale) = Lab::open(&spec.name) {
             stale.down().expect("remove the lab of an earlier run");
@@ -114,6 +110,18 @@ impl Hosts {
             Err(error) => panic!("daemon of {host}: {error}"),
         };
         self.daemons.insert(host.to_owned(), daemon);
+    }
+
+    /// Stops a host's daemon and starts another one in its place, with the image `busybox`.
+    ///
+    /// # Panics
+    /// When the one does not stop or the other does not start.
+    pub fn replace(&mut self, host: &str, spec: DaemonSpec) {
+        self.daemon(host).stop().expect("stop the daemon");
+        self.specs.insert(host.to_owned(), spec);
+        self.start(host);
+        let image = self.lab().busybox_tar().expect("busybox image").display().to_string();
+        self.docker(host, ["import", &image, "busybox"]).expect("import busybox");
     }
 
     /// Runs the `docker` CLI against a host's daemon.

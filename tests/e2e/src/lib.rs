@@ -4,11 +4,13 @@
 //! `weft`, and the wire.
 
 mod command;
+pub mod dns;
 mod hosts;
 mod probe;
 mod registry;
 pub mod rotations;
 pub mod rounds;
+pub mod updates;
 
 pub use command::{Failed, Words, refusal};
 pub use hosts::{Hosts, weft_exe};

@@ -10,8 +10,6 @@ use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 use crate::{Hosts, ping, weft_exe};
 
-/// Time between two rotations: keys reach the nodes with their managers' next word, well within a second.
-const PERIOD: Duration = Duration::from_secs(5);
 /// Time for a name to cross, and for a node that slept to be back: Docker's engine looks for a lost session in steps
 /// of up to eight seconds.
 const SOON: Duration = Duration::from_secs(60);
@@ -36,18 +34,17 @@ pub struct Rotated {
 ///
 /// # Panics
 /// When a node drops out.
-pub fn rotate(name: &str, rotations: u64) -> Rotated {
+pub fn rotate(name: &str, rotations: u64, period: Duration) -> Rotated {
     let hosts = Hosts::up_with(LabSpec::bridged(name, 3), |host| match host {
         "h2" => DaemonSpec::docker(),
-        _ => DaemonSpec::weft(&weft_exe()).arg(format!("--weft-key-rotation={}s", PERIOD.as_secs())),
+        _ => DaemonSpec::weft(&weft_exe()).arg(format!("--weft-key-rotation={}s", period.as_secs())),
     });
     hosts.swarm();
     hosts.docker("h1", "network create -d overlay --attachable web").expect("network");
     for (host, container) in [("h1", "ann"), ("h2", "bob"), ("h3", "cat")] {
         hosts.run_idle(host, container, "--network web").expect("container");
     }
-    let mut outcome =
-        Rotated { rotations: 0, names: 0, slowest: Duration::ZERO, woken: [Duration::ZERO; 2] };
+    let mut outcome = Rotated { rotations: 0, names: 0, slowest: Duration::ZERO, woken: [Duration::ZERO; 2] };
     let begun = count(&hosts);
     while count(&hosts) < begun + rotations {
         let at = count(&hosts);
@@ -62,22 +59,26 @@ pub fn rotate(name: &str, rotations: u64) -> Rotated {
             outcome.slowest = outcome.slowest.max(known.elapsed());
             hosts.docker(on, format!("rm -f {fresh}")).expect("rm");
         }
-        eventually("the next rotation", PERIOD * 4, || if count(&hosts) > at { Ok(()) } else { Err("not yet") });
+        eventually(
+            "the next rotation",
+            period * 8,
+            || if count(&hosts) > at { Ok(()) } else { Err("not yet") },
+        );
     }
     outcome.rotations = count(&hosts) - begun;
     for (at, sleeper) in ["h3", "h2"].into_iter().enumerate() {
-        outcome.woken[at] = sleep(&hosts, sleeper, at);
+        outcome.woken[at] = sleep(&hosts, sleeper, at, period);
     }
     outcome
 }
 
 /// Stops every process of a host for some rotations. Returns how long it then took to be back.
-fn sleep(hosts: &Hosts, sleeper: &str, turn: usize) -> Duration {
+fn sleep(hosts: &Hosts, sleeper: &str, turn: usize, period: Duration) -> Duration {
     let (own, other) = if sleeper == "h3" { ("cat", ("h2", "bob")) } else { ("bob", ("h3", "cat")) };
     let before = count(hosts);
     let processes = hosts.host(sleeper).processes();
     signal("-STOP", &processes);
-    eventually("keys rotate meanwhile", PERIOD * 8, || match count(hosts) {
+    eventually("keys rotate meanwhile", period * 12, || match count(hosts) {
         now if now >= before + SLEPT => Ok(()),
         now => Err(now - before),
     });

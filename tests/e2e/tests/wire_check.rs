@@ -127,6 +127,6 @@ fn a_wrong_token_is_refused_by_either_manager() {
 /// The keys of gossip rotate; twenty times in `cargo xtask soak keys`.
 #[test]
 fn dockerd_stays_in_gossip_while_keys_rotate() {
-    let rotated = weft_e2e::rotations::rotate("wirek", 3);
+    let rotated = weft_e2e::rotations::rotate("wirek", 3, Duration::from_secs(3));
     assert!(rotated.rotations >= 3, "{rotated:?}");
 }

@@ -6,12 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use weft_e2e::rotations::rotate;
-use weft_e2e::rounds::{Soak, soak};
+use weft_e2e::rounds::{Fault, Soak, soak};
 
 /// As many as the issue asks for.
 const ROTATIONS: u64 = 20;
+/// Keys reach the nodes with their managers' next word, well within a second.
+const PERIOD: Duration = Duration::from_secs(5);
 
-const USAGE: &str = "usage: soak quorum|keys [--rounds N] [--seed N] [--slice-minutes M] [--state DIR] [--record FILE.md] [--commit ID]
+const USAGE: &str = "usage: soak quorum|keys [--rounds N] [--seed N] [--slice-minutes M] [--state DIR]
+                         [--only leader|leader-host|worker-host|cut|disk|process] [--record FILE.md] [--commit ID]
 
 Plays every round that has no result in DIR yet, for at most M minutes; call it again to go on.
 Ends with 1 if a round failed, with 2 if rounds are left.";
@@ -19,7 +22,7 @@ Ends with 1 if a round failed, with 2 if rounds are left.";
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let mut wish =
-        Soak { rounds: 200, seed: 1, slice: Duration::from_secs(25 * 60), state: "soak".into() };
+        Soak { rounds: 200, seed: 1, slice: Duration::from_secs(25 * 60), only: None, state: "soak".into() };
     let (mut record, mut commit) = (None::<PathBuf>, "unknown".to_owned());
     let mut options = words.iter().skip(1);
     let subject = words.first().map(String::as_str).unwrap_or_default();
@@ -41,6 +44,10 @@ fn main() -> ExitCode {
                 number(&mut minutes);
                 wish.slice = Duration::from_secs(60 * minutes);
             }
+            "--only" => match Fault::named(value) {
+                Some(fault) => wish.only = Some(fault),
+                None => is_understood = false,
+            },
             "--state" => wish.state = value.into(),
             "--record" => record = Some(value.into()),
             "--commit" => commit.clone_from(value),
@@ -78,13 +85,13 @@ fn main() -> ExitCode {
 /// Twenty rotations beside a real Docker engine. Takes three minutes; a node that drops out ends it with a panic.
 fn keys(record: Option<PathBuf>, commit: &str) -> ExitCode {
     let began = std::time::Instant::now();
-    let rotated = rotate("keysoak", ROTATIONS);
+    let rotated = rotate("keysoak", ROTATIONS, PERIOD);
     let text = format!(
         "# Rotations of the keys of gossip beside a real Docker engine\n\n\
          | what | value |\n|---|---|\n\
          | commit | `{commit}` |\n\
          | nodes | a manager and a worker of Weft, a worker of Docker's engine |\n\
-         | rotations, every 5 s | {} |\n\
+         | rotations, one every 5 s | {} |\n\
          | containers made meanwhile, on either engine | {} |\n\
          | longest until the others knew the name and reached it | {:.1} s |\n\
          | Weft's worker slept through three more, back after | {:.1} s |\n\

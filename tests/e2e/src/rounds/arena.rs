@@ -111,9 +111,11 @@ impl Arena {
     pub fn clear(&mut self) {
         for name in self.model.certain() {
             let wish = Wish::Remove { name };
-            let done = eventually("the service is removed", CONVERGED, || match carry_out(&self.hosts, "h1", &wish) {
-                true => Ok(true),
-                false => Err("refused"),
+            let done = eventually("the service is removed", CONVERGED, || {
+                match carry_out(&self.hosts, "h1", &wish) {
+                    true => Ok(true),
+                    false => Err("refused"),
+                }
             });
             self.model.note(&wish, done);
         }

@@ -49,6 +49,19 @@ impl Fault {
         CYCLE[(round % CYCLE.len() as u64) as usize]
     }
 
+    /// The fault that is called so on a command line.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "leader" => Self::LeaderDaemon,
+            "leader-host" => Self::LeaderHost,
+            "worker-host" => Self::WorkerHost,
+            "cut" => Self::Minority,
+            "disk" => Self::FullDisk,
+            "process" => Self::AnyProcess,
+            _ => return None,
+        })
+    }
+
     /// As it stands in results.
     pub fn name(self) -> &'static str {
         match self {

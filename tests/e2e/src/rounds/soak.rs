@@ -18,6 +18,8 @@ pub struct Soak {
     pub seed: u64,
     /// Stop after this much time; a later call goes on.
     pub slice: Duration,
+    /// Only this kind; all of them in turn if none.
+    pub only: Option<Fault>,
     /// Where results are kept, and the logs of rounds that failed.
     pub state: PathBuf,
 }
@@ -47,7 +49,7 @@ pub fn soak(soak: &Soak, commit: &str, show: &dyn Fn(&str)) -> std::io::Result<(
         if start.elapsed() >= soak.slice {
             break;
         }
-        let (fault, began) = (Fault::of_round(round), Instant::now());
+        let (fault, began) = (soak.only.unwrap_or_else(|| Fault::of_round(round)), Instant::now());
         let mut told = (0, 0);
         let played = catch_unwind(AssertUnwindSafe(|| {
             let arena = arena.get_or_insert_with(|| Arena::up("chaos"));
