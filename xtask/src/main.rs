@@ -6,6 +6,7 @@
 
 mod demo;
 mod deny;
+mod interop;
 mod packages;
 mod peer;
 mod run;

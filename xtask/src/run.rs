@@ -43,11 +43,13 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// How many tests passed and failed.
+/// How many tests passed and failed, and which.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
+    /// Names of tests that were run one by one, with whether they passed.
+    pub(crate) verdicts: Vec<(String, bool)>,
 }
 
 /// Runs `cargo test`, passes on what it prints, and adds up its result lines.
@@ -61,6 +63,8 @@ pub(crate) fn run_tests(command: &mut Command, counts: &mut Counts) -> Result<()
         if let Some(result) = line.strip_prefix("test result: ") {
             counts.passed += number_before(result, " passed");
             counts.failed += number_before(result, " failed");
+        } else if let Some((name, verdict)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ")) {
+            counts.verdicts.push((name.to_owned(), verdict == "ok"));
         }
     }
     let status = child.wait().with_context(|| format!("wait for {shown}"))?;

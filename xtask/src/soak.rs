@@ -7,11 +7,18 @@ use anyhow::{Context as _, Result, bail};
 use crate::run::{cargo, need_root, root, run, target};
 
 /// Crates with tests named `measured_…`, which print how something grows and are ignored otherwise.
-const MEASUREMENTS: &[&str] = &["weft-orchestration", "weft-manager"];
+const MEASUREMENTS: &[&str] = &["weft-orchestration", "weft-manager", "weft-e2e"];
 
 type Soak = (&'static str, fn() -> Result<()>);
 
-const SOAKS: &[Soak] = &[("gossip", gossip), ("swarm", swarm), ("raft", raft), ("quorum", quorum), ("keys", keys)];
+const SOAKS: &[Soak] = &[
+    ("gossip", gossip),
+    ("swarm", swarm),
+    ("raft", raft),
+    ("quorum", quorum),
+    ("keys", keys),
+    ("interop", interop),
+];
 
 /// Runs one soak, or all; each continues where it stopped.
 pub(crate) fn soak(names: &[&str]) -> Result<()> {
@@ -46,6 +53,11 @@ fn quorum() -> Result<()> {
 /// Twenty rotations beside Docker's engine.
 fn keys() -> Result<()> {
     on_hosts("keys", &[])
+}
+
+/// Every scenario in every cell, beside two Docker engines.
+fn interop() -> Result<()> {
+    crate::interop::soak(&commit()?)
 }
 
 /// Runs a soak of the end-to-end tests' own program, in whole labs.

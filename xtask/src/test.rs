@@ -78,12 +78,13 @@ fn e2e(counts: &mut Counts) -> Result<()> {
     run_tests(command.args(tests).args(["--", "--test-threads=2"]), counts)
 }
 
-/// The wire check beside the machine's Docker engine, and beside the newest one that can be had.
+/// Swarms of both engines beside the machine's Docker engine, and the wire check also beside the newest to be had.
 fn peers(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let check =
         || cargo(&["test", "--package", "weft-e2e", "--test", "wire_check", "--", "--test-threads=1"]);
     run_tests(&mut check(), counts)?;
+    crate::interop::mixed(counts)?;
     match Engine::newest() {
         Ok(engine) => {
             println!("\nonce more beside {}", engine.version);

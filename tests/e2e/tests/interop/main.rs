@@ -9,6 +9,7 @@ mod cell;
 mod faults;
 mod identity;
 mod mesh;
+mod migration;
 mod names;
 mod nodes;
 mod tasks;
