@@ -10,6 +10,7 @@ mod error;
 mod image;
 mod network;
 mod node;
+mod node_pretty;
 mod service;
 mod stored;
 mod stream;

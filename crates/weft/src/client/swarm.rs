@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
-use super::system::{for_each, inspect_all, text};
-use super::{node, table, tasks};
+use super::system::{for_each, inspect_all, print_all, text};
+use super::{node, node_pretty, table, tasks};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SwarmVerb {
@@ -103,6 +103,9 @@ pub(super) enum NodeVerb {
     Inspect {
         #[arg(required = true)]
         nodes: Vec<String>,
+        /// In a form for people
+        #[arg(long)]
+        pretty: bool,
     },
     /// Remove nodes from the swarm
     #[command(visible_alias = "remove")]
@@ -256,8 +259,12 @@ async fn print_join_command(daemon: &Daemon, role: Role) -> Result<(), ClientErr
 pub(super) async fn execute_node(daemon: &Daemon, verb: NodeVerb) -> Outcome {
     match verb {
         NodeVerb::Ls { filter, quiet } => list_nodes(daemon, &filter, quiet).await,
-        NodeVerb::Inspect { nodes } => {
-            inspect_all(daemon, "/nodes/", "", &with_self(daemon, nodes).await?).await
+        NodeVerb::Inspect { nodes, pretty } => {
+            let nodes = with_self(daemon, nodes).await?;
+            match pretty {
+                true => print_all(daemon, "/nodes/", &nodes, node_pretty::pretty).await,
+                false => inspect_all(daemon, "/nodes/", "", &nodes).await,
+            }
         }
         NodeVerb::Rm { nodes, force } => {
             for_each(daemon, &nodes, |n| Call::delete(format!("/nodes/{n}")).query_if(force, "force", 1))

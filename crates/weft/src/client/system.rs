@@ -130,6 +130,27 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
+/// Prints objects of one kind for people, each by its own call.
+pub(super) async fn print_all(
+    daemon: &Daemon,
+    prefix: &str,
+    names: &[String],
+    show: impl Fn(&Value) -> String,
+) -> Outcome {
+    let mut failed = 0;
+    for name in names {
+        match daemon.json(Call::get(format!("{prefix}{}", escape(name)))).await {
+            Ok(object) => print!("{}", show(&object)),
+            Err(error @ ClientError::Daemon { .. }) => {
+                eprintln!("{error}");
+                failed = 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(failed)
+}
+
 /// Prints objects of one kind as a JSON list, each by its own call.
 pub(super) async fn inspect_all(daemon: &Daemon, prefix: &str, suffix: &str, names: &[String]) -> Outcome {
     let mut found = Vec::new();

@@ -2,6 +2,7 @@
 
 mod create;
 mod flags;
+mod pretty;
 mod progress;
 mod settings;
 mod update;
@@ -9,9 +10,11 @@ mod update;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+pub(super) use pretty::binary;
+
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
-use super::system::{for_each, inspect_all, text};
+use super::system::{for_each, inspect_all, print_all, text};
 use super::{container, table, tasks};
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +47,9 @@ pub(super) enum Verb {
     Inspect {
         #[arg(required = true)]
         services: Vec<String>,
+        /// In a form for people
+        #[arg(long)]
+        pretty: bool,
     },
     /// Change a service
     Update(Box<update::Update>),
@@ -106,7 +112,8 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
             let filter: Vec<String> = services.iter().map(service).chain(filter).collect();
             tasks::list(daemon, &filter, no_trunc, quiet).await
         }
-        Verb::Inspect { services } => inspect_all(daemon, "/services/", "", &services).await,
+        Verb::Inspect { services, pretty: true } => inspect_pretty(daemon, &services).await,
+        Verb::Inspect { services, pretty: false } => inspect_all(daemon, "/services/", "", &services).await,
         Verb::Update(update) => update::execute(daemon, *update).await,
         Verb::Scale { services, detach } => update::scale(daemon, &services, detach).await,
         Verb::Rollback { service, waiting } => update::rollback(daemon, &service, &waiting).await,
@@ -126,6 +133,15 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
             container::print_output(daemon, call).await
         }
     }
+}
+
+async fn inspect_pretty(daemon: &Daemon, services: &[String]) -> Outcome {
+    let networks = daemon.json(Call::get("/networks")).await?;
+    let name = |id: &str| {
+        let found = networks.as_array().into_iter().flatten().find(|network| network["Id"] == id);
+        found.map_or_else(|| id.to_owned(), |network| text(&network["Name"]))
+    };
+    print_all(daemon, "/services/", services, |service| pretty::pretty(service, name)).await
 }
 
 /// A service's output, or a task's if there is no such service.
