@@ -52,6 +52,8 @@ pub struct ControllerConfig {
     pub helper: Option<HelperLaunch>,
     /// Between two audits of the kernel's state.
     pub audit_interval: Duration,
+    /// Beside these, look at a namespace whenever the kernel tells of a change there.
+    pub watch_kernel: bool,
 }
 
 impl ControllerConfig {
@@ -73,6 +75,7 @@ impl ControllerConfig {
             host_gateway: None,
             helper: None,
             audit_interval: Duration::from_secs(5),
+            watch_kernel: true,
         }
     }
 }

@@ -31,6 +31,7 @@ mod state;
 mod store;
 mod swarm;
 mod view;
+mod watchers;
 
 pub use config::{ControllerConfig, HelperLaunch};
 pub use controller::{AuditCounters, Controller};

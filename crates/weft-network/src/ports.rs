@@ -3,9 +3,9 @@
 //! Packets to a published port are redirected by rules; the sockets here carry none. They are bound (and for TCP
 //! listen) only so that no other program takes the port, and so that a taken port is an error at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +31,8 @@ pub(crate) struct PortReservations {
 #[derive(Debug, Default)]
 struct Held {
     sockets: HashMap<Key, OwnedFd>,
+    /// Those of the routing mesh, on all addresses of both families.
+    mesh: HashMap<Key, OwnedFd>,
     /// Last port given out from [`FREE_PORTS`]; going on from there delays reuse.
     last_free: Option<u16>,
 }
@@ -141,6 +143,31 @@ impl PortReservations {
         missed
     }
 
+    /// Holds the routing mesh's ports, whole: others of it are let go. Gives those that another program has.
+    pub(crate) fn hold_mesh(&self, ports: &BTreeSet<(PortProtocol, u16)>) -> BTreeSet<(PortProtocol, u16)> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.mesh.retain(|(protocol, _, port), _| ports.contains(&(*protocol, *port)));
+        let mut occupied = BTreeSet::new();
+        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        for ((protocol, port), ip) in ports.iter().flat_map(|port| any.map(|ip| (*port, ip))) {
+            let key = (protocol, ip, port);
+            if held.mesh.contains_key(&key) {
+                continue;
+            }
+            match self.reserve(protocol, SocketAddr::new(ip, port)) {
+                Ok(socket) => {
+                    held.mesh.insert(key, socket);
+                }
+                Err(error) if is(&error, rustix::io::Errno::ADDRINUSE) => {
+                    occupied.insert((protocol, port));
+                }
+                // A host without this family or protocol has nobody to take the port either.
+                Err(error) => tracing::debug!(%protocol, port, %error, "port of the routing mesh not held"),
+            }
+        }
+        occupied
+    }
+
     /// Lets ports go.
     pub(crate) fn release(&self, mappings: &[PortMapping]) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +209,7 @@ fn is(error: &io::Error, errno: rustix::io::Errno) -> bool {
 impl Held {
     /// Taken here: on that very address, or on or by "all addresses".
     fn is_taken(&self, protocol: PortProtocol, ip: IpAddr, port: u16) -> bool {
-        self.sockets.keys().any(|(p, other, number)| {
+        self.sockets.keys().chain(self.mesh.keys()).any(|(p, other, number)| {
             *p == protocol
                 && *number == port
                 && other.is_ipv4() == ip.is_ipv4()
@@ -240,6 +267,19 @@ mod tests {
             failure.to_string(),
             "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use"
         );
+    }
+
+    #[test]
+    fn ports_of_the_routing_mesh_are_held_whole() {
+        let host = Netns::anonymous().unwrap();
+        let _other = host.tcp_listener("0.0.0.0:8081".parse().unwrap()).unwrap();
+        let reservations = PortReservations::new(host);
+        let port = |number| (PortProtocol::Tcp, number);
+        assert_eq!(reservations.hold_mesh(&[port(8080), port(8081)].into()), [port(8081)].into());
+        let again = reservations.take(&wish(8080..=8080), &[any()], [172, 17, 0, 2].into());
+        assert_eq!(again.unwrap_err().to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
+        assert!(reservations.hold_mesh(&BTreeSet::new()).is_empty());
+        reservations.take(&wish(8080..=8080), &[any()], [172, 17, 0, 2].into()).unwrap();
     }
 
     #[test]

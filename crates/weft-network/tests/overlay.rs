@@ -105,6 +105,11 @@ fn underlay(n: usize) -> IpAddr {
 
 impl Pair {
     async fn new() -> Self {
+        Self::with(false).await
+    }
+
+    /// With controllers that listen to the kernel, or not.
+    async fn with(watch_kernel: bool) -> Self {
         let spaces = [Netns::anonymous().unwrap(), Netns::anonymous().unwrap()];
         let near = spaces[0].path().display().to_string();
         let far = spaces[1].path().display().to_string();
@@ -121,6 +126,7 @@ impl Pair {
         let hosts = spaces.map(|netns| {
             let mut host = Host::in_namespace(netns);
             host.config.helper = Some(helper_launch());
+            host.config.watch_kernel = watch_kernel;
             host
         });
         let controllers = [hosts[0].controller().await, hosts[1].controller().await];
@@ -243,6 +249,66 @@ async fn containers_of_two_hosts_talk() {
     assert_eq!(*pair.managers.detached.lock().unwrap(), [at_a.attachment.unwrap()]);
     pair.controllers[1].disconnect(&b, "ov1").await.unwrap();
     assert!(!shell(&in_b, "ip -o link").contains("eth"), "the way out goes too");
+    pair.end().await;
+}
+
+/// What a namespace holds, in an order of its own.
+fn contents(netns: &Netns) -> Vec<String> {
+    let all = "ip -o addr; ip -o link; ip route; ip -6 route; ip rule; bridge fdb show; ip neigh show nud permanent; nft \
+               list ruleset";
+    let text = shell(netns, all);
+    // Link-local addresses are tried out for a while.
+    let mut lines: Vec<String> =
+        text.lines().filter(|line| !line.contains("fe80:")).map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_and_poisoned_entries_are_back_within_a_second() {
+    let pair = Pair::with(true).await;
+    pair.tell(None).await;
+    let (_, in_a, _) = pair.run(0, "a").await;
+    pair.run(1, "b").await;
+    pair.tell(None).await;
+    let path = pair.hosts[0].dir.path().join("run/netns").join(format!("1-{}", &NETWORK[..10]));
+    let overlay = Netns::open(path).unwrap();
+    let host = pair.hosts[0].netns.clone();
+    let other = "02:42:0a:00:01:03";
+    let damages = [
+        ("fdb", &overlay, format!("bridge fdb del {other} dev vxlan0 self")),
+        ("fdb", &overlay, format!("bridge fdb replace {other} dev vxlan0 dst 192.0.2.77 self permanent")),
+        ("neighbour", &overlay, "ip neigh flush all nud permanent".to_owned()),
+        (
+            "neighbour",
+            &overlay,
+            "ip neigh replace 10.0.1.3 lladdr 02:00:00:00:00:09 dev br0 nud permanent".to_owned(),
+        ),
+        ("route", &in_a, "ip route del default".to_owned()),
+        ("address", &in_a, "ip addr del 10.0.1.2/24 dev eth0".to_owned()),
+        ("nftables", &in_a, "nft flush ruleset".to_owned()),
+        ("nftables", &host, "nft flush ruleset".to_owned()),
+        ("link", &in_a, "ip link set eth0 mtu 1280".to_owned()),
+        ("link", &overlay, "ip link set vxlan0 down".to_owned()),
+    ];
+    let controller = &pair.controllers[0];
+    let mut took = Vec::new();
+    for (kind, netns, damage) in damages {
+        let whole = contents(netns);
+        let repairs = || controller.audit_counters().repairs.get(kind).copied().unwrap_or_default();
+        let before = repairs();
+        let said = shell(netns, &damage);
+        assert!(said.is_empty(), "{damage}: {said}");
+        let damaged = std::time::Instant::now();
+        eventually(&damage, || repairs() > before && contents(netns) == whole).await;
+        took.push((damaged.elapsed(), damage));
+    }
+    took.sort();
+    println!("{took:#?}");
+    // Each in a second; the machine may do other things for one of them.
+    assert!(took[took.len() - 2].0 < Duration::from_secs(1), "{took:?}");
+    // Each damage is looked at, and the repair; nothing goes on and on.
+    assert!(controller.audit_counters().looks < 60, "{:?}", controller.audit_counters());
     pair.end().await;
 }
 

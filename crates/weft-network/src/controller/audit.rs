@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use weft_plan::{NamespaceState, Op};
 
 use crate::controller::Controller;
-use crate::controller::dataplane::count;
+use crate::controller::dataplane::{KINDS, count};
 use crate::error::NetworkError;
 use crate::plans;
 
@@ -15,6 +15,8 @@ use crate::plans;
 pub struct AuditCounters {
     /// Audits done.
     pub audits: u64,
+    /// Namespaces looked at because the kernel told of a change.
+    pub looks: u64,
     /// Objects put back or taken away, by kind: `link`, `address`, `route`, `rule`, `fdb`, `neighbour`, `sysctl`,
     /// `nftables`.
     pub repairs: BTreeMap<&'static str, u64>,
@@ -51,6 +53,8 @@ impl Controller {
                 tracing::warn!(place = %what, error = %failure, source = ?std::error::Error::source(failure), "repair failed");
             }
         }
+        self.follow_mesh(self.mesh_plan(&state).as_ref()).await;
+        self.watch_firewalls().await;
         for overlay in state.networks().filter(|n| n.overlay().is_some() && !self.is_used(&n.id)) {
             let path = self.around.paths.overlay_netns(&overlay.id);
             if path.exists() {
@@ -60,7 +64,18 @@ impl Controller {
         Ok(repaired)
     }
 
-    fn note(&self, place: &Place, done: &[Op], failed: usize) {
+    /// What the helper did while this daemon was away counts, too.
+    pub(super) fn note_away(&self, repairs: &BTreeMap<String, u64>, failures: u64) {
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, count) in repairs {
+            if let Some(kind) = KINDS.iter().find(|kind| *kind == name) {
+                *counters.repairs.entry(kind).or_default() += count;
+            }
+        }
+        counters.failures += failures;
+    }
+
+    pub(super) fn note(&self, place: &Place, done: &[Op], failed: usize) {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         count(done, &mut counters.repairs);
         counters.failures += failed as u64;
@@ -83,7 +98,7 @@ impl Controller {
                 all.push((Place::Pinned(paths.overlay_netns(&network.id)), plan.plan()));
             }
         }
-        all.push((Place::Host, self.host_plan(&state)));
+        all.push((Place::Host, self.host_plan(&state, self.mesh_plan(&state))));
         for sandbox in state.sandboxes.values().filter(|sandbox| sandbox.has_namespace()) {
             let plan = plans::sandbox(&state, &self.around, sandbox).plan();
             all.push((Place::Pinned(paths.sandbox_netns(&sandbox.id)), plan));
@@ -113,7 +128,7 @@ impl Controller {
 }
 
 /// A namespace of the audit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     Host,
     Pinned(std::path::PathBuf),

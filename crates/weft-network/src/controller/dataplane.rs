@@ -94,6 +94,10 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
+/// All words of [`kind`].
+pub(crate) const KINDS: [&str; 9] =
+    ["link", "address", "route", "rule", "fdb", "neighbour", "sysctl", "nftables", "ipvs"];
+
 /// The word for an operation's object in the audit's counters.
 pub(crate) fn kind(op: &Op) -> &'static str {
     match op {

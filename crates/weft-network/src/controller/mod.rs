@@ -7,9 +7,11 @@ mod endpoints;
 mod files;
 mod helper_link;
 mod inspect;
+mod mesh;
 mod networks;
 mod sandboxes;
 mod swarm;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -24,6 +26,7 @@ use weft_plan::LinkName;
 use weft_types::{ContainerId, NetworkId};
 
 pub use audit::AuditCounters;
+pub(crate) use dataplane::count as count_ops;
 
 use crate::config::ControllerConfig;
 use crate::error::NetworkError;
@@ -67,6 +70,8 @@ pub struct Controller {
     /// Addresses that may send tunnel packets.
     members: ArcSwap<BTreeSet<IpAddr>>,
     gossip_inbox: mpsc::UnboundedSender<FromHelper>,
+    /// The routing mesh as the kernel last got it.
+    mesh: Mutex<mesh::Followed>,
     /// The interface with the data-path address, as last seen.
     data_path: Mutex<Option<LinkName>>,
     helper: Option<HelperLink>,
@@ -156,6 +161,7 @@ impl Controller {
             services: ArcSwap::default(),
             members: ArcSwap::default(),
             gossip_inbox,
+            mesh: Mutex::default(),
             data_path: Mutex::default(),
             helper,
             events: broadcast::channel(EVENT_BACKLOG).0,
@@ -171,6 +177,7 @@ impl Controller {
         controller.start_gossip(inbox);
         controller.start_helper();
         controller.start_audit();
+        controller.start_watch();
         controller.tell_local();
         Ok(controller)
     }
@@ -375,8 +382,10 @@ impl Controller {
             touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id)
         });
         if touched.host || mesh_changed {
-            let want = self.host_plan(state);
+            let mesh = self.mesh_plan(state);
+            let want = self.host_plan(state, mesh.clone());
             note(self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await);
+            self.follow_mesh(mesh.as_ref()).await;
         }
         for container in &touched.sandboxes {
             note(self.converge_sandbox(before, state, container).await);
@@ -423,8 +432,11 @@ impl Controller {
         }
     }
 
-    fn host_plan(&self, state: &State) -> weft_plan::NamespaceState {
-        let ingress = ingress::host(state, &self.peers.load(), &self.services.load());
+    fn mesh_plan(&self, state: &State) -> Option<weft_plan::IngressHost> {
+        ingress::host(state, &self.peers.load(), &self.services.load())
+    }
+
+    fn host_plan(&self, state: &State, ingress: Option<weft_plan::IngressHost>) -> weft_plan::NamespaceState {
         plans::host(state, &self.around, self.data_path_link().as_ref(), &self.members.load(), ingress).plan()
     }
 

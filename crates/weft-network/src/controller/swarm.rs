@@ -89,6 +89,7 @@ impl Gossiped {
             }
             FromHelper::Hello { .. }
             | FromHelper::Applied { .. }
+            | FromHelper::Repaired { .. }
             | FromHelper::Word { .. }
             | FromHelper::GossipName(_) => {}
         }

@@ -1,32 +1,55 @@
 //! The audit of the last wish while the daemon is away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use weft_kernel::{Kernel, Netns};
 use weft_plan::{NamespaceRef, NamespaceState};
 
-/// Open connections to the kernel; only while there is no daemon.
-#[derive(Debug, Default)]
+use crate::controller::count_ops;
+use crate::watchers::Watchers;
+
+/// What is open; only while there is no daemon.
+#[derive(Debug)]
 pub(super) struct AwayAudit {
     open: HashMap<NamespaceRef, Kernel>,
+    watchers: Watchers<NamespaceRef>,
+    repairs: BTreeMap<&'static str, u64>,
+    failures: u64,
 }
 
 impl AwayAudit {
-    /// Compares and repairs everything once.
+    pub(super) fn new() -> Self {
+        Self { open: HashMap::new(), watchers: Watchers::new(), repairs: BTreeMap::new(), failures: 0 }
+    }
+
+    /// Compares and repairs everything once, and hears from then on what changes.
     pub(super) async fn run(&mut self, wishes: &[(NamespaceRef, NamespaceState)]) {
+        self.watchers.follow(wishes.iter().map(|(place, _)| (place.clone(), place.clone())).collect());
         for (place, want) in wishes {
-            let Some(kernel) = self.kernel(place).await else { continue };
-            match kernel.reconcile(want).await {
-                Ok(report) => {
-                    for op in &report.done {
-                        tracing::warn!(place = place.0, %op, "repaired while the daemon is away");
-                    }
-                    for failure in &report.failed {
-                        tracing::warn!(place = place.0, error = %failure, "repair failed");
-                    }
+            self.look_at(place, want).await;
+        }
+    }
+
+    /// A namespace in which something changed.
+    pub(super) async fn changed(&mut self) -> NamespaceRef {
+        self.watchers.changed().await
+    }
+
+    /// Compares and repairs one namespace.
+    pub(super) async fn look_at(&mut self, place: &NamespaceRef, want: &NamespaceState) {
+        let Some(kernel) = self.kernel(place).await else { return };
+        match kernel.reconcile(want).await {
+            Ok(report) => {
+                count_ops(&report.done, &mut self.repairs);
+                self.failures += report.failed.len() as u64;
+                for op in &report.done {
+                    tracing::warn!(place = place.0, %op, "repaired while the daemon is away");
                 }
-                Err(error) => tracing::warn!(place = place.0, %error, "audit failed"),
+                for failure in &report.failed {
+                    tracing::warn!(place = place.0, error = %failure, "repair failed");
+                }
             }
+            Err(error) => tracing::warn!(place = place.0, %error, "audit failed"),
         }
     }
 
@@ -42,8 +65,9 @@ impl AwayAudit {
         Some(kernel)
     }
 
-    /// The daemon is back.
-    pub(super) fn close(&mut self) {
-        self.open.clear();
+    /// The daemon is back. Gives what was repaired and what could not be.
+    pub(super) fn close(&mut self) -> (BTreeMap<&'static str, u64>, u64) {
+        let done = std::mem::replace(self, Self::new());
+        (done.repairs, done.failures)
     }
 }

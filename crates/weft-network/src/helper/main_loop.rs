@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
+use weft_plan::NamespaceRef;
 
 use crate::helper::audit::AwayAudit;
 use crate::helper::delta::HelperDelta;
@@ -104,7 +105,7 @@ async fn serve(dir: &Path) -> io::Result<()> {
         gossip_address: None,
         events,
         daemon: None,
-        audit: AwayAudit::default(),
+        audit: AwayAudit::new(),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut connections = 0u64;
@@ -125,7 +126,7 @@ async fn serve(dir: &Path) -> io::Result<()> {
                 Input::Message(_, ToHelper::Doubt { number, address }) => helper.doubt(number, address),
                 Input::Message(_, ToHelper::State(state)) => helper.follow(*state).await,
                 Input::Message(_, ToHelper::Change(change)) => helper.change(&change).await,
-                Input::Closed(connection) => helper.closed(connection),
+                Input::Closed(connection) => helper.closed(connection).await,
             },
             Some(event) = event.recv() => helper.tell(&event).await,
             _ = tick.tick(), if helper.daemon.is_none() => {
@@ -134,10 +135,9 @@ async fn serve(dir: &Path) -> io::Result<()> {
                     tracing::warn!("socket is gone, helper ends");
                     return Ok(());
                 }
-                let wishes = std::mem::take(&mut helper.state.audit);
-                helper.audit.run(&wishes).await;
-                helper.state.audit = wishes;
+                helper.audit_all().await;
             }
+            place = helper.audit.changed(), if helper.daemon.is_none() => helper.look_at(&place).await,
             _ = terminate.recv() => break,
         }
     }
@@ -182,9 +182,11 @@ impl Helper {
         }
         let (mut read, out) = stream.into_split();
         self.daemon = Some(Daemon { connection, out });
-        self.audit.close();
         let hello = FromHelper::Hello { version: VERSION, generation: self.state.generation };
         self.tell(&hello).await;
+        let (repairs, failures) = self.audit.close();
+        let repairs = repairs.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
+        self.tell(&FromHelper::Repaired { repairs, failures }).await;
         let inputs = inputs.clone();
         tokio::spawn(async move {
             while let Ok(message) = receive::<ToHelper>(&mut read).await {
@@ -203,10 +205,21 @@ impl Helper {
         self.daemon.as_ref().is_some_and(|daemon| daemon.connection == connection)
     }
 
-    fn closed(&mut self, connection: u64) {
+    async fn closed(&mut self, connection: u64) {
         if self.is_daemon(connection) {
             tracing::info!("daemon is away");
             self.daemon = None;
+            self.audit_all().await;
+        }
+    }
+
+    async fn audit_all(&mut self) {
+        self.audit.run(&self.state.audit).await;
+    }
+
+    async fn look_at(&mut self, place: &NamespaceRef) {
+        if let Some((_, want)) = self.state.audit.iter().find(|(wanted, _)| wanted == place) {
+            self.audit.look_at(place, want).await;
         }
     }
 

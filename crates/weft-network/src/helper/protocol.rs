@@ -21,7 +21,7 @@ use crate::resolver::NetworkNames;
 use crate::swarm::{GossipWord, SwarmKey};
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -57,6 +57,8 @@ pub(crate) enum FromHelper {
     },
     /// What gossip knows of a node that was doubted.
     Word { number: u64, word: GossipWord },
+    /// What it repaired in the kernel while no daemon was there, by kind of object, and what it could not repair.
+    Repaired { repairs: BTreeMap<String, u64>, failures: u64 },
     /// The name of this node in gossip.
     GossipName(String),
     /// All that gossip knows.

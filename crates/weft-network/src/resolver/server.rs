@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, yield_now};
 use weft_kernel::{Netns, NetnsError};
@@ -19,6 +20,8 @@ use crate::resolver::{Threads, tcp};
 
 /// No query over UDP is longer; the rest of a longer one is lost, and it is refused as malformed.
 const QUERY_MAX: usize = 2048;
+/// Bytes of queries that wait in the kernel; one takes some 800 there, so that bursts of a thousand are not lost.
+const BACKLOG: usize = 1 << 20;
 /// Messages of one container that are answered before others have their turn.
 const BURST: usize = 64;
 
@@ -57,6 +60,9 @@ impl Server {
         let (wished_udp, wished_tcp) = wished.unwrap_or_default();
         let udp = netns.udp_socket(at(wished_udp)).or_else(|_| netns.udp_socket(at(0)))?;
         let tcp = netns.tcp_listener(at(wished_tcp)).or_else(|_| netns.tcp_listener(at(0)))?;
+        if let Err(error) = set_socket_recv_buffer_size_force(&udp, BACKLOG) {
+            tracing::debug!(%error, "backlog of queries not enlarged");
+        }
         let bind = |source| NetnsError::Step { path: netns.path().to_owned(), step: "use a socket", source };
         let ports = (udp.local_addr().map_err(bind)?.port(), tcp.local_addr().map_err(bind)?.port());
         let runtime = common.threads.answering();

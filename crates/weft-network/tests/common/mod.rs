@@ -40,6 +40,7 @@ impl Host {
             host: netns.reference(),
             resolv_conf: resolv,
             audit_interval: Duration::from_secs(3600),
+            watch_kernel: false,
             ..ControllerConfig::new(dir.path().join("state"), dir.path().join("run"))
         };
         Self { netns, dir, config }

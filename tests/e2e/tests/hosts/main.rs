@@ -5,10 +5,12 @@ mod attach;
 mod customising;
 mod dataplane;
 mod faults;
+mod names;
 mod networks;
 mod quorum;
 mod refusals;
 mod services;
+mod stacks;
 mod swarm;
 
 use std::time::Duration;
