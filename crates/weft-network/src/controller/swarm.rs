@@ -332,7 +332,12 @@ fn follow_ingress(before: &State, state: &mut State) {
 
 /// Which namespaces a newer word of the managers concerns. Mostly it is one endpoint more or less on one network.
 fn touched(before: &State, after: &State) -> Touched {
-    let (Some(old), Some(new)) = (before.swarm(), after.swarm()) else { return Touched::all(before) };
+    let (Some(old), Some(new)) = (before.swarm(), after.swarm()) else {
+        // Into a swarm, or out of one: networks come and go with it.
+        let (mut touched, now) = (Touched::all(before), Touched::all(after));
+        touched.overlays.extend(now.overlays);
+        return touched;
+    };
     if (old.data_path, old.data_path_port) != (new.data_path, new.data_path_port) {
         return Touched::all(after);
     }

@@ -5,6 +5,7 @@ mod attach;
 mod customising;
 mod dataplane;
 mod faults;
+mod ingress;
 mod names;
 mod networks;
 mod quorum;
