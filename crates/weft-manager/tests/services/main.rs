@@ -18,7 +18,7 @@ use weft_wire::swarmkit::service_spec::Mode;
 use weft_wire::swarmkit::update_status::UpdateState;
 use weft_wire::swarmkit::*;
 use weft_wire::weft_v1::witness_client::WitnessClient;
-use weft_wire::weft_v1::{ListenRequest, TestifyRequest};
+use weft_wire::weft_v1::{GossipWord, ListenRequest, TestifyRequest};
 use worker::Worker;
 
 fn spec(name: &str, image: &str, replicas: u64) -> ServiceSpec {
@@ -277,7 +277,13 @@ async fn a_node_that_a_neighbour_reaches_is_not_down() {
     for accepted in [true, true, false] {
         let question = next(&mut questions).await;
         assert_eq!(state(), node_status::State::Ready);
-        let testimony = TestifyRequest { session_id: session_id.clone(), number: question.number, accepted };
+        let gossip = if accepted { GossipWord::Alive } else { GossipWord::Gone };
+        let testimony = TestifyRequest {
+            session_id: session_id.clone(),
+            number: question.number,
+            accepted,
+            gossip: gossip.into(),
+        };
         client.testify(testimony).await.unwrap();
     }
     eventually("the node is down", || state() == node_status::State::Down).await;
@@ -357,13 +363,13 @@ async fn an_address_is_held_until_the_container_that_had_to_go_has_stopped() {
         let constraints = constraints.iter().map(|text| (*text).to_owned()).collect();
         spec.task.as_mut().unwrap().placement = Some(Placement { constraints, ..Default::default() });
         spec.endpoint =
-            Some(EndpointSpec { mode: endpoint_spec::ResolutionMode::DnsRoundRobin.into(), ports: Vec::new() });
+            Some(EndpointSpec { mode: endpoint_spec::ResolutionMode::Dnsrr.into(), ports: Vec::new() });
         spec
     };
     let first = control.create_service(on_net("first", &["node.labels.zone==a"])).await.unwrap();
     runs(&swarm, &first.id, 1).await;
     worker.die();
-    let mut old = control.tasks_of_service(&first.id).remove(0);
+    let old = control.tasks_of_service(&first.id).remove(0);
     label(&control, &worker.id, "zone", "b").await;
     eventually("the task is taken off its node", || state_of(&control, &old.id) == TaskState::Rejected).await;
     let second = control.create_service(on_net("second", &[])).await.unwrap();
@@ -372,7 +378,6 @@ async fn an_address_is_held_until_the_container_that_had_to_go_has_stopped() {
         tasks.iter().any(|task| task.status.as_ref().is_some_and(|status| status.err.contains("address")))
     };
     eventually("the next task waits for its address", || waiting(&control)).await;
-    old.desired_state = TaskState::Shutdown.into();
     worker.report(&old, TaskState::Shutdown).await;
     eventually("the next task has the address", || {
         control.tasks_of_service(&second.id).iter().any(|task| !task.networks.is_empty())

@@ -46,6 +46,17 @@ async fn bad_services_are_refused_in_dockers_words() {
         refused(published(spec("s6", "alpine", 1), &[(8081, 81), (8081, 82)])).await,
         invalid("EndpointSpec: duplicate published ports provided")
     );
+    assert_eq!(
+        refused(published(spec("s6", "alpine", 1), &[(8081, 0)])).await,
+        invalid("EndpointSpec: invalid target port: 0")
+    );
+    assert_eq!(
+        refused(but(|spec| container(spec).hostname = "{{.Bogus}}".to_owned())).await,
+        invalid(
+            "expanding hostname failed: template: expansion:1:2: executing \"expansion\" at <.Bogus>: can't evaluate \
+             field Bogus in type *template.Context"
+        )
+    );
     let mut dnsrr = published(spec("s5", "alpine", 1), &[(8099, 80)]);
     dnsrr.endpoint.as_mut().unwrap().mode = endpoint_spec::ResolutionMode::Dnsrr.into();
     let text = "EndpointSpec: port published with ingress mode can't be used with dnsrr mode";
