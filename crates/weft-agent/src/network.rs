@@ -263,6 +263,10 @@ async fn feed(
             local.send_if_modified(|view| std::mem::replace(&mut view.gossip_name, now.clone()) != now);
         }
     };
+    // What was known before the daemon began is in the kernel already: so that the managers hear it again.
+    if state.borrow().is_some() {
+        state.mark_changed();
+    }
     let tell = async {
         while state.changed().await.is_ok() {
             let now = state.borrow_and_update().clone();

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tonic::Code;
 use tonic::transport::Channel;
 use weft_wire::weft_v1::network_state_client::NetworkStateClient;
@@ -119,27 +120,28 @@ async fn watch(
         let done = programmed.borrow_and_update().clone();
         let (now, later) = open.into_iter().partition(|(_, index)| *index <= done.index);
         open = later;
-        acknowledge(&mut client, session, now, &done).await?;
+        acknowledge(&client, session, now, &done).await?;
     }
 }
 
-/// Says of each network that its news are in the kernel, or why not.
+/// Says of each network that its news are in the kernel, or why not; of all at once, since tasks may wait for it.
 async fn acknowledge(
-    client: &mut NetworkStateClient<Channel>,
+    client: &NetworkStateClient<Channel>,
     session: &OpenSession,
     networks: BTreeMap<String, u64>,
     done: &Programmed,
 ) -> Result<(), SessionError> {
-    for (network_id, index) in networks {
+    let acknowledge = async |network_id: String, index: u64| {
         let ack = AckRequest { session_id: session.id.clone(), index, network_id, error: done.error.clone() };
-        match client.ack(ack).await {
-            Ok(_) => {}
+        match client.clone().ack(ack).await {
+            Ok(_) => Ok(()),
             // The network was left meanwhile.
             Err(status) if matches!(status.code(), Code::PermissionDenied | Code::NotFound) => {
                 tracing::debug!(%status, "an acknowledgement was refused");
+                Ok(())
             }
-            Err(status) => return Err(SessionError::Refused { call: "Ack", status }),
+            Err(status) => Err(SessionError::Refused { call: "Ack", status }),
         }
-    }
-    Ok(())
+    };
+    try_join_all(networks.into_iter().map(|(network, index)| acknowledge(network, index))).await.map(drop)
 }
