@@ -245,7 +245,11 @@ fn refused(turn: Turn, status: Status) -> SessionError {
 fn tell_missing(turn: Turn, tasks: &[String], response: &HandoverResponse) {
     for node in &response.missing {
         tracing::warn!(
-            ?turn, ?tasks, node = node.node_id, hostname = node.hostname, error = node.error,
+            ?turn,
+            ?tasks,
+            node = node.node_id,
+            hostname = node.hostname,
+            error = node.error,
             "a node did not acknowledge in time"
         );
     }
@@ -265,3 +269,7 @@ fn answer_all(batch: Batch) {
         let _ = one.answer.send(());
     }
 }
+
+#[cfg(test)]
+#[path = "handover_test.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! `Drain` and `Settle`: a node's tasks cease or begin to take traffic, and the node goes on once all others know.
 //!
-//! Who must acknowledge: every Weft node that is ready when it is asked, and shares a network with one of the tasks;
+//! Who must acknowledge: every Weft node that is ready when it is asked (or has yet to come back to a new leader), and shares a network with one of the tasks;
 //! where a task is on the ingress network, every ready Weft node. Who is no longer ready is no longer waited for. A
 //! Docker node acknowledges nothing: gossip is given its time, as Docker gives it. Nobody waits beyond the limit, and
 //! who is missing then is named.
@@ -75,7 +75,7 @@ impl Circle {
     }
 
     fn add(&mut self, view: &View, reports: &Reports, node: &Node, network: &str) {
-        if !is_ready(node) {
+        if !is_awaited(node) {
             return;
         }
         match engine_of(node, reports.of(view, &node.id).as_deref()) {
@@ -89,14 +89,10 @@ impl Circle {
     }
 
     /// Those that do not follow as of `index`, with the reason where they gave one. Who fell away is not missed.
-    fn missing(
-        &self,
-        view: &View,
-        standing: impl Fn(&str, &str) -> Standing,
-    ) -> BTreeMap<String, String> {
+    fn missing(&self, view: &View, standing: impl Fn(&str, &str) -> Standing) -> BTreeMap<String, String> {
         let mut missing = BTreeMap::new();
         for (id, networks) in &self.weft {
-            if !view.node(id).is_some_and(|node| is_ready(node)) {
+            if !view.node(id).is_some_and(|node| is_awaited(node)) {
                 continue;
             }
             for network in networks {
@@ -117,8 +113,11 @@ impl Circle {
     }
 }
 
-fn is_ready(node: &Node) -> bool {
-    node.status.as_ref().is_some_and(|status| status.state() == State::Ready)
+/// Ready, or not heard of since this manager began to lead: such a node is back, or known to be down, within seconds, and
+/// until then it sends where it sent before.
+fn is_awaited(node: &Node) -> bool {
+    let state = node.status.as_ref().map(|status| status.state());
+    matches!(state, Some(State::Ready | State::Unknown))
 }
 
 /// Where nodes stand, by what they said in their present sessions.
@@ -219,3 +218,7 @@ fn tell(
 fn hostname(node: &Node) -> String {
     node.description.as_ref().map(|description| description.hostname.clone()).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "handover_test.rs"]
+mod tests;

@@ -189,7 +189,11 @@ mod tests {
         assert_eq!(progress.standing("n", "later", "web", 5), Standing::Silent);
         progress.begin("n", "later");
         progress.looked("n", "s", 9);
-        assert_eq!(progress.standing("n", "later", "web", 5), Standing::Silent, "the old Watch speaks no more");
+        assert_eq!(
+            progress.standing("n", "later", "web", 5),
+            Standing::Silent,
+            "the old Watch speaks no more"
+        );
     }
 
     #[test]
