@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use weft_plan::NamespaceRef;
 use weft_types::{EndpointAddress, Mtu};
 
+use crate::balance::BalancerChoice;
 use crate::ipam::AddressPool;
 
 /// How to start this program again as the network helper.
@@ -52,6 +53,8 @@ pub struct ControllerConfig {
     pub helper: Option<HelperLaunch>,
     /// Between two audits of the kernel's state.
     pub audit_interval: Duration,
+    /// What carries flows to virtual IPs.
+    pub balancer: BalancerChoice,
     /// Beside these, look at a namespace whenever the kernel tells of a change there.
     pub watch_kernel: bool,
 }
@@ -75,6 +78,7 @@ impl ControllerConfig {
             host_gateway: None,
             helper: None,
             audit_interval: Duration::from_secs(5),
+            balancer: BalancerChoice::Auto,
             watch_kernel: true,
         }
     }

@@ -22,6 +22,9 @@ pub enum NetworkError {
         /// `name` or `ID prefix`.
         by: &'static str,
     },
+    /// This kernel lacks what virtual IPs shall be balanced by.
+    #[error("virtual IPs cannot be balanced by {0}: this kernel does not have it")]
+    NoBalancer(&'static str),
     /// Names must say something.
     #[error("invalid name: name is empty")]
     EmptyName,
@@ -253,7 +256,7 @@ impl Classified for NetworkError {
             | Self::ConnectHost
             | Self::ConnectShared
             | Self::ConnectNone => ErrorKind::InvalidParameter,
-            Self::UnsupportedDriver(_) => ErrorKind::NotImplemented,
+            Self::UnsupportedDriver(_) | Self::NoBalancer(_) => ErrorKind::NotImplemented,
             Self::PoolsExhausted { .. }
             | Self::AddressesExhausted { .. }
             | Self::NotConnected { .. }

@@ -10,6 +10,7 @@
 //! Invariants: the state is changed by one caller at a time and written before the kernel is; the kernel follows from
 //! the state alone, so a repeated or interrupted change ends the same; a failed change is taken back.
 
+mod balance;
 mod config;
 mod controller;
 mod error;
@@ -33,6 +34,7 @@ mod swarm;
 mod view;
 mod watchers;
 
+pub use balance::BalancerChoice;
 pub use config::{ControllerConfig, HelperLaunch};
 pub use controller::{AuditCounters, Controller};
 pub use error::{NetworkError, PortFailure};

@@ -9,6 +9,7 @@ use crate::controller::Controller;
 use crate::controller::dataplane::{KINDS, count};
 use crate::error::NetworkError;
 use crate::plans;
+use crate::sandbox::Sandbox;
 
 /// What the audit found since the daemon started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,6 +92,15 @@ impl Controller {
 
     /// Every namespace with what it shall hold, in the order in which they must be made: networks before containers.
     pub(super) fn desired(&self) -> Vec<(Place, NamespaceState)> {
+        let state = self.state.load_full();
+        self.desired_with(|sandbox| self.sandbox_state(&state, sandbox))
+    }
+
+    /// The same with what `of_sandbox` gives for containers.
+    pub(super) fn desired_with(
+        &self,
+        of_sandbox: impl Fn(&Sandbox) -> NamespaceState,
+    ) -> Vec<(Place, NamespaceState)> {
         let (state, peers, paths) = (self.state.load_full(), self.peers.load_full(), &self.around.paths);
         let mut all = Vec::new();
         for network in state.networks() {
@@ -100,8 +110,7 @@ impl Controller {
         }
         all.push((Place::Host, self.host_plan(&state, self.mesh_plan(&state))));
         for sandbox in state.sandboxes.values().filter(|sandbox| sandbox.has_namespace()) {
-            let plan = plans::sandbox(&state, &self.around, sandbox).plan();
-            all.push((Place::Pinned(paths.sandbox_netns(&sandbox.id)), plan));
+            all.push((Place::Pinned(paths.sandbox_netns(&sandbox.id)), of_sandbox(sandbox)));
         }
         all
     }

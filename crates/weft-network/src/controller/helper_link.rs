@@ -26,6 +26,7 @@ use crate::helper::protocol::{
     FromHelper, GossipWish, HelperState, OwnEntry, ResolverWish, SOCKET, ToHelper, VERSION, receive, send,
 };
 use crate::network::Network;
+use crate::plans;
 use crate::peers::{ENDPOINT_TABLE, PEER_TABLE};
 use crate::resolver::{NameRecord, NamedPort, NetworkNames};
 use crate::sandbox::{Endpoint, Sandbox};
@@ -247,8 +248,9 @@ impl Controller {
             sandboxes: sandboxes.map(|sandbox| self.resolver_wish(state, sandbox)).collect(),
             networks: named.map(|network| self.names(state, network)).collect(),
             gossip: state.swarm().and_then(|swarm| gossip_wish(state, swarm)),
+            balance: self.balanced_places(state),
             audit: self
-                .desired()
+                .desired_with(|sandbox| plans::sandbox(state, &self.around, sandbox).plan())
                 .into_iter()
                 .map(|(place, want)| match place {
                     Place::Host => (NamespaceRef::host(), want),

@@ -1,6 +1,7 @@
 //! The controller: one per daemon.
 
 mod audit;
+mod balance;
 mod dataplane;
 mod doubts;
 mod endpoints;
@@ -28,6 +29,7 @@ use weft_types::{ContainerId, NetworkId};
 pub use audit::AuditCounters;
 pub(crate) use dataplane::count as count_ops;
 
+use crate::balance::BalancerChoice;
 use crate::config::ControllerConfig;
 use crate::error::NetworkError;
 use crate::helper::protocol::FromHelper;
@@ -67,6 +69,7 @@ pub struct Controller {
     peers: ArcSwap<BTreeMap<NetworkId, NetworkPeers>>,
     /// What the state and `peers` say of services; follows both.
     services: ArcSwap<Services>,
+    balances: balance::Balances,
     /// Addresses that may send tunnel packets.
     members: ArcSwap<BTreeSet<IpAddr>>,
     gossip_inbox: mpsc::UnboundedSender<FromHelper>,
@@ -143,6 +146,11 @@ impl Controller {
             hook: capabilities.resolver_hook(),
             bridge_netfilter,
         };
+        let engine = config.balancer.engine(&capabilities).ok_or(match config.balancer {
+            BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),
+            _ => NetworkError::NoBalancer("nftables"),
+        })?;
+        tracing::info!(%engine, wished = %config.balancer, "virtual IPs are balanced");
         let helper = config.helper.clone().map(|launch| HelperLink::new(launch, around.paths.helper()));
         let (gossip_inbox, inbox) = mpsc::unbounded_channel();
         let gossiped = Gossiped::load(&around.paths);
@@ -159,6 +167,7 @@ impl Controller {
             gossiped: Mutex::new(gossiped),
             peers: ArcSwap::default(),
             services: ArcSwap::default(),
+            balances: balance::Balances::new(engine, capabilities.nft_sockets),
             members: ArcSwap::default(),
             gossip_inbox,
             mesh: Mutex::default(),
@@ -368,6 +377,7 @@ impl Controller {
                 outcome = result;
             }
         };
+        let moves = self.follow_services(state, &touched.services);
         for container in &touched.sandboxes {
             // The namespace must be there before a veth pair can reach into it.
             if let Some(sandbox) = state.sandboxes.get(container).filter(|s| s.has_namespace()) {
@@ -390,6 +400,7 @@ impl Controller {
         for container in &touched.sandboxes {
             note(self.converge_sandbox(before, state, container).await);
         }
+        note(self.move_balancers(state, &moves, &touched.sandboxes).await);
         outcome
     }
 
@@ -416,7 +427,7 @@ impl Controller {
             (Some(sandbox), old) => {
                 if sandbox.has_namespace() {
                     let kernel = self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
-                    let want = plans::sandbox(state, &self.around, sandbox).plan();
+                    let want = self.sandbox_state(state, sandbox);
                     self.dataplane.reconcile("the container's network", &kernel, &want).await?;
                 }
                 self.write_files(state, sandbox, old.map(|old| (before, old)))

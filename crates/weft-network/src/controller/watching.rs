@@ -17,6 +17,8 @@ use crate::watchers::Watchers;
 const FOLLOW: Duration = Duration::from_millis(300);
 /// Between two tries to look at a namespace while a change is under way.
 const BUSY: Duration = Duration::from_millis(20);
+/// So many tries leave time for a repair within a second.
+const BUSY_TRIES: usize = 15;
 
 async fn ended(stopped: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -65,12 +67,7 @@ impl Controller {
     /// Compares and repairs one namespace, once no change is under way: a change makes a namespace as it shall be by
     /// itself, and nobody waits for us.
     async fn look_at(&self, place: &Place) -> Result<(), NetworkError> {
-        let _turn = loop {
-            match self.turn.try_lock() {
-                Ok(turn) => break turn,
-                Err(_) => tokio::time::sleep(BUSY).await,
-            }
-        };
+        let _turn = self.quiet_turn().await;
         let _settled = self.settled().await;
         let Some(want) = self.desired_at(place) else { return Ok(()) };
         let kernel = match place {
@@ -83,6 +80,17 @@ impl Controller {
         self.note(place, &report.done, report.failed.len());
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).looks += 1;
         Ok(())
+    }
+
+    /// A turn when nobody else wants one, or in line after a while.
+    async fn quiet_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        for _ in 0..BUSY_TRIES {
+            match self.turn.try_lock() {
+                Ok(turn) => return turn,
+                Err(_) => tokio::time::sleep(BUSY).await,
+            }
+        }
+        self.turn.lock().await
     }
 
     /// What one namespace shall hold; none if it is no longer ours.
@@ -98,6 +106,6 @@ impl Controller {
         }
         let mut own = state.sandboxes.values().filter(|sandbox| sandbox.has_namespace());
         let sandbox = own.find(|sandbox| paths.sandbox_netns(&sandbox.id) == *path)?;
-        Some(plans::sandbox(&state, &self.around, sandbox).plan())
+        Some(self.sandbox_state(&state, sandbox))
     }
 }

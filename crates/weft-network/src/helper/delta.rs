@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_plan::{NamespaceRef, NamespaceState};
 
-use crate::helper::protocol::{GossipWish, HelperState, ResolverWish};
+use crate::helper::protocol::{BalancedPlaces, GossipWish, HelperState, ResolverWish};
 use crate::resolver::{NetworkNames, RecordChange};
 
 /// See the module.
@@ -29,6 +29,8 @@ pub(crate) struct HelperDelta {
     pub(crate) gossip: Option<Option<GossipWish>>,
     /// New or changed.
     pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
+    /// The whole, if it changed.
+    pub(crate) balance: Option<Vec<BalancedPlaces>>,
     /// All namespaces in their order, if that changed.
     pub(crate) audit_order: Option<Vec<NamespaceRef>>,
 }
@@ -91,6 +93,7 @@ impl HelperDelta {
             gone_networks: gone(old.networks.iter().map(|n| &n.id), new.networks.iter().map(|n| &n.id)),
             gossip: (old.gossip != new.gossip).then(|| new.gossip.clone()),
             audit: new.audit.iter().filter(is_other).cloned().collect(),
+            balance: (old.balance != new.balance).then(|| new.balance.clone()),
             audit_order: (!same_order).then(order),
         }
     }
@@ -116,6 +119,9 @@ impl HelperDelta {
         }
         if let Some(gossip) = &self.gossip {
             state.gossip.clone_from(gossip);
+        }
+        if let Some(balance) = &self.balance {
+            state.balance.clone_from(balance);
         }
         self.apply_audit(&mut state.audit);
     }
@@ -189,6 +195,7 @@ mod tests {
                 sandboxes: sandboxes.into_iter().map(|id| wish(id, flags >> id & 1 == 1)).collect(),
                 networks: networks.into_iter().map(|id| names(id, &records[usize::from(id)])).collect(),
                 gossip: None,
+                balance: Vec::new(),
                 audit: places.into_iter().map(|id| place(id, flags >> id & 1 == 1)).collect(),
             },
         )

@@ -214,11 +214,11 @@ impl Helper {
     }
 
     async fn audit_all(&mut self) {
-        self.audit.run(&self.state.audit).await;
+        self.audit.run(&self.state.wishes()).await;
     }
 
     async fn look_at(&mut self, place: &NamespaceRef) {
-        if let Some((_, want)) = self.state.audit.iter().find(|(wanted, _)| wanted == place) {
+        if let Some((_, want)) = self.state.wishes().iter().find(|(wanted, _)| wanted == place) {
             self.audit.look_at(place, want).await;
         }
     }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use weft_plan::{NamespaceRef, NamespaceState};
+use weft_plan::{Balancer, NamespaceRef, NamespaceState};
 
 use crate::etc::Upstream;
 use crate::helper::delta::HelperDelta;
@@ -21,7 +21,7 @@ use crate::resolver::NetworkNames;
 use crate::swarm::{GossipWord, SwarmKey};
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -88,6 +88,29 @@ pub(crate) struct HelperState {
     pub(crate) gossip: Option<GossipWish>,
     /// Every namespace with what it shall hold, in the order in which they are made.
     pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
+    /// What some of them hold beside that: services reached by virtual IP, which are the same for many.
+    pub(crate) balance: Vec<BalancedPlaces>,
+}
+
+/// Services, and the namespaces that reach them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BalancedPlaces {
+    pub(crate) balancer: Balancer,
+    pub(crate) places: Vec<NamespaceRef>,
+}
+
+impl HelperState {
+    /// Every namespace with all that it shall hold.
+    pub(crate) fn wishes(&self) -> Vec<(NamespaceRef, NamespaceState)> {
+        let mut wishes = self.audit.clone();
+        for balanced in &self.balance {
+            let plan = balanced.balancer.plan();
+            for (_, state) in wishes.iter_mut().filter(|(place, _)| balanced.places.contains(place)) {
+                state.merge(plan.clone());
+            }
+        }
+        wishes
+    }
 }
 
 /// One container's resolver.

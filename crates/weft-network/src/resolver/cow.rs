@@ -18,7 +18,8 @@ pub(super) struct CowMap<K, V> {
 impl<K, V> Default for CowMap<K, V> {
     fn default() -> Self {
         // An empty piece takes no memory of its own.
-        Self { pieces: vec![Arc::new(HashMap::new()); PIECES], hasher: RandomState::new() }
+        let empty = Arc::new(HashMap::new());
+        Self { pieces: std::iter::repeat_n(empty, PIECES).collect(), hasher: RandomState::new() }
     }
 }
 

@@ -116,7 +116,7 @@ impl Forwarder {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Has the question asked and the requester answered, now or later.
+    /// Has the question asked and the requester answered, sooner or later; or gives the answer that there is at once.
     pub(super) fn forward(
         &self,
         query: Query,
@@ -124,16 +124,19 @@ impl Forwarder {
         upstreams: &[Upstream],
         reply: Reply,
         tcp: bool,
-    ) -> Result<(), Code> {
+    ) -> Option<Vec<u8>> {
         let question = (raw[2..].to_vec(), tcp);
         let requester = Requester { id: query.id, reply };
-        if !self.inner.lock().enter(&question, &query, requester)? {
-            return Ok(());
+        let entered = self.inner.lock().enter(&question, &query, requester);
+        match entered {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(code) => return Some(query.answer_code(code)),
         }
         let (inner, raw) = (self.inner.clone(), Arc::from(raw));
         let upstreams = upstreams.iter().copied().filter(|upstream| !is_ourselves(upstream)).collect();
         self.inner.runtime.spawn(async move { inner.serve(question, query, raw, upstreams).await });
-        Ok(())
+        None
     }
 }
 
@@ -240,8 +243,7 @@ impl Inner {
                 let more = rest.len() > 0;
                 tokio::select! {
                     done = asked.join_next() => {
-                        let Some(done) = done else { return None };
-                        let failed = match done {
+                        let failed = match done? {
                             Ok((at, Ok(answer))) => {
                                 self.note(at, false);
                                 // Refused or failed there may be answered elsewhere.

@@ -98,9 +98,7 @@ impl Shared {
             Verdict::Silence => None,
             Verdict::Forward(query) => {
                 let settings = self.judge.settings.load();
-                let refusal = query.clone();
-                let sent = self.forwarder.forward(query, message, &settings.upstreams, reply(), tcp);
-                sent.err().map(|code| refusal.answer_code(code))
+                self.forwarder.forward(query, message, &settings.upstreams, reply(), tcp)
             }
         }
     }

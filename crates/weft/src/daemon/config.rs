@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use weft_network::BalancerChoice;
 use weft_types::{EndpointAddress, Mtu};
 
 use super::flags::{Flags, Settings};
@@ -47,6 +48,8 @@ pub(super) struct Config {
     pub(super) key_rotation: Option<Duration>,
     /// How long nodes that do not answer hold up a task that begins or ends.
     pub(super) drain_timeout: Option<Duration>,
+    /// What carries connections to services' virtual IPs.
+    pub(super) balancer: BalancerChoice,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) group: Option<String>,
     pub(super) tls: Option<TlsFiles>,
@@ -111,6 +114,7 @@ struct File {
     insecure_registries: Option<Vec<String>>,
     weft_key_rotation: Option<String>,
     weft_drain_timeout: Option<String>,
+    weft_service_balancer: Option<String>,
     labels: Option<Vec<String>>,
     group: Option<String>,
     tls: Option<bool>,
@@ -140,6 +144,7 @@ const FILE_KEYS: &[&str] = &[
     "insecure-registries",
     "weft-key-rotation",
     "weft-drain-timeout",
+    "weft-service-balancer",
     "labels",
     "group",
     "tls",
@@ -212,7 +217,7 @@ fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<String> {
     }
     check_all!(
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
-            weft_key_rotation, weft_drain_timeout, group, tls, tlsverify, tlscacert, tlscert, tlskey;
+            weft_key_rotation, weft_drain_timeout, weft_service_balancer, group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
             insecure_registries as insecure_registries, labels as labels
     );
@@ -253,6 +258,7 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         insecure_registries: list(flags.insecure_registries, file.insecure_registries),
         weft_key_rotation: flags.weft_key_rotation.or(file.weft_key_rotation),
         weft_drain_timeout: flags.weft_drain_timeout.or(file.weft_drain_timeout),
+        weft_service_balancer: flags.weft_service_balancer.or(file.weft_service_balancer),
         labels: list(flags.labels, file.labels),
         group: flags.group.or(file.group),
         tls: flags.tls.or(file.tls),
@@ -298,6 +304,10 @@ impl Resolver {
             insecure_registries: settings.insecure_registries,
             key_rotation: settings.weft_key_rotation.and_then(|text| self.rotation(&text)),
             drain_timeout: settings.weft_drain_timeout.and_then(|text| self.drain_timeout(&text)),
+            balancer: settings
+                .weft_service_balancer
+                .and_then(|text| self.parse("weft-service-balancer", &text, "auto, nftables or ipvs"))
+                .unwrap_or_default(),
             labels: settings.labels.iter().filter_map(|l| self.label(l)).collect(),
             group: settings.group,
             tls,
@@ -479,17 +489,20 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_together() {
-        let error = config(&["--dns", "x", "--bip", "y", "-s", "zfs", "--label", "q", "-H", "http://z"], "")
+        let error = config(&[
+                "--dns", "x", "--bip", "y", "-s", "zfs", "--label", "q", "-H", "http://z",
+                "--weft-service-balancer", "bpf",
+            ], "")
             .unwrap_err()
             .to_string();
-        assert_eq!(error.lines().count(), 5, "{error}");
+        assert_eq!(error.lines().count(), 6, "{error}");
     }
 
     #[test]
     fn every_key_of_the_file_is_known() {
         let all = r#"{"hosts": [], "data-root": "/d", "exec-root": "/e", "pidfile": "/p", "debug": true, "log-level": "warn",
             "log-format": "json", "live-restore": true, "storage-driver": "overlay2", "default-address-pools": [], "bip": "10.9.0.1/24",
-            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
+            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
             "tlsverify": false, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/c"}"#;
         let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_str(all).unwrap();
         assert_eq!(raw.len(), FILE_KEYS.len());

@@ -92,6 +92,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "duration")]
     pub(super) weft_drain_timeout: Option<String>,
 
+    /// What carries connections to services' virtual IPs: auto, nftables or ipvs
+    #[arg(long, value_name = "engine")]
+    pub(super) weft_service_balancer: Option<String>,
+
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "key=value")]
     pub(super) labels: Vec<String>,

@@ -117,7 +117,7 @@ impl Daemon {
             data_root: config.data_root.clone(),
             debug: config.debug,
             live_restore: config.live_restore,
-            labels: config.labels.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+            labels: labels(config, self.controller.balance_engine().name()),
             address_pools: config.address_pools.iter().map(|p| (p.base, p.size)).collect(),
             warnings: Vec::new(),
         };
@@ -136,11 +136,18 @@ impl Daemon {
     }
 }
 
+/// The daemon's own labels, and what users want to see of it that the client has no field for.
+fn labels(config: &Config, balancer: &str) -> Vec<String> {
+    let own = config.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    own.chain([format!("weft.service-balancer={balancer}")]).collect()
+}
+
 fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
     let mut network =
         ControllerConfig::new(config.data_root.join("network"), config.exec_root.join("network"));
     network.default_address_pools =
         config.address_pools.iter().map(|p| AddressPool { base: p.base, size: p.size }).collect();
+    network.balancer = config.balancer;
     network.bip = config.bip;
     network.mtu = config.mtu.unwrap_or(network.mtu);
     network.dns = config.dns.iter().map(ToString::to_string).collect();

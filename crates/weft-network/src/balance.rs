@@ -1,0 +1,180 @@
+//! Which services containers reach by virtual IP, and what their namespaces hold for that. Pure.
+//!
+//! What a container sees depends only on the overlay networks that it is on, so there is one plan for each set of
+//! networks, however many containers are on them. A change is worked out once and carried out in every one of their
+//! namespaces (see `controller/balance.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use weft_kernel::{Capabilities, ConntrackFilter};
+use weft_plan::{BalanceEngine, BalancedService, Balancer, NamespaceState};
+use weft_types::{NetworkId, PortProtocol};
+
+use crate::sandbox::Sandbox;
+use crate::services::{KnownService, Services};
+use crate::state::State;
+
+/// What the option says about balancing virtual IPs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BalancerChoice {
+    /// The first of the two that this kernel has.
+    #[default]
+    Auto,
+    /// Rules and maps of nftables.
+    Nftables,
+    /// Virtual services of IPVS.
+    Ipvs,
+}
+
+impl BalancerChoice {
+    /// The engine on a kernel with these capabilities; none if it lacks the one that was asked for.
+    pub(crate) fn engine(self, found: &Capabilities) -> Option<BalanceEngine> {
+        match self {
+            Self::Auto => Some(found.balance_engine()),
+            Self::Nftables => found.nft_balance.then_some(BalanceEngine::Nft),
+            Self::Ipvs => found.ipvs.then_some(BalanceEngine::Ipvs),
+        }
+    }
+}
+
+impl fmt::Display for BalancerChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Nftables => "nftables",
+            Self::Ipvs => "ipvs",
+        })
+    }
+}
+
+impl FromStr for BalancerChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Auto, Self::Nftables, Self::Ipvs];
+        let found = all.into_iter().find(|choice| choice.to_string() == text);
+        found.ok_or_else(|| format!("{text:?} is none of auto, nftables and ipvs"))
+    }
+}
+
+/// The networks whose services a container reaches.
+pub(crate) type Reach = BTreeSet<NetworkId>;
+
+/// What containers of one reach hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Balanced {
+    pub(crate) balancer: Balancer,
+    pub(crate) state: Arc<NamespaceState>,
+}
+
+/// Overlay networks of a container, but for the ingress network: its virtual IPs are nobody's to ask for.
+pub(crate) fn reach(state: &State, sandbox: &Sandbox) -> Reach {
+    let ingress = state.ingress().map(|network| &network.id);
+    let networks = sandbox.endpoints.iter().map(|endpoint| &endpoint.network);
+    let overlay = |id: &NetworkId| state.network(id).is_some_and(|network| network.overlay().is_some());
+    networks.filter(|id| Some(*id) != ingress && overlay(id)).cloned().collect()
+}
+
+/// Every reach that a container here has.
+pub(crate) fn reaches(state: &State) -> BTreeSet<Reach> {
+    let sandboxes = state.sandboxes.values().filter(|sandbox| sandbox.has_namespace());
+    sandboxes.map(|sandbox| reach(state, sandbox)).filter(|reach| !reach.is_empty()).collect()
+}
+
+/// What containers of a reach shall hold. `before` is what they held: as many slots as can be stay.
+pub(crate) fn balanced(
+    state: &State,
+    services: &Services,
+    reach: &Reach,
+    before: Option<&Balanced>,
+    engine: BalanceEngine,
+    sockets: bool,
+) -> Balanced {
+    let known = reach.iter().filter_map(|id| services.get(id)).flat_map(|services| services.iter());
+    let mut balancer = Balancer { engine, sockets, tracked: mesh(state), services: BTreeMap::new() };
+    for service in known {
+        for vip in &service.virtual_ips {
+            let was = before.and_then(|before| before.balancer.services.get(vip));
+            balancer.services.insert(*vip, BalancedService::new(backends(service, *vip), was));
+        }
+    }
+    match before {
+        Some(before) if before.balancer == balancer => before.clone(),
+        _ => Balanced { state: Arc::new(balancer.plan()), balancer },
+    }
+}
+
+/// Subnets of the ingress network.
+pub(crate) fn mesh(state: &State) -> Vec<IpNet> {
+    let overlay = state.ingress().and_then(|network| network.overlay());
+    overlay.into_iter().flat_map(|spec| spec.subnets.iter().map(|subnet| subnet.subnet)).collect()
+}
+
+/// The tasks with an address of the virtual one's family; those that take no new flows have no weight.
+fn backends(service: &KnownService, vip: IpAddr) -> BTreeMap<IpAddr, u16> {
+    let tasks = service.backends.iter().flat_map(|backend| {
+        let weight = u16::from(backend.ready);
+        backend.ips.iter().map(move |ip| (*ip, weight))
+    });
+    tasks.filter(|(ip, _)| ip.is_ipv6() == vip.is_ipv6()).collect()
+}
+
+/// The connections that have to be forgotten: all of tasks that are gone, and UDP's of those that take no new flows.
+/// Datagrams have no end that one could wait for.
+pub(crate) fn left_behind(before: &Balancer, after: &Balancer) -> Vec<ConntrackFilter> {
+    let nothing = BTreeMap::new();
+    let mut filters = Vec::new();
+    for (vip, service) in &before.services {
+        let now = after.services.get(vip).map_or(&nothing, BalancedService::backends);
+        for (task, weight) in service.backends() {
+            let protocol = match now.get(task) {
+                None => None,
+                Some(0) if *weight > 0 => Some(PortProtocol::Udp),
+                Some(_) => continue,
+            };
+            filters.push(ConntrackFilter {
+                protocol,
+                original_destination: Some(*vip),
+                reply_source: Some(*task),
+                ..ConntrackFilter::default()
+            });
+        }
+    }
+    filters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balancer(tasks: &[(&str, u16)]) -> Balancer {
+        let tasks = tasks.iter().map(|(ip, weight)| (ip.parse().unwrap(), *weight)).collect();
+        let service = BalancedService::new(tasks, None);
+        Balancer { services: [("10.0.1.2".parse().unwrap(), service)].into(), ..Balancer::default() }
+    }
+
+    #[test]
+    fn flows_of_tasks_that_stay_are_left_alone() {
+        let before = balancer(&[("10.0.1.3", 1), ("10.0.1.4", 1), ("10.0.1.5", 0), ("10.0.1.6", 1)]);
+        let after = balancer(&[("10.0.1.3", 1), ("10.0.1.4", 0), ("10.0.1.7", 1)]);
+        let left: Vec<_> = left_behind(&before, &after)
+            .into_iter()
+            .map(|filter| (filter.reply_source.unwrap().to_string(), filter.protocol))
+            .collect();
+        let expected = [("10.0.1.4", Some(PortProtocol::Udp)), ("10.0.1.5", None), ("10.0.1.6", None)];
+        assert_eq!(left, expected.map(|(ip, protocol)| (ip.to_owned(), protocol)));
+        assert_eq!(left_behind(&after, &after), []);
+    }
+
+    #[test]
+    fn the_option_says_what_may_be_written() {
+        for choice in ["auto", "nftables", "ipvs"] {
+            assert_eq!(choice.parse::<BalancerChoice>().unwrap().to_string(), choice);
+        }
+        assert!("bpf".parse::<BalancerChoice>().is_err());
+    }
+}
