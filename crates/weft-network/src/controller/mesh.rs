@@ -127,7 +127,10 @@ impl Controller {
 mod tests {
     use super::*;
 
-    fn ports(of: &[(PortProtocol, u16, &[(&str, bool)])]) -> BTreeMap<MeshKey, BTreeMap<IpAddr, bool>> {
+    /// A port with its backends and whether they are ready.
+    type Port<'a> = (PortProtocol, u16, &'a [(&'a str, bool)]);
+
+    fn ports(of: &[Port<'_>]) -> BTreeMap<MeshKey, BTreeMap<IpAddr, bool>> {
         of.iter()
             .map(|(protocol, port, backends)| {
                 let backends = backends.iter().map(|(ip, ready)| (ip.parse().unwrap(), *ready)).collect();
