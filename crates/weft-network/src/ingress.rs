@@ -98,3 +98,7 @@ pub(crate) fn task(state: &State, sandbox: &Sandbox) -> Option<IngressTask> {
         ports: ports.into_iter().collect(),
     })
 }
+
+#[cfg(test)]
+#[path = "ingress_tests.rs"]
+mod tests;

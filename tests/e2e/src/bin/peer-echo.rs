@@ -2,7 +2,9 @@
 //!
 //! `peer-echo serve PORT` answers over TCP and UDP with the client's address and its own host name, and over TCP then
 //! sends back every line. `peer-echo ask tcp|udp ADDRESS:PORT` prints the answer. `peer-echo hold ADDRESS:PORT` connects,
-//! prints the answer, and then the echo of each line from its standard input. `peer-echo measure ADDRESS:PORT SECONDS`
+//! prints the answer, and then the echo of each line from its standard input. `peer-echo flow ADDRESS:PORT SECONDS` sends
+//! datagrams from one socket, and prints the longest time without an answer in milliseconds and how many servers
+//! answered. `peer-echo measure ADDRESS:PORT SECONDS`
 //! connects again and again, and prints the median time to the first answer in microseconds, the 99th percentile, and
 //! connections a second.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
@@ -37,12 +39,16 @@ fn command(words: &[&str]) -> io::Result<()> {
         }
         ["ask", "udp", server] => ask_udp(address(server)?),
         ["hold", server] => hold(address(server)?),
+        ["flow", server, seconds] => {
+            let seconds = seconds.parse().map_err(io::Error::other)?;
+            flow(address(server)?, Duration::from_secs(seconds))
+        }
         ["measure", server, seconds] => {
             let seconds = seconds.parse().map_err(io::Error::other)?;
             measure(address(server)?, Duration::from_secs(seconds))
         }
         _ => Err(io::Error::other(
-            "usage: peer-echo serve PORT | ask tcp|udp SERVER | hold SERVER | measure SERVER SECONDS",
+            "usage: peer-echo serve PORT | ask tcp|udp SERVER | hold SERVER | flow SERVER SECONDS | measure SERVER SECONDS",
         )),
     }
 }
@@ -114,6 +120,28 @@ fn ask_udp(server: SocketAddr) -> io::Result<()> {
             println!("{}", String::from_utf8_lossy(&buffer[..length]).trim_end());
         }
     }
+    Ok(())
+}
+
+/// One socket, a datagram every few milliseconds, as a logger or a phone call sends.
+fn flow(server: SocketAddr, long: Duration) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    socket.connect(server)?;
+    let (begin, mut answered, mut gap) = (Instant::now(), Instant::now(), Duration::ZERO);
+    let mut servers = std::collections::BTreeSet::new();
+    let mut buffer = [0; 2048];
+    while begin.elapsed() < long {
+        // A refusal of one datagram is told at the next call; it is no answer.
+        let _ = socket.send(b"?");
+        if let Ok(length) = socket.recv(&mut buffer) {
+            gap = gap.max(answered.elapsed());
+            answered = Instant::now();
+            servers.insert(buffer[..length].to_vec());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    println!("{} {}", gap.max(answered.elapsed()).as_millis(), servers.len());
     Ok(())
 }
 

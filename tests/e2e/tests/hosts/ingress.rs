@@ -241,6 +241,22 @@ fn d1_connections_outlive_daemons_and_rules_are_put_back() {
 }
 
 #[test]
+fn d1_datagrams_of_one_socket_leave_a_task_that_ends() {
+    let hosts = mesh("d1e", 2);
+    serve(&hosts, "log", "--replicas 2 --update-delay 1s -p published=5353,target=80,protocol=udp");
+    let server = format!("{}:5353", address(&hosts, "h2"));
+    sees(&hosts, "h3", "udp", &server, &address(&hosts, "h3"));
+    let mut command = hosts.host("h3").command(ECHO);
+    let flow = command.args(["flow", &server, "20"]).stdout(Stdio::piped()).spawn().unwrap();
+    // Both tasks are replaced while the datagrams go on.
+    hosts.docker("h1", "service update --force --detach=false -q log").unwrap();
+    let output = flow.wait_with_output().unwrap();
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers: Vec<u64> = output.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    assert!(matches!(numbers.as_slice(), [gap, servers] if *gap <= 1000 && *servers >= 2), "{numbers:?}");
+}
+
+#[test]
 fn d3_ports_of_single_nodes() {
     let hosts = mesh("d3", 2);
     serve(&hosts, "web", "--mode global -p mode=host,published=9090,target=80");

@@ -1,4 +1,4 @@
-//! Row D4: SCTP ports are published like those of TCP and UDP.
+//! Rows D1, D4: SCTP ports are published like those of TCP and UDP.
 
 use weft_e2e::Hosts;
 use weft_lab::{LabSpec, eventually};
@@ -37,4 +37,37 @@ fn d4_sctp_ports_are_reachable_from_outside() {
         hosts.docker("h1", format!("run -d -p 9001:9000/sctp {program} busybox /sctp-echo serve 9000"));
     let refusal = weft_e2e::refusal(taken);
     assert!(refusal.contains("9001"), "{refusal}");
+}
+
+#[test]
+#[ignore = "needs the kernel of cargo xtask test vm"]
+fn d1_sctp_ports_answer_on_every_node_and_see_who_asks() {
+    let hosts = Hosts::up(LabSpec::bridged("sctpmesh", 3));
+    let address = hosts.host("h1").ipv4;
+    hosts.docker("h1", format!("swarm init --advertise-addr {address}")).unwrap();
+    hosts.join("h2", "h1").unwrap();
+    hosts.wait_ready(2);
+    let checks = std::env::var("WEFT_CHECKS").unwrap();
+    let mount = |from: &str, to: &str| format!("--mount type=bind,src={from},dst={to},ro");
+    let program = [
+        mount(&format!("{checks}/sctp-echo"), "/sctp-echo"),
+        mount("/lib", "/lib"),
+        mount("/lib64", "/lib64"),
+    ];
+    let options = "--constraint node.hostname==h1 -p published=9003,target=9000,protocol=sctp";
+    let line = format!(
+        "service create -d --name echo {options} {} busybox /sctp-echo serve 9000",
+        program.join(" ")
+    );
+    hosts.docker("h1", line).unwrap();
+    let wanted = format!("hello from {}", hosts.host("h3").ipv4);
+    for node in ["h1", "h2"] {
+        let server = format!("{}:9003", hosts.host(node).ipv4);
+        eventually(&format!("{node} answers the client"), 3 * SOON, || {
+            let client = format!("{checks}/sctp-echo");
+            let answer =
+                hosts.host("h3").run(&client, ["ask", &server, "hello"]).map_err(|e| e.to_string())?;
+            if answer.trim() == wanted { Ok(()) } else { Err(answer) }
+        });
+    }
 }
