@@ -3,6 +3,7 @@
 //! Every test has a lab of its own, named after it. The tests see what a user sees: the unmodified `docker` CLI,
 //! `weft`, and the wire.
 
+pub mod balance;
 mod command;
 pub mod dns;
 mod hosts;

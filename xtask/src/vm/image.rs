@@ -82,7 +82,7 @@ pub(super) fn build(cache: &Path, kernel: &Kernel, program: &Path, arguments: &[
 /// Programs of the tests' own package that stand beside the test program and that checks start.
 fn helpers(program: &Path) -> Result<Vec<(PathBuf, String)>> {
     let beside = program.ancestors().nth(2).context("the target folder of the test program")?;
-    let names = ["sctp-echo"];
+    let names = ["sctp-echo", "peer-echo"];
     let paths = names.iter().map(|n| (beside.join(n), (*n).to_owned()));
     Ok(paths.filter(|(path, _)| path.exists()).collect())
 }

@@ -4,6 +4,7 @@
 mod attach;
 mod customising;
 mod dataplane;
+mod drain;
 mod faults;
 mod ingress;
 mod names;
@@ -13,6 +14,7 @@ mod refusals;
 mod services;
 mod stacks;
 mod swarm;
+mod vip;
 
 use std::time::Duration;
 

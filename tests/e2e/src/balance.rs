@@ -1,0 +1,192 @@
+//! What virtual IPs do for users, whatever carries flows to tasks: rows C3, D2 and B4 with services.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use weft_lab::eventually;
+
+use crate::Hosts;
+
+/// Time for a service to answer everywhere: images are there already. Multiplied in the virtual machine.
+const CONVERGED: Duration = Duration::from_secs(30);
+/// A refusal that takes longer is no refusal at once.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// UDP flows leave a task that is gone within this time.
+const MOVED_MS: u64 = 1000;
+
+/// A swarm whose services are reached by virtual IP, and the program that both ends are made of.
+pub struct Balanced<'a> {
+    hosts: &'a Hosts,
+    program: &'a Path,
+}
+
+impl<'a> Balanced<'a> {
+    /// `program` is `peer-echo`.
+    pub fn new(hosts: &'a Hosts, program: &'a Path) -> Self {
+        Self { hosts, program }
+    }
+
+    /// Everything that users expect, in turn.
+    ///
+    /// # Panics
+    /// When something is not as it shall be.
+    pub fn check(&self, engine: &str) {
+        let info = self.hosts.docker("h1", ["info", "--format", "{{.Labels}}"]).unwrap();
+        assert!(info.contains(&format!("weft.service-balancer={engine}")), "{info}");
+        let network = "network create -d overlay --attachable --ipv6 --subnet 10.77.0.0/24 --subnet fd77::/64 web";
+        self.hosts.docker("h1", network).unwrap();
+        self.serve("api", "web", "--replicas 3");
+        self.serve("other", "web", "--replicas 1");
+        self.client("cli", "web");
+        let (api, other) = (self.virtual_ips("api"), self.virtual_ips("other"));
+        assert_eq!(api.len(), 2, "one virtual IP a family: {api:?}");
+        self.spreads(&api);
+        self.stays_and_moves(&api[0], &other[0]);
+        self.refuses(&other);
+    }
+
+    /// B4: a container on two networks reaches the services of both, one on a single network only that one's.
+    ///
+    /// # Panics
+    /// When something is not as it shall be.
+    pub fn check_networks(&self) {
+        for name in ["one", "two"] {
+            self.hosts.docker("h1", format!("network create -d overlay --attachable {name}")).unwrap();
+            self.serve(&format!("on-{name}"), name, "--replicas 2");
+        }
+        self.client("first", "one");
+        self.client("both", "one");
+        self.hosts.docker("h1", "network connect two both").unwrap();
+        let vips = ["on-one", "on-two"].map(|service| self.virtual_ips(service).remove(0));
+        for vip in &vips {
+            self.answers("both", vip, 2);
+        }
+        self.answers("first", &vips[0], 2);
+        let foreign = self.exec("first", &format!("/peer-echo ask tcp {}:80", vips[1]));
+        assert!(foreign.is_err(), "{foreign:?}");
+    }
+
+    fn mount(&self) -> String {
+        let program = self.program.display();
+        let mount = |from: &str, to: &str| format!("--mount type=bind,src={from},dst={to},ro");
+        [mount(&program.to_string(), "/peer-echo"), mount("/lib", "/lib"), mount("/lib64", "/lib64")].join(" ")
+    }
+
+    fn serve(&self, name: &str, network: &str, flags: &str) {
+        let line = format!(
+            "service create -d --name {name} --network {network} --stop-grace-period 1s {flags} {} busybox /peer-echo serve 80",
+            self.mount()
+        );
+        self.hosts.docker("h1", line).unwrap();
+    }
+
+    fn client(&self, name: &str, network: &str) {
+        let options = format!("--network {network} {}", self.mount());
+        self.hosts.run_idle("h1", name, &options).unwrap();
+    }
+
+    fn exec(&self, container: &str, line: &str) -> Result<String, String> {
+        self.hosts.exec("h1", container, line).map_err(|error| error.to_string())
+    }
+
+    fn virtual_ips(&self, service: &str) -> Vec<String> {
+        let format = "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}";
+        let all = self.hosts.docker("h1", ["service", "inspect", "--format", format, service]).unwrap();
+        let mut all: Vec<String> =
+            all.split_whitespace().filter_map(|address| Some(address.split('/').next()?.to_owned())).collect();
+        all.sort_by_key(|address| address.contains(':'));
+        all
+    }
+
+    /// Who answers a container, asked many times, and as whom they see it.
+    fn answers(&self, container: &str, vip: &str, tasks: usize) -> BTreeSet<String> {
+        let server = if vip.contains(':') { format!("[{vip}]:80") } else { format!("{vip}:80") };
+        let mut seen = BTreeSet::new();
+        eventually(&format!("{tasks} tasks answer {container} at {vip}"), CONVERGED, || {
+            let asks = format!("for n in $(seq 40); do /peer-echo ask tcp {server} || exit 1; done");
+            let answers = self.exec(container, &asks)?;
+            let (peers, names): (BTreeSet<_>, BTreeSet<_>) =
+                answers.lines().filter_map(|line| line.split_once(' ')).unzip();
+            seen = peers.iter().map(|peer| (*peer).to_owned()).collect();
+            if names.len() == tasks { Ok(()) } else { Err(format!("{names:?}")) }
+        });
+        seen
+    }
+
+    fn spreads(&self, vips: &[String]) {
+        let own = self.hosts.inspect("h1", "cli", "{{with index .NetworkSettings.Networks \"web\"}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}");
+        let own = own.unwrap();
+        for vip in vips {
+            let peers = self.answers("cli", vip, 3);
+            assert!(peers.len() == 1 && peers.iter().all(|peer| own.contains(peer.as_str())), "{peers:?}, {own}");
+            self.exec("cli", &format!("ping -c 1 -W 5 {vip}")).unwrap();
+        }
+        // From a task to its own service, itself among those that answer.
+        let task = self.hosts.docker("h1", "ps -q --filter label=com.docker.swarm.service.name=api").unwrap();
+        let task = task.lines().next().expect("a task of three on h1").to_owned();
+        self.answers(&task, &vips[0], 3);
+        let name = self.exec(&task, "hostname").unwrap();
+        let asked = format!("for n in $(seq 40); do /peer-echo ask tcp {}:80; done", vips[0]);
+        assert!(self.exec(&task, &asked).unwrap().contains(name.trim()), "a task does not reach itself");
+        // Nobody listens there.
+        self.refused("cli", &format!("{}:81", vips[0]));
+    }
+
+    /// Connections to one service while another is scaled, and datagrams to it while its tasks are replaced.
+    fn stays_and_moves(&self, api: &str, other: &str) {
+        for (name, vip) in [("api", api), ("other", other)] {
+            let hold = format!("mkfifo /{name}; exec 3<>/{name}; /peer-echo hold {vip}:80 </{name} >/{name}.out 2>&1");
+            self.hosts.docker("h1", ["exec", "-d", "cli", "sh", "-c", &hold]).unwrap();
+        }
+        self.echoes("api", "begin");
+        self.echoes("other", "begin");
+        self.hosts.docker("h1", "service scale -d api=6").unwrap();
+        self.answers("cli", api, 6);
+        self.echoes("api", "more");
+        self.echoes("other", "more");
+        self.hosts.docker("h1", "service scale -d api=2").unwrap();
+        self.answers("cli", api, 2);
+        self.echoes("other", "fewer");
+
+        let flow = format!("/peer-echo flow {api}:80 40 >/flow.out 2>&1");
+        self.hosts.docker("h1", ["exec", "-d", "cli", "sh", "-c", &flow]).unwrap();
+        self.hosts.docker("h1", "service update -d --force --update-delay 1s api").unwrap();
+        eventually("the flow ends", 3 * CONVERGED, || {
+            let out = self.exec("cli", "cat /flow.out")?;
+            if out.trim().is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
+        });
+        let out = self.exec("cli", "cat /flow.out").unwrap();
+        let numbers: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert!(matches!(numbers.as_slice(), [gap, servers] if *gap <= MOVED_MS && *servers >= 2), "{out}");
+        self.echoes("other", "end");
+    }
+
+    fn echoes(&self, name: &str, word: &str) {
+        self.exec("cli", &format!("echo {word} >/{name}")).unwrap();
+        eventually(&format!("{name} echoes {word}"), CONVERGED, || {
+            let out = self.exec("cli", &format!("cat /{name}.out"))?;
+            if out.lines().any(|line| line == word) { Ok(()) } else { Err(out) }
+        });
+    }
+
+    fn refuses(&self, vips: &[String]) {
+        self.hosts.docker("h1", "service scale -d other=0").unwrap();
+        for vip in vips {
+            let server = if vip.contains(':') { format!("[{vip}]:80") } else { format!("{vip}:80") };
+            self.refused("cli", &server);
+        }
+        self.hosts.docker("h1", "service scale -d other=1").unwrap();
+        self.answers("cli", &vips[0], 1);
+    }
+
+    fn refused(&self, from: &str, server: &str) {
+        eventually(&format!("{server} refuses {from} at once"), CONVERGED, || {
+            let begin = Instant::now();
+            match self.exec(from, &format!("/peer-echo ask tcp {server}")) {
+                Err(error) if error.contains("refused") && begin.elapsed() < AT_ONCE => Ok(()),
+                other => Err(format!("{other:?} after {:?}", begin.elapsed())),
+            }
+        });
+    }
+}
