@@ -100,7 +100,7 @@ impl Kernel {
         if ops.is_empty() {
             return Report::default();
         }
-        let applied = self.inside(|sockets| apply_all(sockets, &self.netns, ops));
+        let applied = self.inside(|sockets| apply_all(sockets, &self.netns, ops, None));
         applied.unwrap_or_else(|error| Report::not_entered(ops, error))
     }
 
@@ -115,11 +115,7 @@ impl Kernel {
         let interest = Interest::of(desired);
         self.inside(|sockets| {
             let observed = observe_all(sockets, &self.netns, &interest)?;
-            let report = apply_all(sockets, &self.netns, &weft_plan::diff(&observed, desired))?;
-            if report.is_clean() {
-                share(sockets, desired);
-            }
-            Ok(report)
+            apply_all(sockets, &self.netns, &weft_plan::diff(&observed, desired), Some(desired))
         })
     }
 
@@ -145,12 +141,8 @@ impl Kernel {
             if !known {
                 return Ok(None);
             }
-            let report = apply_all(sockets, &self.netns, &change.ops)?;
-            if !report.is_clean() {
-                return Ok(None);
-            }
-            share(sockets, &change.after);
-            Ok(Some(report.done))
+            let report = apply_all(sockets, &self.netns, &change.ops, Some(&change.after))?;
+            Ok(report.is_clean().then_some(report.done))
         };
         // The program that sets whole tables must be born inside; everything else goes through sockets that are.
         if change.ops.iter().any(whole) { self.inside(work) } else { self.with(work) }
@@ -248,25 +240,43 @@ fn observe_all(sockets: &mut Sockets, netns: &Netns, interest: &Interest) -> Res
     Ok(observed)
 }
 
-fn apply_all(sockets: &mut Sockets, netns: &Netns, ops: &[Op]) -> Result<Report, KernelError> {
+/// `desired` is what the operations lead to, if that is known.
+fn apply_all(
+    sockets: &mut Sockets,
+    netns: &Netns,
+    ops: &[Op],
+    desired: Option<&NamespaceState>,
+) -> Result<Report, KernelError> {
     let report = apply::apply(sockets, netns, ops);
     if report.done.iter().any(Op::is_nft) {
-        remember(sockets, &report)?;
+        remember(sockets, &report, desired)?;
+    } else if let (true, Some(desired), Some((_, tables))) =
+        (report.is_clean(), desired, &mut sockets.tables)
+    {
+        share(tables, desired);
     }
     Ok(report)
 }
 
-/// What our own transaction changed need not be listed again, if nothing else happened since the last listing.
-fn remember(sockets: &mut Sockets, report: &Report) -> Result<(), KernelError> {
+/// What our own transactions changed need not be listed again, if nothing else happened since the last listing.
+fn remember(
+    sockets: &mut Sockets,
+    report: &Report,
+    desired: Option<&NamespaceState>,
+) -> Result<(), KernelError> {
     let now = netfilter::generation(&mut sockets.netfilter)?;
     sockets.tables = match (sockets.tables.take(), now) {
         (Some((listed, tables)), Some(now)) if listed.is_followed_by(report.transactions, now) => {
             let mut model = Observed { tables, ..Observed::default() };
-            report
-                .done
-                .iter()
-                .filter(|op| op.is_nft())
-                .for_each(|op| weft_plan::model::apply(&mut model, op));
+            let desired = desired.filter(|_| report.is_clean());
+            // Elements are those that were wished for, and need not be worked out.
+            let counts = |op: &&Op| {
+                op.is_nft() && (desired.is_none() || !matches!(op, Op::ChangeElements { .. }))
+            };
+            report.done.iter().filter(counts).for_each(|op| weft_plan::model::apply(&mut model, op));
+            if let Some(desired) = desired {
+                share(&mut model.tables, desired);
+            }
             Some((now, model.tables))
         }
         _ => None,
@@ -276,11 +286,9 @@ fn remember(sockets: &mut Sockets, report: &Report) -> Result<(), KernelError> {
 
 /// After a change that went well, tables are those that were wished for: one copy of each large one does for all
 /// namespaces, and comparing it costs nothing.
-fn share(sockets: &mut Sockets, desired: &NamespaceState) {
-    if let Some((_, tables)) = &mut sockets.tables {
-        for (id, table) in desired.tables.iter().filter(|(id, _)| !id.is_users()) {
-            tables.insert(id.clone(), table.clone());
-        }
+fn share(tables: &mut BTreeMap<TableId, Arc<Table>>, desired: &NamespaceState) {
+    for (id, table) in desired.tables.iter().filter(|(id, _)| !id.is_users()) {
+        tables.insert(id.clone(), table.clone());
     }
 }
 
