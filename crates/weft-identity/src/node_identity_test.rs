@@ -111,7 +111,10 @@ fn an_update_is_stored_before_it_is_used() {
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     assert_eq!(handle.identity().certificate_pem, second.certificate_pem);
-    assert_eq!(IdentityHandle::open(dir.path(), None).unwrap().identity().certificate_pem, second.certificate_pem);
+    assert_eq!(
+        IdentityHandle::open(dir.path(), None).unwrap().identity().certificate_pem,
+        second.certificate_pem
+    );
 }
 
 #[test]

@@ -15,7 +15,8 @@ use crate::announce::{self, AnnounceError};
 use crate::brain::Brain;
 use crate::config::{InitOptions, ManagerConfig};
 use crate::consensus::{
-    self, Consensus as _, ConsensusError, Files, MemberNode, Opening, Parts, Peers, RaftConsensus, RaftOptions,
+    self, Consensus as _, ConsensusError, Files, MemberNode, Opening, Parts, Peers, RaftConsensus,
+    RaftOptions,
 };
 use crate::control::Control;
 use crate::core::Core;
@@ -237,10 +238,7 @@ impl Manager {
     }
 
     /// What opens the private key of a node whose identity is sealed, because its manager is locked.
-    pub fn identity_seal(
-        state_dir: &Path,
-        kek: &KeyEncryptionKey,
-    ) -> Result<Arc<dyn KeySeal>, ManagerError> {
+    pub fn identity_seal(state_dir: &Path, kek: &KeyEncryptionKey) -> Result<Arc<dyn KeySeal>, ManagerError> {
         match seal::identity_seal(&state_dir.join(KEY_FILE), kek) {
             Ok(seal) => Ok(Arc::new(seal)),
             Err(error) => Err(ManagerError::Storage(error.into())),

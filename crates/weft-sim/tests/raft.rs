@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use weft_manager::simulation::{Counts, Plan, bound, run};
+use weft_manager::simulation::{Counts, Mistake, Plan, bound, run};
 
 /// Seeds that every test run plays.
 const SEEDS: u64 = 60;
@@ -68,4 +68,12 @@ fn a_group_repeats_itself() {
     let plan = Plan::new(5);
     let once = run(&plan).unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(once, run(&plan).unwrap_or_else(|failure| panic!("{failure}")));
+}
+
+#[test]
+fn mistakes_are_found() {
+    for mistake in [Mistake::ReadsWithoutAsking, Mistake::DisksLie] {
+        let found = (0..20).find(|seed| run(&Plan { mistake: Some(mistake), ..Plan::new(*seed) }).is_err());
+        assert!(found.is_some(), "{mistake:?} breaks no rule");
+    }
 }

@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::StorageError;
 use super::disk::Disk;
 use super::member::Seat;
-use super::types::RaftTypes;
 use super::state_file::{OpenFile, format_row};
+use super::types::RaftTypes;
 use super::wire;
 use crate::seal::{Place, Sealer};
 

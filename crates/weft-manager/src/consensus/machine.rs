@@ -15,8 +15,8 @@ use super::disk::Disk;
 use super::log_store::LogStore;
 use super::member::MemberNode;
 use super::peers::Peers;
-use super::types::RaftTypes;
 use super::state_file::{Applied, Image, StateFile};
+use super::types::RaftTypes;
 use super::{Machine, Verdict};
 use crate::store::View;
 

@@ -24,9 +24,9 @@ use weft_wire::weft_v1::{self, Envelope};
 use super::convert::{from_log_id, from_vote, to_log_id, to_vote};
 use super::member::{MemberNode, Seat};
 use super::peers::Peers;
-use super::types::RaftTypes;
 use super::snapshot::{self, Header};
 use super::transport::{Call, CallError, Transport};
+use super::types::RaftTypes;
 use super::wire;
 use crate::store::View;
 

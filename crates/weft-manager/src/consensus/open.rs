@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::{EntryPayload, Raft};
 
+use super::ConsensusError;
 use super::disk::Disk;
 use super::log_store::LogStore;
 use super::machine::StateMachine;
@@ -18,7 +19,6 @@ use super::raft::stopped;
 use super::state_file::{OpenFile, StateFile};
 use super::transport::Transport;
 use super::types::Instance;
-use super::ConsensusError;
 use crate::seal::Sealer;
 
 const LOG_FILE: &str = "raft-log.redb";
@@ -46,9 +46,8 @@ impl OpenFiles {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let on = Arc::clone(&disk);
         let work = move || {
-            let opened = LogStore::open(&log, &on, Arc::clone(&sealer), open.clone()).and_then(|log| {
-                Ok(Self { log, state: StateFile::open(&state, &on, sealer, open)? })
-            });
+            let opened = LogStore::open(&log, &on, Arc::clone(&sealer), open.clone())
+                .and_then(|log| Ok(Self { log, state: StateFile::open(&state, &on, sealer, open)? }));
             // Who asked may have gone.
             drop(sender.send(opened));
         };

@@ -6,10 +6,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use openraft::OptionalSend;
-use openraft::async_runtime::watch::{
-    RecvError, SendError, Watch as WatchTrait, WatchReceiver, WatchSender,
-};
 use openraft::OptionalSync;
+use openraft::async_runtime::watch::{RecvError, SendError, Watch as WatchTrait, WatchReceiver, WatchSender};
 use tokio::sync::{Notify, watch};
 
 pub(crate) struct OrderedWatch;

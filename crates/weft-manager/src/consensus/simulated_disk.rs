@@ -16,6 +16,8 @@ struct State {
     unsynced: Vec<Write>,
     /// Operations until the power goes; none: it stays.
     power: Option<usize>,
+    /// Syncs are said to be done and are not.
+    lies: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +64,12 @@ impl Platter {
         self.lock().power = Some(operations);
     }
 
+    /// From now on nothing is synced, whatever is said.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn lie(&self) {
+        self.lock().lies = true;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,6 +113,9 @@ impl StorageBackend for Platter {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.lock();
         state.spend()?;
+        if state.lies {
+            return Ok(());
+        }
         // Only what was written since: a copy of the whole for each sync would cost more than all else.
         let State { synced, unsynced, .. } = &mut *state;
         for write in unsynced.drain(..) {

@@ -12,7 +12,6 @@ use super::{KeyEncryptionKey, KeyFileError, Place, Sealer, key_file};
 /// Seals the private key of this node's certificate.
 pub(crate) struct IdentitySeal(pub(crate) Sealer);
 
-
 /// Whoever opens it names the file.
 fn place() -> Place<'static> {
     Place { file: Path::new(""), role: "identity", record: "private key" }

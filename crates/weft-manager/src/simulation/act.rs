@@ -35,7 +35,9 @@ impl World {
         let hosts = self.hosts();
         let left: Vec<bool> = (0..hosts).map(|_| self.number(0..2) == 0).collect();
         let apart = |a: usize, b: usize| left[a] != left[b];
-        self.cut((0..hosts).flat_map(|a| (0..hosts).map(move |b| (a, b))).filter(|(a, b)| apart(*a, *b)).collect());
+        self.cut(
+            (0..hosts).flat_map(|a| (0..hosts).map(move |b| (a, b))).filter(|(a, b)| apart(*a, *b)).collect(),
+        );
     }
 
     fn cut_one_way(self: &Arc<Self>) {

@@ -138,7 +138,9 @@ impl Checker {
                 reference.flush();
                 let view = reference.view();
                 if &again != verdict {
-                    facts.break_rule(|| format!("host {host}: verdict on {index}: {verdict:?}, not {again:?}"));
+                    facts.break_rule(|| {
+                        format!("host {host}: verdict on {index}: {verdict:?}, not {again:?}")
+                    });
                 }
                 if let Some(twice) = twice_held(&view) {
                     facts.break_rule(|| format!("address {twice} has two holders after {index}"));

@@ -25,6 +25,8 @@ struct State {
     slowest: Duration,
     /// Nothing is written before.
     stalled_until: Option<Instant>,
+    /// See [`super::plan::Mistake`].
+    lies: bool,
 }
 
 /// What of a host's disk outlives the host.
@@ -44,12 +46,13 @@ impl SimulatedDisk {
     }
 
     fn holding(files: BTreeMap<PathBuf, Platter>, rng: StdRng) -> Self {
-        Self(Arc::new(Mutex::new(State { files, rng, slowest: FAST, stalled_until: None })))
+        Self(Arc::new(Mutex::new(State { files, rng, slowest: FAST, stalled_until: None, lies: false })))
     }
 
     /// The disk as the host's next life finds it. What this life still writes is lost.
     pub(super) fn after(&self, death: Death) -> Self {
         let mut state = self.lock();
+        let lies = state.lies;
         // One of its own: how many writes there are must not decide what comes later.
         let rng = &mut StdRng::seed_from_u64(state.rng.random());
         let files = &state.files;
@@ -58,6 +61,7 @@ impl SimulatedDisk {
                 // All, nothing, or any of it: writes reach a disk in any order.
                 let chance = match death {
                     Death::Kill => 1.0,
+                    Death::PowerLoss if lies => 0.0,
                     Death::PowerLoss => [0.0, 0.5, 0.9, 1.0][rng.random_range(0..4)],
                 };
                 let survivor = file.after_crash(|_| rng.random_bool(chance));
@@ -65,7 +69,19 @@ impl SimulatedDisk {
                 (path.clone(), survivor)
             })
             .collect();
-        Self::holding(kept, rng.clone())
+        let left = Self::holding(kept, rng.clone());
+        drop(state);
+        if lies {
+            left.lie();
+        }
+        left
+    }
+
+    /// From now on nothing that is written survives a power loss.
+    pub(super) fn lie(&self) {
+        let mut state = self.lock();
+        state.lies = true;
+        state.files.values().for_each(Platter::lie);
     }
 
     /// Groups of writes take up to this long from now on.

@@ -11,9 +11,7 @@ use super::disk::{Death, SimulatedDisk};
 use super::wire::Wire;
 use super::world::World;
 use crate::config::Timing;
-use crate::consensus::{
-    Consensus as _, ConsensusError, MemberNode, Opening, Parts, Peers, RaftConsensus,
-};
+use crate::consensus::{Consensus as _, ConsensusError, MemberNode, Opening, Parts, Peers, RaftConsensus};
 use crate::core::Core;
 use crate::seal::Sealer;
 use crate::store::Store;

@@ -26,9 +26,10 @@ mod disk;
 mod host;
 mod outcome;
 mod plan;
+mod state;
 mod wire;
 mod world;
 
 pub use outcome::{Counts, Failure, Outcome};
-pub use plan::{Plan, bound};
+pub use plan::{Mistake, Plan, bound};
 pub use world::{run, run_traced};

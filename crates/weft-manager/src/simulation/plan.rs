@@ -25,6 +25,8 @@ pub struct Plan {
     pub members: usize,
     /// Virtual time with disturbances.
     pub disturbed: Duration,
+    /// What is done wrong on purpose.
+    pub mistake: Option<Mistake>,
     /// Log entries between two images.
     pub(super) snapshot_interval: u64,
     /// Log entries kept below an image.
@@ -38,6 +40,7 @@ impl Plan {
         Self {
             seed,
             members: if rng.random_bool(0.7) { 3 } else { 5 },
+            mistake: None,
             disturbed: Duration::from_secs(rng.random_range(30..60)),
             snapshot_interval: rng.random_range(15..150),
             log_entries_kept: rng.random_range(3..40),
@@ -47,4 +50,13 @@ impl Plan {
     pub(super) fn options(&self) -> RaftOptions {
         RaftOptions { snapshot_interval: self.snapshot_interval, log_entries_kept: self.log_entries_kept }
     }
+}
+
+/// A mistake that breaks a rule: a simulation that does not find it proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// Readers take their own manager's state without asking the leader.
+    ReadsWithoutAsking,
+    /// Disks say that they synced and did not.
+    DisksLie,
 }

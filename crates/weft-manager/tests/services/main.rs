@@ -381,7 +381,10 @@ async fn an_address_is_held_until_the_container_that_had_to_go_has_stopped() {
     worker.report(&old, TaskState::Shutdown).await;
     eventually("the next task has the address", || {
         control.tasks_of_service(&second.id).iter().any(|task| !task.networks.is_empty())
-            || control.tasks_of_service(&first.id).iter().any(|task| task.id != old.id && !task.networks.is_empty())
+            || control
+                .tasks_of_service(&first.id)
+                .iter()
+                .any(|task| task.id != old.id && !task.networks.is_empty())
     })
     .await;
     // Once more is no news.

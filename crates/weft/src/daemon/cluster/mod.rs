@@ -492,8 +492,9 @@ enum IdentityProblem {
 fn locked() -> SwarmError {
     SwarmError::Failed {
         kind: ErrorKind::Unavailable,
-        message: "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
-            .to_owned(),
+        message:
+            "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
+                .to_owned(),
     }
 }
 
