@@ -31,12 +31,12 @@ impl Followed {
         let mut filters = Vec::new();
         for ((protocol, published), backends) in &self.ports {
             let left = now.get(&(*protocol, *published));
-            for ip in backends.keys() {
-                let stays = match left.and_then(|left| left.get(ip)) {
-                    Some(ready) => *ready || *protocol != PortProtocol::Udp,
-                    None => false,
+            for (ip, was_ready) in backends {
+                let leaves = match left.and_then(|left| left.get(ip)) {
+                    Some(ready) => *was_ready && !ready && *protocol == PortProtocol::Udp,
+                    None => true,
                 };
-                if !stays {
+                if leaves {
                     filters.push(filter(*protocol, *published, Some(*ip)));
                 }
             }
@@ -90,16 +90,14 @@ impl Controller {
             };
             filters
         };
-        for filter in filters {
-            match self.dataplane.host().forget_connections(&filter).await {
-                Ok(0) => {}
-                Ok(forgotten) => {
-                    tracing::debug!(?filter, forgotten, "connections of the routing mesh forgotten")
-                }
-                Err(error) => {
-                    tracing::warn!(%error, ?filter, "connections of the routing mesh not forgotten")
-                }
+        if filters.is_empty() {
+            return;
+        }
+        match self.dataplane.host().forget_any(&filters).await {
+            Ok(forgotten) => {
+                tracing::debug!(?filters, forgotten, "connections of the routing mesh forgotten")
             }
+            Err(error) => tracing::warn!(%error, ?filters, "connections of the routing mesh not forgotten"),
         }
     }
 

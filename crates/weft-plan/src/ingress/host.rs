@@ -147,10 +147,12 @@ impl IngressHost {
         table.sets.insert("published".to_owned(), published);
         let hooked =
             |kind, hook, priority, rules| Chain { hook: Some(Hook::new(kind, hook, priority)), rules };
-        let mut chains = BTreeMap::from([(
-            "input".to_owned(),
-            hooked(HookKind::Filter, "input", FILTER, [self.door(stack), refuse()].concat()),
-        )]);
+        let mut input = self.door(stack);
+        input.push(NftRule::new("not sent to a backend", "meta l4proto . th dport @published jump refuse"));
+        let mut chains = BTreeMap::from([
+            ("input".to_owned(), hooked(HookKind::Filter, "input", FILTER, input)),
+            ("refuse".to_owned(), Chain { hook: None, rules: refuse() }),
+        ]);
         if self.carries(stack) {
             self.add_backends(stack, &mut table);
             chains.extend(spread::classes().map(|slots| (spread::chain(slots), draw(stack, slots))));
@@ -269,11 +271,10 @@ fn enter(from_outside: bool) -> Vec<NftRule> {
 /// What comes to the host itself at a published port was not sent to a backend: there is none. Packets that tracking
 /// takes for no part of a connection are let fall instead, because refusing them would end connections that are fine.
 fn refuse() -> Vec<NftRule> {
-    let port = "meta l4proto . th dport @published";
     vec![
-        NftRule::new("part of nothing", format!("{port} ct state invalid drop")),
-        NftRule::new("no backend", format!("meta l4proto tcp {port} ct state new reject with tcp reset")),
-        NftRule::new("no backend", format!("{port} ct state new reject")),
+        NftRule::new("part of nothing", "ct state invalid drop"),
+        NftRule::new("no backend", "meta l4proto tcp ct state new reject with tcp reset"),
+        NftRule::new("no backend", "ct state new reject"),
     ]
 }
 
