@@ -73,7 +73,7 @@ fn a_group_repeats_itself() {
 #[test]
 fn mistakes_are_found() {
     for mistake in [Mistake::ReadsWithoutAsking, Mistake::DisksLie] {
-        let found = (0..20).find(|seed| run(&Plan { mistake: Some(mistake), ..Plan::new(*seed) }).is_err());
+        let found = (0..20).find(|seed| run(&Plan::new(*seed).with(mistake)).is_err());
         assert!(found.is_some(), "{mistake:?} breaks no rule");
     }
 }

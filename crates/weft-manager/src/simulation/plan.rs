@@ -26,7 +26,7 @@ pub struct Plan {
     /// Virtual time with disturbances.
     pub disturbed: Duration,
     /// What is done wrong on purpose.
-    pub mistake: Option<Mistake>,
+    pub(super) mistake: Option<Mistake>,
     /// Log entries between two images.
     pub(super) snapshot_interval: u64,
     /// Log entries kept below an image.
@@ -45,6 +45,12 @@ impl Plan {
             snapshot_interval: rng.random_range(15..150),
             log_entries_kept: rng.random_range(3..40),
         }
+    }
+
+    /// The same with a mistake.
+    pub fn with(mut self, mistake: Mistake) -> Self {
+        self.mistake = Some(mistake);
+        self
     }
 
     pub(super) fn options(&self) -> RaftOptions {
