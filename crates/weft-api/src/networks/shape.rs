@@ -44,10 +44,8 @@ pub(crate) fn local(network: &LocalNetwork, services: &[NetworkService]) -> Valu
 
 /// Lists do not show endpoints, peers and services.
 pub(crate) fn listed(network: &mut Value) {
-    if let Some(map) = network.as_object_mut() {
-        if map.get("Containers").is_some_and(Value::is_object) {
-            map.insert("Containers".to_owned(), json!({}));
-        }
+    if let Some(containers) = network.get_mut("Containers").filter(|containers| containers.is_object()) {
+        *containers = json!({});
     }
 }
 

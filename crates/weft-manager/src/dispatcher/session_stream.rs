@@ -102,10 +102,15 @@ fn message(view: &View, session: &Session) -> Option<SessionMessage> {
     })
 }
 
-/// The node as it is told to itself. Ours learn of the ingress network from it, though they spend no address on it;
-/// Docker nodes take an attachment without an address for a fault.
+/// The node as it is told to itself, with its networks as they are now. Ours learn of the ingress network from it also
+/// while they spend no address on it; Docker nodes take an attachment without an address for a fault.
 fn with_ingress(view: &View, node: &Node) -> Node {
     let mut node = node.clone();
+    for network in node.attachments.iter_mut().filter_map(|attachment| attachment.network.as_mut()) {
+        if let Some(now) = view.network(&network.id) {
+            *network = Network::clone(now);
+        }
+    }
     let is_ours = engine_of(&node, None) == Some(NodeEngine::Weft);
     let knows = node.attachments.iter().any(|a| a.network.as_ref().is_some_and(is_ingress));
     if is_ours

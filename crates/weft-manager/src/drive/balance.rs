@@ -32,6 +32,9 @@ pub(super) fn follow(
         let of = [before, after].into_iter().flatten().map(|task| task.node_id.as_str());
         nodes.extend(of.filter(|node| !node.is_empty()));
     }
+    if nodes.is_empty() {
+        return;
+    }
     let balancing = Balancing::of(view, reports);
     for node in nodes.into_iter().filter_map(|id| view.node(id)) {
         balancing.rebalance(allocator, transaction, taken, node, &written);

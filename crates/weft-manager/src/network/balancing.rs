@@ -38,7 +38,7 @@ impl<'a> Balancing<'a> {
         Self { view, engines, beside_docker }
     }
 
-    /// Whether a node that has not said what it is needs one is not known: it would have no session to be told by.
+    /// A node that has not said what it is needs none: it would have no session to be told through.
     fn needs(&self, node: &Node, network: &Network) -> bool {
         let engine = self.engines.get(node.id.as_str());
         super::is_overlay(network)

@@ -72,6 +72,10 @@ fn check_update_config(update: &UpdateConfig) -> Result<(), ServiceProblem> {
 fn check_endpoint(endpoint: &EndpointSpec) -> Result<(), ServiceProblem> {
     let mut published = BTreeSet::new();
     for port in &endpoint.ports {
+        // What is no port would reach the nodes and be refused there, one task after another.
+        if u16::try_from(port.target_port).ok().is_none_or(|target| target == 0) {
+            return Err(ServiceProblem::TargetPort(port.target_port));
+        }
         if endpoint.mode() == ResolutionMode::Dnsrr && port.publish_mode() == PublishMode::Ingress {
             return Err(ServiceProblem::IngressPortWithoutVip);
         }

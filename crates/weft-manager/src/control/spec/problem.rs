@@ -80,6 +80,9 @@ pub enum ServiceProblem {
     /// Nothing is balanced where there is no virtual address.
     #[error("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")]
     IngressPortWithoutVip,
+    /// A port of the container that is none.
+    #[error("EndpointSpec: invalid target port: {0}")]
+    TargetPort(u32),
     /// One port twice.
     #[error("EndpointSpec: duplicate published ports provided")]
     DuplicatePorts,
