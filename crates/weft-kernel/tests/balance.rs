@@ -437,3 +437,119 @@ fn measure_programming() {
         );
     }
 }
+
+/// A way to the server: a name for it, and the address to connect to.
+struct Way {
+    name: &'static str,
+    target: SocketAddr,
+    seen: Vec<(f64, f64)>,
+}
+
+/// Connections and one stream across two hosts over VXLAN: to an address that is no task's, to a task's, and by the
+/// virtual IP, in turns of short bursts. Wall time depends on what else the machine does; the CPU time of both ends does
+/// not.
+#[test]
+#[ignore = "a measurement; run by `cargo xtask bench vip`"]
+fn measure_virtual_ips_beside_direct_access() {
+    let (hosts, _switch) = hosts(2);
+    let mut nodes = overlay(hosts);
+    let tasks: Vec<IpAddr> = (20..220).map(|n| v4(n).into()).collect();
+    nodes[0].overlay.remote[0].ips.extend(&tasks);
+    clean(&nodes[0].network.kernel, &nodes[0].overlay.plan());
+    let addresses = tasks.iter().map(|task| net(&format!("{task}/24")));
+    nodes[1].sandbox.interfaces[0].addresses.extend(addresses);
+    clean(&nodes[1].container.kernel, &nodes[1].sandbox.plan());
+    let (client, server) = (nodes[0].container.netns.clone(), nodes[1].container.netns.clone());
+    for netns in [&client, &server] {
+        run(netns, "sysctl -qw net.ipv4.tcp_congestion_control=cubic");
+    }
+    let listener = server.run_in(|| TcpListener::bind("0.0.0.0:80").unwrap()).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"x");
+        }
+    });
+    let sink = server.run_in(|| TcpListener::bind("0.0.0.0:81").unwrap()).unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 256 << 10];
+        for mut stream in sink.incoming().flatten() {
+            while stream.read(&mut bytes).is_ok_and(|length| length > 0) {}
+        }
+    });
+    for (backends, services) in [(3, 1), (200, 1000u32)] {
+        let of = |tasks: &[IpAddr]| BalancedService::new(tasks.iter().map(|ip| (*ip, 1)).collect(), None);
+        let mut all: BTreeMap<IpAddr, BalancedService> = (1..services)
+            .map(|n| (std::net::Ipv4Addr::from_bits(0x0a02_0000 + n).into(), of(&tasks[..3])))
+            .collect();
+        all.insert(ip("10.0.1.250"), of(&tasks[..backends]));
+        let balancer = Balancer { sockets: true, services: all, ..Balancer::default() };
+        nodes[0].sandbox.balance = Some(Arc::new(balancer.plan()));
+        clean(&nodes[0].container.kernel, &nodes[0].sandbox.plan());
+        for (what, port, burst) in [
+            ("connections/s", 80, connections as fn(SocketAddr) -> (f64, f64)),
+            ("stream Gb/s", 81, stream as fn(SocketAddr) -> (f64, f64)),
+        ] {
+            let way = |name, address: &str| Way {
+                name,
+                target: format!("{address}:{port}").parse().unwrap(),
+                seen: Vec::new(),
+            };
+            let mut ways =
+                [way("no task", "10.0.1.3"), way("task", "10.0.1.20"), way("virtual IP", "10.0.1.250")];
+            for round in 0..16 {
+                for turn in 0..ways.len() {
+                    let index = (round + turn) % ways.len();
+                    let way = &mut ways[index];
+                    let target = way.target;
+                    way.seen.push(client.run_in(|| burst(target)).unwrap());
+                }
+            }
+            let middle = |way: &Way, of: fn(&(f64, f64)) -> f64| {
+                let mut all: Vec<f64> = way.seen.iter().map(of).collect();
+                all.sort_by(f64::total_cmp);
+                all[all.len() / 2]
+            };
+            for way in &ways {
+                let (rate, cpu) = (middle(way, |seen| seen.0), middle(way, |seen| seen.1));
+                let base = (middle(&ways[0], |seen| seen.0), middle(&ways[0], |seen| seen.1));
+                eprintln!(
+                    "{backends} backends, {services} services: {what} {:>10}: {rate:>9.2} ({:.2} of direct), CPU {cpu:>7.3} ({:.2})",
+                    way.name,
+                    rate / base.0,
+                    cpu / base.1
+                );
+            }
+        }
+    }
+}
+
+const BURST: Duration = Duration::from_millis(100);
+
+/// What all threads of this process have used so far, in seconds.
+fn cpu() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let texts = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+    texts.filter_map(|text| text.split(' ').next()?.parse::<f64>().ok()).sum::<f64>() / 1e9
+}
+
+/// Connections a second, and microseconds of CPU time each.
+fn connections(target: SocketAddr) -> (f64, f64) {
+    let (begin, used, mut count) = (Instant::now(), cpu(), 0.0);
+    while begin.elapsed() < BURST {
+        let mut stream = TcpStream::connect(target).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        count += 1.0;
+    }
+    (count / begin.elapsed().as_secs_f64(), (cpu() - used) / count * 1e6)
+}
+
+/// Gigabits a second, and seconds of CPU time a gigabyte.
+fn stream(target: SocketAddr) -> (f64, f64) {
+    let mut stream = TcpStream::connect(target).unwrap();
+    let bytes = vec![0; 128 << 10];
+    let (begin, used, mut sent) = (Instant::now(), cpu(), 0.0);
+    while begin.elapsed() < BURST {
+        sent += stream.write(&bytes).unwrap() as f64;
+    }
+    (sent * 8.0 / begin.elapsed().as_secs_f64() / 1e9, (cpu() - used) / (sent / 1e9))
+}
