@@ -38,14 +38,16 @@ pub fn hosts(name: &str) -> Hosts {
 /// Creates the service `web`; `flags` stand before the image.
 pub fn serve(hosts: &Hosts, flags: &str) {
     let flags = format!(
-        "service create -d --name web --network web --stop-grace-period 20s --update-monitor 100ms {flags}"
+        "service create -d --name web --network web --stop-grace-period 20s --update-monitor 100ms \
+         --health-interval 300ms --health-retries 20 {flags} --health-cmd"
     );
     let mut args: Vec<&str> = flags.split_whitespace().collect();
-    args.extend(["busybox", "sh", "-c", SERVER]);
+    // One that runs does not listen yet: without a check of its health nobody could know when it does.
+    args.extend(["nc -w 1 127.0.0.1 80 < /dev/null", "busybox", "sh", "-c", SERVER]);
     hosts.docker("h1", args.as_slice()).expect("a command");
 }
 
-/// The service's address on the network `web`. Names are left to other tests: `wget` of a static busybox cannot look up any.
+/// The service's address on the network `web`. Names are left to other tests.
 pub fn virtual_ip(hosts: &Hosts) -> String {
     let network = hosts.docker("h1", "network inspect --format {{.Id}} web").expect("a command");
     let format = "{{range .Endpoint.VirtualIPs}}{{.NetworkID}} {{.Addr}}\n{{end}}";
@@ -102,16 +104,20 @@ pub fn update(hosts: &Hosts, replicas: usize) -> Duration {
 /// A client on each host that asks again and again.
 struct Load<'a> {
     hosts: &'a Hosts,
-    url: String,
+    /// Address and port.
+    server: String,
 }
 
 impl<'a> Load<'a> {
-    fn begin(hosts: &'a Hosts, url: &str) -> Self {
-        let load = Self { hosts, url: url.to_owned() };
+    fn begin(hosts: &'a Hosts, server: &str) -> Self {
+        let load = Self { hosts, server: server.to_owned() };
         load.each(|host| {
-            load.exec(host, "rm -f /stop /ok /failed; touch /ok /failed");
-            let ask = format!("wget -q -T 5 -O /answer {url} 2> /why");
-            let asks = format!("while [ ! -e /stop ]; do if {ask}; then cat /answer >> /ok; else cat /why >> /failed; fi; done");
+            load.exec(host, "rm -f /stop; : > /ok; : > /failed; : > /slow");
+            let ask = get("/", server);
+            let asks = format!(
+                "while [ ! -e /stop ]; do answer=$({ask} 2> /why); \
+                 if [ -n \"$answer\" ]; then echo $answer >> /ok; else (date +%T; cat /why) >> /failed; fi; done"
+            );
             hosts.docker(host, ["exec", "-d", &client(host), "sh", "-c", &asks]).expect("a command");
         });
         load.go_on();
@@ -147,9 +153,9 @@ impl<'a> Load<'a> {
 
     /// A slow answer on each host, which is checked in the end.
     fn download(&self) {
-        let url = format!("{}cgi-bin/slow", self.url);
+        let ask = get("/cgi-bin/slow", &self.server);
         self.each(|host| {
-            let line = format!("wget -q -O - {url} > /slow.$$ 2>&1; tail -n 1 /slow.$$ >> /slow");
+            let line = format!("({ask} || echo failed) >> /slow 2>&1");
             self.hosts.docker(host, ["exec", "-d", &client(host), "sh", "-c", &line]).expect("a command");
         });
     }
@@ -161,7 +167,7 @@ impl<'a> Load<'a> {
             self.exec(host, "touch /stop");
             let whole = vec!["done"; downloads].join("\n");
             eventually("downloads", UPDATED, || {
-                let slow = self.exec(host, "cat /slow 2> /dev/null || true");
+                let slow = self.exec(host, "cat /slow");
                 if slow.trim() == whole { Ok(()) } else { Err(slow) }
             });
             answers += self.answers(host);
@@ -169,6 +175,11 @@ impl<'a> Load<'a> {
         });
         (answers, failures)
     }
+}
+
+/// Prints the last line of what a server answers. Not `wget`: that of a static busybox looks up the word `http` and dies.
+fn get(path: &str, server: &str) -> String {
+    format!("printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {server} | tail -n 1")
 }
 
 fn client(host: &str) -> String {
@@ -187,9 +198,11 @@ pub struct Updated {
 }
 
 /// So many updates of the service under load from all hosts, each with a slow answer under way on every host.
-pub fn update_under_load(hosts: &Hosts, url: &str, replicas: usize, updates: usize) -> Updated {
+///
+/// `server` is an address and a port with a space between.
+pub fn update_under_load(hosts: &Hosts, server: &str, replicas: usize, updates: usize) -> Updated {
     running(hosts, replicas);
-    let load = Load::begin(hosts, url);
+    let load = Load::begin(hosts, server);
     let mut times = Vec::new();
     for _ in 0..updates {
         load.download();
