@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn services_come_change_and_go_and_a_first_word_replaces() {
-        let service = |id: &str, name: &str| ServiceView { id: id.into(), name: name.into(), ..Default::default() };
+        let service =
+            |id: &str, name: &str| ServiceView { id: id.into(), name: name.into(), ..Default::default() };
         let message = |index, view| WatchMessage { index, networks: vec![view], ..WatchMessage::default() };
         let mut outlook = Outlook::default();
         let both = vec![service("s1", "web"), service("s2", "db")];

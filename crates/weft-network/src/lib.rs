@@ -43,10 +43,11 @@ pub use ipam::AddressPool;
 pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
 pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};
 pub use swarm::{
-    AttachRefused, GossipWord, IngressPort, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SourceMode, SwarmAttachment,
-    SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmService, SwarmServiceState,
-    SwarmState,
+    AttachRefused, GossipWord, IngressPort, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SourceMode,
+    SwarmAttachment, SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmService,
+    SwarmServiceState, SwarmState,
 };
 pub use view::{
-    EndpointOnNetwork, EndpointView, MeshDoor, NetworkEvent, NetworkEventSubject, SandboxView, ServiceOnNetwork,
+    EndpointOnNetwork, EndpointView, MeshDoor, NetworkEvent, NetworkEventSubject, SandboxView,
+    ServiceOnNetwork,
 };

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use weft_plan::{
-    BridgeEndpoint, BridgeNetwork, HostPlan, IngressHost, LinkName, LocalEndpoint, NamespaceRef, OverlayNetwork,
-    Published, RemoteEndpoint, ResolverHook, ResolverRedirect, SandboxInterface, Segment, VxlanGuard,
+    BridgeEndpoint, BridgeNetwork, HostPlan, IngressHost, LinkName, LocalEndpoint, NamespaceRef,
+    OverlayNetwork, Published, RemoteEndpoint, ResolverHook, ResolverRedirect, SandboxInterface, Segment,
+    VxlanGuard,
 };
 use weft_types::{EndpointAddress, Mtu, NetworkId, Underlay};
 

@@ -85,7 +85,10 @@ impl Sandbox {
         let spec = &self.spec;
         let short = spec.container.short();
         let of_service = |name: &String| {
-            endpoint.service.as_ref().is_some_and(|service| service.name == *name || service.aliases.contains(name))
+            endpoint
+                .service
+                .as_ref()
+                .is_some_and(|service| service.name == *name || service.aliases.contains(name))
         };
         let all = std::iter::once(spec.name.as_str())
             .chain(endpoint.aliases.iter().filter(|name| !of_service(name)).map(String::as_str))

@@ -62,7 +62,9 @@ pub(crate) fn known_services(
     if let Some(told) = swarm.networks.get(network) {
         known.extend(told.services.values().map(|service| (service.id.as_str(), told_service(service))));
         for endpoint in told.endpoints.iter().filter(|endpoint| endpoint.node_id != swarm.node_id) {
-            let Some(service) = endpoint.service.as_deref().and_then(|id| known.get_mut(id)) else { continue };
+            let Some(service) = endpoint.service.as_deref().and_then(|id| known.get_mut(id)) else {
+                continue;
+            };
             service.backends.push(KnownBackend {
                 name: endpoint.name.clone(),
                 ips: endpoint.addresses.clone(),

@@ -40,10 +40,7 @@ fn state(managed: bool) -> State {
         ingress: None,
     };
     State {
-        lasting: Arc::new(Lasting {
-            unique_local: "fd00::/48".parse().unwrap(),
-            networks: BTreeMap::new(),
-        }),
+        lasting: Arc::new(Lasting { unique_local: "fd00::/48".parse().unwrap(), networks: BTreeMap::new() }),
         sandboxes: Arc::default(),
         swarm: Some(Arc::new(swarm)),
         serving: Arc::default(),
@@ -92,8 +89,13 @@ fn add_local(state: &mut State, service: &str, n: u8, serves: bool) {
         extra_hosts: Vec::new(),
         ports: Vec::new(),
     };
-    let sandbox =
-        Sandbox { id: format!("{n:064}"), spec, endpoints: vec![endpoint], ports: Vec::new(), resolver: None };
+    let sandbox = Sandbox {
+        id: format!("{n:064}"),
+        spec,
+        endpoints: vec![endpoint],
+        ports: Vec::new(),
+        resolver: None,
+    };
     state.sandboxes_mut().insert(container, sandbox);
     if serves {
         Arc::make_mut(&mut state.serving).insert(task(n));
@@ -177,7 +179,10 @@ fn all_sources_make_one_service_by_the_managers_word() {
     // Not the task's older word.
     assert_eq!((service.stack.as_deref(), service.source), (None, SourceMode::Snat));
     let of = |n: usize| (service.backends[n].vtep, service.backends[n].is_weft);
-    assert_eq!([of(0), of(2), of(4)], [(ip("192.0.2.1"), true), (ip("192.0.2.2"), true), (ip("192.0.2.3"), false)]);
+    assert_eq!(
+        [of(0), of(2), of(4)],
+        [(ip("192.0.2.1"), true), (ip("192.0.2.2"), true), (ip("192.0.2.3"), false)]
+    );
 }
 
 #[test]

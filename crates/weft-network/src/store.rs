@@ -60,7 +60,7 @@ impl Store {
         })
     }
 
-    /// Saves what differs from `before`.
+    /// Saves what differs from `before`, but for the managers' word.
     pub(crate) fn save(&self, state: &State, before: Option<&State>) -> Result<(), NetworkError> {
         if before.is_none_or(|before| before.lasting != state.lasting) {
             write(&self.lasting, &*state.lasting)?;
@@ -76,8 +76,13 @@ impl Store {
             weft_durable::replace_unsynced(&self.serving, &bytes, MODE)
                 .map_err(file("write", &self.serving))?;
         }
+        Ok(())
+    }
+
+    /// Saves the managers' word if it differs from `before`. It is long, comes with every endpoint of the swarm, and the
+    /// managers tell it again: nothing waits for it, and it is not worth a sync.
+    pub(crate) fn save_word(&self, state: &State, before: Option<&State>) -> Result<(), NetworkError> {
         if before.is_none_or(|before| before.swarm != state.swarm) {
-            // Comes with every endpoint of the swarm, and the managers tell it again: not worth a sync.
             let bytes = encode(&self.swarm, &state.swarm())?;
             weft_durable::replace_unsynced(&self.swarm, &bytes, MODE).map_err(file("write", &self.swarm))?;
         }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -21,7 +22,8 @@ const REST: Duration = Duration::from_millis(400);
 /// See the module. Ends with this value.
 #[derive(Debug)]
 pub(crate) struct Watchers<P> {
-    running: HashMap<P, AbortHandle>,
+    /// With the namespace's number: another one may come to be at the same path.
+    running: HashMap<P, (u64, AbortHandle)>,
     sender: mpsc::Sender<P>,
     changed: mpsc::Receiver<P>,
 }
@@ -34,17 +36,21 @@ impl<P: Clone + Eq + Hash + Send + 'static> Watchers<P> {
 
     /// Listens in these namespaces and no others. One that is not there yet is tried again with the next call.
     pub(crate) fn follow(&mut self, places: Vec<(P, NamespaceRef)>) {
-        self.running.retain(|place, task| {
-            let wanted = places.iter().any(|(wanted, _)| wanted == place);
-            if !wanted {
+        let wanted: HashMap<P, (u64, NamespaceRef)> = places
+            .into_iter()
+            .filter_map(|(place, namespace)| Some((place, (number(&namespace)?, namespace))))
+            .collect();
+        self.running.retain(|place, (number, task)| {
+            let same = wanted.get(place).is_some_and(|(wanted, _)| wanted == number);
+            if !same {
                 task.abort();
             }
-            wanted && !task.is_finished()
+            same && !task.is_finished()
         });
-        for (place, namespace) in places {
+        for (place, (number, namespace)) in wanted {
             if !self.running.contains_key(&place) {
                 let task = tokio::spawn(watch(place.clone(), namespace, self.sender.clone()));
-                self.running.insert(place, task.abort_handle());
+                self.running.insert(place, (number, task.abort_handle()));
             }
         }
     }
@@ -61,8 +67,13 @@ impl<P: Clone + Eq + Hash + Send + 'static> Watchers<P> {
 
 impl<P> Drop for Watchers<P> {
     fn drop(&mut self) {
-        self.running.values().for_each(AbortHandle::abort);
+        self.running.values().for_each(|(_, task)| task.abort());
     }
+}
+
+/// Tells namespaces apart; none where there is no file.
+fn number(namespace: &NamespaceRef) -> Option<u64> {
+    std::fs::metadata(&namespace.0).ok().map(|file| file.ino())
 }
 
 async fn watch<P: Clone>(place: P, namespace: NamespaceRef, sender: mpsc::Sender<P>) {

@@ -118,7 +118,10 @@ async fn one_change_among_a_thousand_services() {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }
     let netns = Netns::anonymous().unwrap();
-    let out = common::shell(&netns, "ip link add u0 type dummy; ip addr add 192.0.2.1/24 dev u0; ip link set u0 up");
+    let out = common::shell(
+        &netns,
+        "ip link add u0 type dummy; ip addr add 192.0.2.1/24 dev u0; ip link set u0 up",
+    );
     assert!(out.is_empty(), "{out}");
     let mut host = Host::in_namespace(netns);
     host.config.helper = Some(helper_launch());
@@ -162,7 +165,10 @@ async fn one_change_among_a_thousand_services() {
     }
     took.sort();
     let median = took[CHANGES / 2];
-    println!("{SERVICES} services at once: {all:?}; one change of them: median {median:?}, worst {:?}", took[CHANGES - 1]);
+    println!(
+        "{SERVICES} services at once: {all:?}; one change of them: median {median:?}, worst {:?}",
+        took[CHANGES - 1]
+    );
     // Unoptimised builds on busy machines: what matters is that it is no whole start.
     assert!(median < Duration::from_secs(1), "{took:?}");
     controller.shutdown(false).await;

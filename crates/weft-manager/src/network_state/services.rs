@@ -59,7 +59,8 @@ fn service_view(view: &View, network: &Network, service: &Service) -> ServiceVie
 fn aliases(view: &View, network: &Network, service: &Service) -> Vec<String> {
     let spec = service.spec.as_ref();
     let task = spec.and_then(|spec| spec.task.as_ref());
-    let wished = task.into_iter().flat_map(|task| &task.networks).chain(spec.iter().flat_map(|s| &s.networks));
+    let wished =
+        task.into_iter().flat_map(|task| &task.networks).chain(spec.iter().flat_map(|s| &s.networks));
     let wished = wished.filter(|wish| wish.target == network.id).flat_map(|wish| &wish.aliases);
     let running = view.tasks_of_service(&service.id).filter(|task| {
         task.desired_state() <= TaskState::Running

@@ -30,22 +30,24 @@ impl Told {
 fn known() -> impl Strategy<Value = Known> {
     let endpoints = btree_map("[a-f]", any::<bool>(), 0..6);
     let services = btree_map("[s-x]", 0u8..3, 0..6);
-    (prop_oneof![Just(1450u32), Just(8950)], endpoints, services).prop_map(|(mtu, endpoints, services)| Known {
-        mtu: Mtu::try_from(mtu).ok(),
-        endpoints: endpoints
-            .into_iter()
-            .map(|(id, healthy)| {
-                let endpoint = Endpoint { id: id.clone(), healthy, ..Endpoint::default() };
-                (id, RemoteEndpoint { endpoint: Some(endpoint), ..RemoteEndpoint::default() })
-            })
-            .collect(),
-        services: services
-            .into_iter()
-            .map(|(id, salt)| {
-                let aliases = (0..salt).map(|n| n.to_string()).collect();
-                (id.clone(), ServiceView { id, aliases, ..ServiceView::default() })
-            })
-            .collect(),
+    (prop_oneof![Just(1450u32), Just(8950)], endpoints, services).prop_map(|(mtu, endpoints, services)| {
+        Known {
+            mtu: Mtu::try_from(mtu).ok(),
+            endpoints: endpoints
+                .into_iter()
+                .map(|(id, healthy)| {
+                    let endpoint = Endpoint { id: id.clone(), healthy, ..Endpoint::default() };
+                    (id, RemoteEndpoint { endpoint: Some(endpoint), ..RemoteEndpoint::default() })
+                })
+                .collect(),
+            services: services
+                .into_iter()
+                .map(|(id, salt)| {
+                    let aliases = (0..salt).map(|n| n.to_string()).collect();
+                    (id.clone(), ServiceView { id, aliases, ..ServiceView::default() })
+                })
+                .collect(),
+        }
     })
 }
 

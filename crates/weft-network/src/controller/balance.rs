@@ -79,7 +79,8 @@ impl Controller {
         for sandbox in state.sandboxes.values().filter(|sandbox| sandbox.has_namespace()) {
             let reach = balance::reach(state, sandbox);
             let Some(step) = moves.iter().find(|step| step.reach == reach) else { continue };
-            let moved = self.move_balancer(state, sandbox, step, done.contains(&sandbox.spec.container)).await;
+            let moved =
+                self.move_balancer(state, sandbox, step, done.contains(&sandbox.spec.container)).await;
             if let Err(error) = moved {
                 tracing::debug!(%error, sandbox = sandbox.id, "services not brought into the container's network");
                 outcome = outcome.and(Err(error));
@@ -139,8 +140,8 @@ impl Controller {
                 continue;
             }
             let of_reach = places.entry(balance::reach(state, sandbox));
-            let of_reach =
-                of_reach.or_insert_with(|| BalancedPlaces { balancer: balanced.balancer, places: Vec::new() });
+            let of_reach = of_reach
+                .or_insert_with(|| BalancedPlaces { balancer: balanced.balancer, places: Vec::new() });
             of_reach.places.push(NamespaceRef::at(self.around.paths.sandbox_netns(&sandbox.id)));
         }
         places.into_values().collect()

@@ -26,8 +26,8 @@ use crate::helper::protocol::{
     FromHelper, GossipWish, HelperState, OwnEntry, ResolverWish, SOCKET, ToHelper, VERSION, receive, send,
 };
 use crate::network::Network;
-use crate::plans;
 use crate::peers::{ENDPOINT_TABLE, PEER_TABLE};
+use crate::plans;
 use crate::resolver::{NameRecord, NamedPort, NetworkNames};
 use crate::sandbox::{Endpoint, Sandbox};
 use crate::services::{KnownService, Services};

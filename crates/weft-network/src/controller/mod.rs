@@ -343,8 +343,10 @@ impl Controller {
         }
         let converged = begin.elapsed();
         self.settle_helper().await;
-        tracing::debug!(?touched, ?resolved, ?saved, ?converged, settled = ?begin.elapsed(), "change committed");
+        let settled = begin.elapsed();
         self.tell_local();
+        self.save_word(&after, &before).await;
+        tracing::debug!(?touched, ?resolved, ?saved, ?converged, ?settled, kept = ?begin.elapsed(), "change committed");
         if on_failure == OnFailure::StandAndTell { outcome } else { Ok(()) }
     }
 
@@ -363,6 +365,14 @@ impl Controller {
     async fn save(&self, state: &Arc<State>, before: &Arc<State>) -> Result<(), NetworkError> {
         let (store, state, before) = (self.store.clone(), state.clone(), before.clone());
         blocking(move || store.save(&state, Some(&before))).await
+    }
+
+    /// Last of all: see [`Store::save_word`].
+    async fn save_word(&self, state: &Arc<State>, before: &Arc<State>) {
+        let (store, state, before) = (self.store.clone(), state.clone(), before.clone());
+        if let Err(error) = blocking(move || store.save_word(&state, Some(&before))).await {
+            tracing::warn!(%error, cause = error.source().map(field::display), "the managers' word not kept");
+        }
     }
 
     /// Makes the kernel follow `state`. `before` says what there was, for what has to go. Goes on after a failure, so
@@ -388,9 +398,9 @@ impl Controller {
         for id in &touched.overlays {
             note(self.converge_overlay(state, id).await);
         }
-        let mesh_changed = state.ingress().is_some_and(|mesh| {
-            touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id)
-        });
+        let mesh_changed = state
+            .ingress()
+            .is_some_and(|mesh| touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id));
         if touched.host || mesh_changed {
             let mesh = self.mesh_plan(state);
             let want = self.host_plan(state, mesh.clone());

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use weft_plan::{LinkName, NamespaceState};
-use weft_types::{NetworkId, TaskId};
+use weft_types::{MacAddr, NetworkId, TaskId};
 
 use crate::controller::{Controller, Touched};
 use crate::error::NetworkError;
@@ -18,7 +18,7 @@ use crate::peers::{self, GossipKey, GossipTables, GossipValue, Refusal};
 use crate::services::{Services, known_services};
 use crate::state::State;
 use crate::store::MODE;
-use crate::swarm::{LocalSwarmEndpoint, SwarmState};
+use crate::swarm::{LocalSwarmEndpoint, SwarmEndpoint, SwarmNetworkState, SwarmState};
 
 /// What gossip says, and what of it was refused.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -202,7 +202,12 @@ impl Controller {
             return;
         }
         let state = self.state.load_full();
-        let touched = Touched { overlays: changed, host, services, ..Touched::default() };
+        // Names are the helper's business, not the kernel's.
+        let moved = |id: &NetworkId| {
+            before.get(id).map(|known| &known.peers) != after.get(id).map(|known| &known.peers)
+        };
+        let overlays = changed.into_iter().filter(moved).collect();
+        let touched = Touched { overlays, host, services, ..Touched::default() };
         if let Err(error) = self.converge(&state, &state, &touched).await {
             tracing::warn!(%error, "news of gossip not brought into the kernel; the audit goes on");
         }
@@ -330,6 +335,14 @@ fn follow_ingress(before: &State, state: &mut State) {
     }
 }
 
+/// Whether frames go where they went: that a task is unwell, or what it is called, is nothing to links and entries.
+fn same_places(was: &[SwarmEndpoint], is: &[SwarmEndpoint]) -> bool {
+    fn place(endpoint: &SwarmEndpoint) -> (&[IpAddr], MacAddr, IpAddr) {
+        (&endpoint.addresses, endpoint.mac, endpoint.vtep)
+    }
+    was.iter().map(place).eq(is.iter().map(place))
+}
+
 /// Which namespaces a newer word of the managers concerns. Mostly it is one endpoint more or less on one network.
 fn touched(before: &State, after: &State) -> Touched {
     let (Some(old), Some(new)) = (before.swarm(), after.swarm()) else {
@@ -342,7 +355,7 @@ fn touched(before: &State, after: &State) -> Touched {
         return Touched::all(after);
     }
     let ingress = |swarm: &SwarmState| swarm.ingress.as_ref().map(|network| network.id.clone());
-    let told = |swarm: &SwarmState, id: &NetworkId| swarm.networks.get(id).cloned().unwrap_or_default();
+    let nothing = SwarmNetworkState::default();
     let mut touched =
         Touched { host: (&old.members, old.managed) != (&new.members, new.managed), ..Touched::default() };
     if old.ingress != new.ingress {
@@ -355,14 +368,15 @@ fn touched(before: &State, after: &State) -> Touched {
         touched.sandboxes.extend(tasks);
     }
     for id in used(after) {
-        let (was, is) = (told(old, &id), told(new, &id));
+        let (was, is) =
+            (old.networks.get(&id).unwrap_or(&nothing), new.networks.get(&id).unwrap_or(&nothing));
         if was.mtu != is.mtu {
             touched
                 .sandboxes
                 .extend(after.endpoints_on(&id).map(|(sandbox, _)| sandbox.spec.container.clone()));
         }
         // Who counts as a member decides about gossip's entries too.
-        if was.mtu != is.mtu || was.endpoints != is.endpoints || touched.host {
+        if was.mtu != is.mtu || !same_places(&was.endpoints, &is.endpoints) || touched.host {
             touched.overlays.insert(id.clone());
         }
         if was.load_balancer != is.load_balancer && ingress(new) == Some(id) {
