@@ -119,8 +119,9 @@ impl World {
     /// Whoever thinks that it leads.
     pub(super) fn leader(&self) -> Option<(usize, Life)> {
         let state = self.state();
-        let lives = state.hosts.iter().enumerate().filter_map(|(at, host)| Some((at, host.life.as_ref()?)));
-        lives.filter(|(_, life)| life.leads()).last().map(|(at, life)| (at, life.clone()))
+        let mut lives =
+            state.hosts.iter().enumerate().filter_map(|(at, host)| Some((at, host.life.as_ref()?)));
+        lives.rfind(|(_, life)| life.leads()).map(|(at, life)| (at, life.clone()))
     }
 
     pub(super) fn disk(&self, host: usize) -> SimulatedDisk {
