@@ -12,13 +12,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::*;
+use tonic::Streaming;
 use weft_manager::{Control, InitOptions, Timing};
 use weft_wire::swarmkit::node_spec::Availability;
 use weft_wire::swarmkit::service_spec::Mode;
 use weft_wire::swarmkit::update_status::UpdateState;
 use weft_wire::swarmkit::*;
 use weft_wire::weft_v1::witness_client::WitnessClient;
-use weft_wire::weft_v1::{GossipWord, ListenRequest, TestifyRequest};
+use weft_wire::weft_v1::{GossipWord, ListenRequest, Question, TestifyRequest};
 use worker::Worker;
 
 fn spec(name: &str, image: &str, replicas: u64) -> ServiceSpec {
@@ -240,6 +241,21 @@ async fn tasks_of_a_lost_node_come_up_elsewhere() {
     tokio::select! { () = beating => {}, () = lost => {} }
 }
 
+/// Questions to a node about its neighbours.
+async fn listen(worker: &Worker) -> Streaming<Question> {
+    let request = ListenRequest { session_id: worker.session_id.clone() };
+    WitnessClient::new(worker.channel.clone()).listen(request).await.unwrap().into_inner()
+}
+
+fn testimony(session_id: &str, question: &Question, accepted: bool, gossip: GossipWord) -> TestifyRequest {
+    TestifyRequest {
+        session_id: session_id.to_owned(),
+        number: question.number,
+        accepted,
+        gossip: gossip.into(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_is_down_at_once_and_a_killed_daemon_never() {
     let helper = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -247,6 +263,14 @@ async fn a_killed_node_is_down_at_once_and_a_killed_daemon_never() {
     let swarm = Swarm::with(timing, drained()).await;
     let control = swarm.control();
     let (mut one, two) = (Worker::weft(&swarm, "one").await, Worker::weft(&swarm, "two").await);
+    // A neighbour that does not reach it, and whose gossip has given it up.
+    let mut questions = listen(&two).await;
+    let (mut client, session_id) = (WitnessClient::new(two.channel.clone()), two.session_id.clone());
+    tokio::spawn(async move {
+        while let Ok(Some(question)) = questions.message().await {
+            let _ = client.testify(testimony(&session_id, &question, false, GossipWord::Gone)).await;
+        }
+    });
     let service = control.create_service(spec("web", "nginx", 4)).await.unwrap();
     runs(&swarm, &service.id, 4).await;
     let before: BTreeSet<String> = control.tasks().iter().map(|task| task.id.clone()).collect();
@@ -267,24 +291,22 @@ async fn a_node_that_a_neighbour_reaches_is_not_down() {
     let timing = Timing { helper_port: Some(helper.local_addr().unwrap().port()), ..fast() };
     let swarm = Swarm::with(timing, drained()).await;
     let (mut one, two) = (Worker::weft(&swarm, "one").await, Worker::weft(&swarm, "two").await);
+    let mut questions = listen(&two).await;
     let mut client = WitnessClient::new(two.channel.clone());
-    let session_id = two.session_id.clone();
-    let listen = ListenRequest { session_id: session_id.clone() };
-    let mut questions = client.listen(listen).await.unwrap().into_inner();
     drop(helper);
     one.die();
     let state = || swarm.control().node("one").unwrap().status.as_ref().unwrap().state();
-    for accepted in [true, true, false] {
+    // The first question only makes the neighbour's gossip look after the node.
+    for (accepted, gossip) in [
+        (true, GossipWord::Gone),
+        (true, GossipWord::Gone),
+        (false, GossipWord::Alive),
+        (false, GossipWord::Unknown),
+        (false, GossipWord::Gone),
+    ] {
         let question = next(&mut questions).await;
         assert_eq!(state(), node_status::State::Ready);
-        let gossip = if accepted { GossipWord::Alive } else { GossipWord::Gone };
-        let testimony = TestifyRequest {
-            session_id: session_id.clone(),
-            number: question.number,
-            accepted,
-            gossip: gossip.into(),
-        };
-        client.testify(testimony).await.unwrap();
+        client.testify(testimony(&two.session_id, &question, accepted, gossip)).await.unwrap();
     }
     eventually("the node is down", || state() == node_status::State::Down).await;
 }
