@@ -250,8 +250,7 @@ fn apply_all(
     let report = apply::apply(sockets, netns, ops);
     if report.done.iter().any(Op::is_nft) {
         remember(sockets, &report, desired)?;
-    } else if let (true, Some(desired), Some((_, tables))) =
-        (report.is_clean(), desired, &mut sockets.tables)
+    } else if let (true, Some(desired), Some((_, tables))) = (report.is_clean(), desired, &mut sockets.tables)
     {
         share(tables, desired);
     }
@@ -270,9 +269,8 @@ fn remember(
             let mut model = Observed { tables, ..Observed::default() };
             let desired = desired.filter(|_| report.is_clean());
             // Elements are those that were wished for, and need not be worked out.
-            let counts = |op: &&Op| {
-                op.is_nft() && (desired.is_none() || !matches!(op, Op::ChangeElements { .. }))
-            };
+            let counts =
+                |op: &&Op| op.is_nft() && (desired.is_none() || !matches!(op, Op::ChangeElements { .. }));
             report.done.iter().filter(counts).for_each(|op| weft_plan::model::apply(&mut model, op));
             if let Some(desired) = desired {
                 share(&mut model.tables, desired);

@@ -68,7 +68,8 @@ impl<'a> Balanced<'a> {
     fn mount(&self) -> String {
         let program = self.program.display();
         let mount = |from: &str, to: &str| format!("--mount type=bind,src={from},dst={to},ro");
-        [mount(&program.to_string(), "/peer-echo"), mount("/lib", "/lib"), mount("/lib64", "/lib64")].join(" ")
+        [mount(&program.to_string(), "/peer-echo"), mount("/lib", "/lib"), mount("/lib64", "/lib64")]
+            .join(" ")
     }
 
     fn serve(&self, name: &str, network: &str, flags: &str) {
@@ -91,8 +92,10 @@ impl<'a> Balanced<'a> {
     fn virtual_ips(&self, service: &str) -> Vec<String> {
         let format = "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}";
         let all = self.hosts.docker("h1", ["service", "inspect", "--format", format, service]).unwrap();
-        let mut all: Vec<String> =
-            all.split_whitespace().filter_map(|address| Some(address.split('/').next()?.to_owned())).collect();
+        let mut all: Vec<String> = all
+            .split_whitespace()
+            .filter_map(|address| Some(address.split('/').next()?.to_owned()))
+            .collect();
         all.sort_by_key(|address| address.contains(':'));
         all
     }
@@ -133,7 +136,9 @@ impl<'a> Balanced<'a> {
     /// Connections to one service while another is scaled, and datagrams to it while its tasks are replaced.
     fn stays_and_moves(&self, api: &str, other: &str) {
         for (name, vip) in [("api", api), ("other", other)] {
-            let hold = format!("mkfifo /{name}; exec 3<>/{name}; /peer-echo hold {vip}:80 </{name} >/{name}.out 2>&1");
+            let hold = format!(
+                "mkfifo /{name}; exec 3<>/{name}; /peer-echo hold {vip}:80 </{name} >/{name}.out 2>&1"
+            );
             self.hosts.docker("h1", ["exec", "-d", "cli", "sh", "-c", &hold]).unwrap();
         }
         self.echoes("api", "begin");

@@ -33,7 +33,9 @@ fn d2_an_engine_by_name_or_a_word_of_why_not() {
     hosts.replace("h1", spec);
     let info = hosts.docker("h1", "info").unwrap();
     assert!(info.contains("weft.service-balancer=nftables"), "{info}");
-    let words = hosts.host("h1").sh(&format!("{} daemon --weft-service-balancer=bpf 2>&1; true", weft_exe().display()));
+    let words = hosts
+        .host("h1")
+        .sh(&format!("{} daemon --weft-service-balancer=bpf 2>&1; true", weft_exe().display()));
     let words = words.unwrap();
     assert!(words.contains("\"bpf\" is not auto, nftables or ipvs"), "{words}");
 }
