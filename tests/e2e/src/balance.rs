@@ -1,5 +1,7 @@
 //! What virtual IPs do for users, whatever carries flows to tasks: rows C3, D2 and B4 with services.
 
+#![allow(clippy::unwrap_used, reason = "every step panics when services do not do what they shall")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
