@@ -91,6 +91,7 @@ fn c6_a_service_is_removed_as_fast_as_its_tasks_stop() {
         if left.concat().is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
     println!("nine tasks gone after {:?}", start.elapsed());
-    // Docker alone waits two seconds for gossip before it stops one.
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // One after the other would take longer than Docker's wait for gossip, nine times; all at once it is a second on a
+    // machine with nothing else to do.
+    assert!(start.elapsed() < Duration::from_secs(18), "{:?}", start.elapsed());
 }
