@@ -262,7 +262,10 @@ pub(super) async fn execute_node(daemon: &Daemon, verb: NodeVerb) -> Outcome {
         NodeVerb::Inspect { nodes, pretty } => {
             let nodes = with_self(daemon, nodes).await?;
             match pretty {
-                true => print_all(daemon, "/nodes/", &nodes, node_pretty::pretty).await,
+                true => {
+                    let call = |node: &str| Call::get(format!("/nodes/{node}"));
+                    print_all(daemon, &nodes, call, node_pretty::pretty).await
+                }
                 false => inspect_all(daemon, "/nodes/", "", &nodes).await,
             }
         }

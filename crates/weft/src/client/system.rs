@@ -133,13 +133,13 @@ pub(super) fn text(value: &Value) -> String {
 /// Prints objects of one kind for people, each by its own call.
 pub(super) async fn print_all(
     daemon: &Daemon,
-    prefix: &str,
     names: &[String],
+    call: impl Fn(&str) -> Call,
     show: impl Fn(&Value) -> String,
 ) -> Outcome {
     let mut failed = 0;
     for name in names {
-        match daemon.json(Call::get(format!("{prefix}{}", escape(name)))).await {
+        match daemon.json(call(&escape(name))).await {
             Ok(object) => print!("{}", show(&object)),
             Err(error @ ClientError::Daemon { .. }) => {
                 eprintln!("{error}");

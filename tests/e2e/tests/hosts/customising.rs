@@ -149,6 +149,9 @@ fn d6_a_gateway_bridge_of_the_users_is_used() {
     // The documents begin with a host that was in a swarm.
     let address = hosts.host("h1").ipv4;
     hosts.docker("h1", format!("swarm init --advertise-addr {address}")).unwrap();
+    eventually("the bridge that comes by itself", CONVERGED, || {
+        hosts.host("h1").sh("ip link show docker_gwbridge")
+    });
     hosts.docker("h1", "swarm leave --force").unwrap();
     hosts.daemon("h1").stop().unwrap();
     hosts.host("h1").sh("ip link del docker_gwbridge").unwrap();

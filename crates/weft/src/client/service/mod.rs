@@ -141,7 +141,8 @@ async fn inspect_pretty(daemon: &Daemon, services: &[String]) -> Outcome {
         let found = networks.as_array().into_iter().flatten().find(|network| network["Id"] == id);
         found.map_or_else(|| id.to_owned(), |network| text(&network["Name"]))
     };
-    print_all(daemon, "/services/", services, |service| pretty::pretty(service, name)).await
+    let call = |service: &str| Call::get(format!("/services/{service}")).query("insertDefaults", true);
+    print_all(daemon, services, call, |service| pretty::pretty(service, name)).await
 }
 
 /// A service's output, or a task's if there is no such service.
