@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::run::{cargo, need_root, root, run, target};
 
 /// Crates with tests named `measured_…`, which print how something grows and are ignored otherwise.
-const MEASUREMENTS: &[&str] = &["weft-orchestration", "weft-manager", "weft-e2e", "weft-network"];
+const MEASUREMENTS: &[&str] =
+    &["weft-orchestration", "weft-manager", "weft-e2e", "weft-network", "weft-kernel"];
 
 type Soak = (&'static str, fn() -> Result<()>);
 

@@ -387,8 +387,8 @@ fn a_change_is_carried_out_only_where_it_belongs() {
 
 /// Not a test of behaviour: what it costs to bring many services to one and to many containers, and one more of them.
 #[test]
-#[ignore = "a measurement; run by `cargo xtask bench services`"]
-fn measure_programming() {
+#[ignore = "measures; cargo xtask bench runs it"]
+fn measured_programming_of_services() {
     for (containers, services) in [(1, 1_000u32), (50, 1_000)] {
         let places: Vec<Place> = (0..containers).map(|_| Place::new()).collect();
         let with = |services: u32| -> Balancer {
@@ -449,8 +449,8 @@ struct Way {
 /// virtual IP, in turns of short bursts. Wall time depends on what else the machine does; the CPU time of both ends does
 /// not.
 #[test]
-#[ignore = "a measurement; run by `cargo xtask bench vip`"]
-fn measure_virtual_ips_beside_direct_access() {
+#[ignore = "measures; cargo xtask bench runs it"]
+fn measured_virtual_ips_beside_direct_access() {
     let (hosts, _switch) = hosts(2);
     let mut nodes = overlay(hosts);
     let tasks: Vec<IpAddr> = (20..220).map(|n| v4(n).into()).collect();
