@@ -129,7 +129,9 @@ impl ControllerNetwork {
         };
         network.read_mtu().await;
         let feed = feed(controller, state, endpoints, local, outcome);
-        (network, async { let ((), ()) = tokio::join!(feed, follow); })
+        (network, async {
+            let ((), ()) = tokio::join!(feed, follow);
+        })
     }
 
     /// Follows the MTU of the data path's interface, and less often the host's routes.

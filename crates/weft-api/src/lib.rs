@@ -44,12 +44,12 @@ mod version;
 mod volumes;
 
 pub use network_backend::{
-    Attachment, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService, Peer,
-    Subnet,
+    Attachment, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService, Peer, Subnet,
 };
 pub use server::{Listener, Server};
 pub use state::{ApiState, SystemSettings};
 pub use swarm_backend::{
     InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceStatus, SwarmBackend,
-    SwarmChange, SwarmChanges, SwarmError, SwarmLogs, SwarmNews, SwarmObject, SwarmResult, SwarmStatus, Unacknowledged,
+    SwarmChange, SwarmChanges, SwarmError, SwarmLogs, SwarmNews, SwarmObject, SwarmResult, SwarmStatus,
+    Unacknowledged,
 };

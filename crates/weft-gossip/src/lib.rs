@@ -23,7 +23,9 @@ mod timer_queue;
 pub use codec::{Codec, frame_len};
 pub use config::{Config, Timing};
 pub use core::{Core, CoreEffect};
-pub use effect::{Effect, EntryView, Event, RequestFailure, RequestId, StreamId, Text, Timer, TimerKind, Word};
+pub use effect::{
+    Effect, EntryView, Event, RequestFailure, RequestId, StreamId, Text, Timer, TimerKind, Word,
+};
 pub use error::GossipError;
 pub use gossip::{Gossip, Rng};
 pub use snapshot::{SavedEntry, SavedMember, SavedNetwork, Snapshot};

@@ -119,7 +119,8 @@ async fn networks_come_and_go_with_the_nodes_attachments() {
 
     // A worker sees only networks that it has endpoints on, and the one that makes every node an entry of the swarm.
     let mut watch = b.watch().await;
-    let first: Vec<String> = next(&mut watch).await.networks.into_iter().map(|told| told.network_id).collect();
+    let first: Vec<String> =
+        next(&mut watch).await.networks.into_iter().map(|told| told.network_id).collect();
     let ingress = swarm.control().network("ingress").unwrap();
     assert_eq!(first, [ingress.id.as_str()]);
     let attached = attach(&swarm, &b, "web").await;
@@ -383,7 +384,10 @@ async fn a_drain_ends_once_all_nodes_of_the_network_have_acknowledged() {
     assert_eq!(missing, ["w2"]);
     assert!(took >= SHORT && took < LONG, "{took:?}");
     let Notice::Unacknowledged(notice) = notices.try_recv().unwrap();
-    assert_eq!((notice.node.id.clone(), notice.tasks, notice.turn), (b.id(), vec![task.id.clone()], Turn::Drain));
+    assert_eq!(
+        (notice.node.id.clone(), notice.tasks, notice.turn),
+        (b.id(), vec![task.id.clone()], Turn::Drain)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -441,10 +445,14 @@ async fn a_failure_to_program_is_told_with_its_reason() {
     let mut watch = b.watch().await;
     let told = next(&mut watch).await;
     let error = "no room for neighbours".to_owned();
-    let ack = AckRequest { session_id: b.session_id.clone(), index: told.index, network_id: web.id.clone(), error };
+    let ack =
+        AckRequest { session_id: b.session_id.clone(), index: told.index, network_id: web.id.clone(), error };
     b.network_state().ack(ack.clone()).await.unwrap();
     let answer = a.network_state().settle(handover(&a, &[&task], SHORT)).await.unwrap().into_inner();
-    assert_eq!((answer.missing[0].node_id.clone(), answer.missing[0].error.as_str()), (b.id(), "no room for neighbours"));
+    assert_eq!(
+        (answer.missing[0].node_id.clone(), answer.missing[0].error.as_str()),
+        (b.id(), "no room for neighbours")
+    );
     // It may still mend within the limit.
     let ours = [&task];
     let (waited, _) = tokio::join!(drain(&a, &ours, LONG), async {

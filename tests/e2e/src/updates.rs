@@ -125,7 +125,7 @@ impl<'a> Load<'a> {
     }
 
     fn each(&self, mut of: impl FnMut(&str)) {
-        ["h1", "h2", "h3"].into_iter().for_each(|host| of(host));
+        ["h1", "h2", "h3"].into_iter().for_each(of);
     }
 
     fn exec(&self, host: &str, line: &str) -> String {

@@ -127,7 +127,9 @@ pub(crate) enum Effect {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Prepare { cancelled: bool },
+    Prepare {
+        cancelled: bool,
+    },
     Start,
     Settle,
     /// `stale`: it was wanted again meanwhile, so that its end says nothing.

@@ -16,9 +16,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::{
-    ApiState, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState, NetworkBackend, NetworkEvent, NetworkService,
-    Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult,
-    SwarmStatus, SystemSettings,
+    ApiState, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState, NetworkBackend, NetworkEvent,
+    NetworkService, Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs,
+    SwarmResult, SwarmStatus, SystemSettings,
 };
 use weft_engine::{ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxSpec, SandboxView};
 use weft_network::NetworkSpec;

@@ -45,9 +45,7 @@ use self::probe::{Probe, Relay};
 use self::tables::EntryKey;
 use crate::gossip::Rng;
 use crate::message::{Alive, Message, Packet, StreamBody, TableEvent};
-use crate::{
-    Config, Effect, Event, RequestFailure, RequestId, StreamId, Text, Tick, Timer, TimerKind, Word,
-};
+use crate::{Config, Effect, Event, RequestFailure, RequestId, StreamId, Text, Tick, Timer, TimerKind, Word};
 
 /// An effect before encoding.
 pub type CoreEffect = Effect<Packet, StreamBody>;
@@ -200,7 +198,10 @@ impl Core {
     /// What is known of the node at this address. Whoever lives there counts before those that were there.
     pub fn word_on(&self, address: IpAddr) -> Word {
         let there = self.members.iter().filter(|(_, member)| member.alive.address.ip() == address);
-        there.map(|(_, member)| if member.is_live() { Word::Alive } else { Word::Gone }).max().unwrap_or_default()
+        there
+            .map(|(_, member)| if member.is_live() { Word::Alive } else { Word::Gone })
+            .max()
+            .unwrap_or_default()
     }
 
     /// Somebody doubts that the node at `address` lives: it is probed before others.

@@ -79,7 +79,9 @@ impl Core {
     /// already it has probed: then nothing is to be hurried, and others have their turn.
     pub(super) fn probe_soon(&mut self, now: Tick, address: IpAddr, out: &mut Out) {
         let live = self.members.live().iter().copied();
-        let Some(id) = { live }.find(|id| self.members.get(*id).alive.address.ip() == address) else { return };
+        let Some(id) = { live }.find(|id| self.members.get(*id).alive.address.ip() == address) else {
+            return;
+        };
         let suspicion = self.members.get(id).suspicion.as_ref();
         if suspicion.is_some_and(|suspicion| suspicion.is_by(&self.name))
             || self.probe.as_ref().is_some_and(|probe| probe.target == id)

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-pub use key_file::{KeyEncryptionKey, KeyFileError};
 pub(crate) use identity::{IdentitySeal, identity_seal};
+pub use key_file::{KeyEncryptionKey, KeyFileError};
 pub(crate) use key_file::{KeyFile, open_or_create};
 
 const MAGIC: &[u8; 3] = b"WFT";

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status, async_trait};
 use weft_wire::weft_v1::{
-    AckRequest, AckResponse, DepartRequest, DepartResponse, HandoverRequest, HandoverResponse, ReportRequest, ReportResponse, WatchMessage,
-    WatchRequest, network_state_server,
+    AckRequest, AckResponse, DepartRequest, DepartResponse, HandoverRequest, HandoverResponse, ReportRequest,
+    ReportResponse, WatchMessage, WatchRequest, network_state_server,
 };
 
 use super::dispatcher::session_status;
@@ -77,17 +77,11 @@ impl network_state_server::NetworkState for NetworkState {
         Ok(Response::new(AckResponse {}))
     }
 
-    async fn drain(
-        &self,
-        request: Request<HandoverRequest>,
-    ) -> Result<Response<HandoverResponse>, Status> {
+    async fn drain(&self, request: Request<HandoverRequest>) -> Result<Response<HandoverResponse>, Status> {
         self.hand_over(request, Turn::Drain).await
     }
 
-    async fn settle(
-        &self,
-        request: Request<HandoverRequest>,
-    ) -> Result<Response<HandoverResponse>, Status> {
+    async fn settle(&self, request: Request<HandoverRequest>) -> Result<Response<HandoverResponse>, Status> {
         self.hand_over(request, Turn::Settle).await
     }
 

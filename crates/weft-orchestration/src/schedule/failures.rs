@@ -31,8 +31,7 @@ impl RecentFailures {
     pub(super) fn learn(&mut self, snapshot: &dyn Snapshot, services: &BTreeSet<&str>, now: SystemTime) {
         self.forget_old(now);
         let counts = |task: &Task| {
-            matches!(state_of(task), TaskState::Failed | TaskState::Rejected)
-                && !task.node_id.is_empty()
+            matches!(state_of(task), TaskState::Failed | TaskState::Rejected) && !task.node_id.is_empty()
         };
         let tasks = services.iter().flat_map(|service| snapshot.tasks_of_service(service));
         for task in tasks.filter(|task| counts(task)) {

@@ -489,12 +489,25 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_together() {
-        let error = config(&[
-                "--dns", "x", "--bip", "y", "-s", "zfs", "--label", "q", "-H", "http://z",
-                "--weft-service-balancer", "bpf",
-            ], "")
-            .unwrap_err()
-            .to_string();
+        let error = config(
+            &[
+                "--dns",
+                "x",
+                "--bip",
+                "y",
+                "-s",
+                "zfs",
+                "--label",
+                "q",
+                "-H",
+                "http://z",
+                "--weft-service-balancer",
+                "bpf",
+            ],
+            "",
+        )
+        .unwrap_err()
+        .to_string();
         assert_eq!(error.lines().count(), 6, "{error}");
     }
 
