@@ -124,7 +124,7 @@ impl<'a> Load<'a> {
         load
     }
 
-    fn each(&self, mut of: impl FnMut(&str)) {
+    fn each(&self, of: impl FnMut(&str)) {
         ["h1", "h2", "h3"].into_iter().for_each(of);
     }
 

@@ -124,6 +124,7 @@ fn ask_udp(server: SocketAddr) -> io::Result<()> {
 }
 
 /// One socket, a datagram every few milliseconds, as a logger or a phone call sends.
+#[allow(clippy::disallowed_methods, reason = "the pace of the datagrams is the point")]
 fn flow(server: SocketAddr, long: Duration) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;

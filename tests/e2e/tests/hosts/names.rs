@@ -1,7 +1,7 @@
 //! Rows C3, C4, C5 as far as names go: what a service is called, and who is left out of the answers.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use weft_e2e::{Hosts, refusal};
 use weft_lab::{LabSpec, eventually};
@@ -198,7 +198,6 @@ fn c5_tasks_have_names_until_they_take_no_traffic() {
     }
     // Killed, unwell, drained: the old address is in no answer soon after, and its successor's will be.
     let gone = |task: &Task, why: &str| {
-        let begin = Instant::now();
         for host in HOSTS {
             eventually(&format!("{why} task is in no answer on {host}"), AT_ONCE, || {
                 let names = ["web", "tasks.web", &task.name];
@@ -207,7 +206,6 @@ fn c5_tasks_have_names_until_they_take_no_traffic() {
                 if have.contains(&task.address) { Err(format!("{have:?}")) } else { Ok(()) }
             });
         }
-        println!("{why}: out of all answers after {:?}", begin.elapsed());
         let now = tasks(&hosts, "web", 3);
         stands_for(&hosts, "web", &addresses(&now), SOON);
         now

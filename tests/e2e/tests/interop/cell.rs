@@ -6,7 +6,7 @@ use weft_e2e::{Hosts, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Time for anything to get where it shall be: Docker's own daemon takes seconds for most.
-pub const SOON: Duration = Duration::from_secs(45);
+pub(crate) const SOON: Duration = Duration::from_secs(45);
 
 /// Whose daemon a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
