@@ -1,4 +1,5 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use super::*;
 use crate::{DEFAULT_NODE_VALIDITY, IdentityHandle, NodeKey, RootCa};
@@ -148,7 +149,8 @@ impl KeySeal for Turned {
 #[test]
 fn a_sealed_key_is_not_on_disk_and_opens_with_its_seal_only() {
     let dir = tempfile::tempdir().unwrap();
-    let handle = IdentityHandle::create(dir.path(), identity()).unwrap();
+    let (ca, first) = sample();
+    let handle = IdentityHandle::create(dir.path(), first.clone()).unwrap();
     let seal = || Some(Arc::new(Turned) as Arc<dyn KeySeal>);
     assert!(handle.set_seal(seal()).unwrap());
     assert!(!handle.set_seal(seal()).unwrap(), "sealed already");
@@ -159,7 +161,7 @@ fn a_sealed_key_is_not_on_disk_and_opens_with_its_seal_only() {
     let again = IdentityHandle::open(dir.path(), seal()).unwrap();
     assert_eq!(again.identity().key_pem, handle.identity().key_pem);
     // What is renewed stays sealed.
-    again.update(identity()).unwrap();
+    again.update(identity(&ca, &first.node_id, &first.swarm_id)).unwrap();
     assert!(NodeIdentity::is_sealed(dir.path()).unwrap());
     assert!(again.set_seal(None).unwrap());
     assert!(!NodeIdentity::is_sealed(dir.path()).unwrap());
