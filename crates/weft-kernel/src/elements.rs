@@ -230,7 +230,8 @@ mod tests {
         let messages = messages(&op).unwrap();
         assert!(messages.len() > 1);
         assert!(messages.iter().all(|message| message.body.len() < usize::from(u16::MAX)));
-        let elements: usize = messages.iter().map(|message| (message.body.len() - 28) / 20).sum();
+        // An element without value: its attribute, its key's, the data's, and four bytes.
+        let elements: usize = messages.iter().map(|message| (message.body.len() - 28) / 16).sum();
         assert_eq!(elements, 10_000);
     }
 }

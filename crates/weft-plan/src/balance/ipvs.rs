@@ -44,7 +44,7 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
     ]);
     chain("before-output", HookKind::Filter, "output", RAW, outgoing);
     let mark = NftRule::new("services", format!("meta mark set {ip} daddr map @marks"));
-    chain("mark", HookKind::Filter, "output", MANGLE, vec![mark]);
+    chain("services", HookKind::Filter, "output", MANGLE, vec![mark]);
     let answer = NftRule::new("a virtual IP answers pings", format!("{ip} daddr @vips {echo} redirect"));
     chain("output", HookKind::Nat, "output", NAT_DST, vec![answer]);
     let mut vips = NftSet::set(&[w.address]);
