@@ -22,7 +22,8 @@ const MIXED: [&str; 3] = ["manager_weft_worker_docker", "manager_docker_worker_w
 
 /// The cells where both engines take part, beside the machine's Docker engine.
 pub(crate) fn mixed(counts: &mut Counts) -> Result<()> {
-    run_tests(suite(2).args(MIXED), counts)
+    // Docker's daemons look for lost members once a minute: what waits for that belongs to the soak.
+    run_tests(suite(2).args(MIXED).args(["--skip", "faults::"]), counts)
 }
 
 fn suite(threads: usize) -> Command {
