@@ -42,6 +42,8 @@ const TEST: &[Package] = &[
     Package { name: "xz-utils", proof: Program("unxz") },
     Package { name: "binutils", proof: Program("strip") },
     Package { name: "procps", proof: Program("ps") },
+    Package { name: "curl", proof: Program("curl") },
+    Package { name: "e2fsprogs", proof: File("/sbin/mkfs.ext4") },
     Package { name: "python3-pip", proof: Program("pip3") },
 ];
 
