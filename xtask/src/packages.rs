@@ -43,6 +43,7 @@ const TEST: &[Package] = &[
     Package { name: "binutils", proof: Program("strip") },
     Package { name: "procps", proof: Program("ps") },
     Package { name: "curl", proof: Program("curl") },
+    Package { name: "docker-registry", proof: Program("docker-registry") },
     Package { name: "e2fsprogs", proof: File("/sbin/mkfs.ext4") },
     Package { name: "python3-pip", proof: Program("pip3") },
 ];
