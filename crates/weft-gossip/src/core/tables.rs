@@ -324,6 +324,13 @@ impl Core {
         })
     }
 
+    /// An entry of this node, unless it is deleted.
+    pub fn own_entry(&self, network: &str, table: &str, key: &str) -> Option<&TableEvent> {
+        let key = EntryKey { table: table.into(), key: key.into() };
+        let record = self.networks.get(network)?.records.get(&ME)?.get(&key)?;
+        (!record.is_deleted()).then(|| record.event.as_ref())
+    }
+
     /// The entries of this node on `network`.
     pub fn own_entries(&self, network: &str) -> impl Iterator<Item = &TableEvent> + '_ {
         let records = self.networks.get(network).and_then(|own| own.records.get(&ME));

@@ -17,10 +17,9 @@ use weft_gossip::{
     StreamId, Tick, TimerQueue, Word, frame_len,
 };
 
-use weft_wire::networkdb::EndpointRecord;
-
-use crate::helper::protocol::{FromHelper, GossipWish, OwnEntry};
-use crate::peers::{ENDPOINT_TABLE, GossipKey, GossipValue};
+use crate::helper::own_entries;
+use crate::helper::protocol::{FromHelper, GossipWish};
+use crate::peers::{GossipKey, GossipValue};
 use crate::store::MODE;
 use crate::swarm::GossipWord;
 
@@ -243,49 +242,22 @@ impl Driver {
         if old.as_ref().is_none_or(|old| old.join != wish.join) {
             self.gossip.join_cluster(now, &wish.join, &mut self.effects);
         }
-        let (gone_networks, gone_entries) = gone(old.as_ref(), &wish);
-        for entry in gone_entries {
-            if wish.networks.contains(&entry.network) {
-                let outcome = self.gossip.delete_entry(
-                    now,
-                    &entry.network,
-                    &entry.table,
-                    &entry.key,
-                    &mut self.effects,
-                );
-                note(outcome);
-            }
-        }
+        let old_entries = old.as_ref().map_or(&[][..], |old| &old.entries);
+        own_entries::withdraw(&mut self.gossip, now, old_entries, &wish, &mut self.effects);
+        let gone_networks: Vec<&String> = old
+            .iter()
+            .flat_map(|old| &old.networks)
+            .filter(|network| !wish.networks.contains(network))
+            .collect();
         for network in gone_networks {
-            note(self.gossip.leave_network(now, &network, &mut self.effects));
+            note(self.gossip.leave_network(now, network, &mut self.effects));
         }
         for network in &wish.networks {
             note(self.gossip.join_network(now, network, &mut self.effects));
         }
-        let mut told = self.own_names();
-        for OwnEntry { network, table, key, value } in &wish.entries {
-            let step = match table == ENDPOINT_TABLE {
-                true => name_step(told.remove(&(network.clone(), key.clone())).as_deref(), value),
-                false => NameStep::Put,
-            };
-            if step == NameStep::Replace {
-                note(self.gossip.delete_entry(now, network, table, key, &mut self.effects));
-            }
-            if step != NameStep::Wait {
-                note(self.gossip.put_entry(now, network, table, key, value, &mut self.effects));
-            }
-        }
+        own_entries::tell(&mut self.gossip, now, &wish.entries, &mut self.effects);
         self.wish = Some(wish);
         Ok(())
-    }
-
-    /// Names of this node's endpoints as the cluster was told them, by network and key.
-    fn own_names(&self) -> HashMap<(String, String), Vec<u8>> {
-        let own = self
-            .gossip
-            .entries()
-            .filter(|entry| *entry.owner == **self.gossip.name() && *entry.table == *ENDPOINT_TABLE);
-        own.map(|entry| ((entry.network.to_string(), entry.key.to_string()), entry.value.to_vec())).collect()
     }
 
     async fn carry_out(&mut self, udp: &UdpSocket) {
@@ -449,7 +421,7 @@ fn keys(wish: &GossipWish) -> Vec<Key> {
     wish.keys.iter().map(|key| Key { lamport_time: key.lamport_time, key: key.key.clone() }).collect()
 }
 
-fn note(outcome: Result<(), weft_gossip::GossipError>) {
+pub(super) fn note(outcome: Result<(), weft_gossip::GossipError>) {
     if let Err(error) = outcome {
         let cause = std::error::Error::source(&error).map(tracing::field::display);
         tracing::warn!(%error, cause, "gossip");
@@ -464,38 +436,6 @@ fn told(entry: &EntryView) -> (GossipKey, GossipValue) {
         key: entry.key.to_string(),
     };
     (key, GossipValue { owner_address: entry.owner_address.ip(), value: entry.value.to_vec() })
-}
-
-/// How the names of an endpoint come to others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NameStep {
-    /// A task that takes no traffic yet has no names.
-    Wait,
-    Put,
-    /// Deleted and made anew.
-    Replace,
-}
-
-/// Docker's engine takes an update of a name to mean that a task ceases to take traffic, and passes over every other
-/// one: what begins to, or changes, has to be an entry of its own.
-fn name_step(told: Option<&[u8]>, value: &[u8]) -> NameStep {
-    let rests = EndpointRecord::decode(value).is_ok_and(|record| record.service_disabled);
-    match told {
-        None if rests => NameStep::Wait,
-        None => NameStep::Put,
-        Some(told) if rests || told == value => NameStep::Put,
-        Some(_) => NameStep::Replace,
-    }
-}
-
-/// Networks and entries that the new wish has no more.
-fn gone(old: Option<&GossipWish>, new: &GossipWish) -> (Vec<String>, Vec<OwnEntry>) {
-    let Some(old) = old else { return (Vec::new(), Vec::new()) };
-    let kept: BTreeSet<(&str, &str, &str)> =
-        new.entries.iter().map(|e| (e.network.as_str(), e.table.as_str(), e.key.as_str())).collect();
-    let entries = old.entries.iter().filter(|e| !kept.contains(&(&e.network, &e.table, &e.key))).cloned();
-    let networks = old.networks.iter().filter(|network| !new.networks.contains(network)).cloned();
-    (networks.collect(), entries.collect())
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
@@ -529,35 +469,5 @@ async fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         frame.extend_from_slice(&chunk[..len]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_told_so_that_dockers_engine_hears_them() {
-        let record = |name: &str, service_disabled| {
-            let record = EndpointRecord {
-                name: name.to_owned(),
-                service_name: "web".to_owned(),
-                service_id: "s".to_owned(),
-                virtual_ip: None,
-                endpoint_ip: IpAddr::from([10, 0, 1, 2]),
-                ingress_ports: Vec::new(),
-                aliases: Vec::new(),
-                task_aliases: Vec::new(),
-                service_disabled,
-            };
-            record.encode()
-        };
-        let (rests, runs, renamed) = (record("a", true), record("a", false), record("b", false));
-        assert_eq!(name_step(None, &rests), NameStep::Wait);
-        assert_eq!(name_step(None, &runs), NameStep::Put);
-        assert_eq!(name_step(Some(&runs), &rests), NameStep::Put);
-        assert_eq!(name_step(Some(&rests), &runs), NameStep::Replace);
-        assert_eq!(name_step(Some(&runs), &renamed), NameStep::Replace);
-        assert_eq!(name_step(Some(&runs), &runs), NameStep::Put);
     }
 }

@@ -8,6 +8,7 @@ mod audit;
 pub(crate) mod delta;
 mod gossip;
 mod main_loop;
+mod own_entries;
 pub(crate) mod protocol;
 mod resolvers;
 
