@@ -14,11 +14,12 @@ use crate::{
     NftRule, NftSet, Table,
 };
 
-/// Priorities: before connection tracking as in the other engine, of marks (`NF_IP_PRI_MANGLE`), and of destination translation. IPVS takes
-/// what leaves right after the last.
+/// Priorities: before connection tracking as in the other engine, of marks (`NF_IP_PRI_MANGLE`), and of destination
+/// translation. IPVS takes what leaves right after the last (`NF_IP_PRI_NAT_DST + 2`), and `AFTER` sees what it made.
 const RAW: i32 = -299;
 const MANGLE: i32 = -150;
 const NAT_DST: i32 = -100;
+const AFTER: i32 = -90;
 
 /// As connection tracking has it for open connections: five days. IPVS alone forgets them after 15 minutes, and the
 /// client then waits for ever.
@@ -47,6 +48,7 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
     chain("services", HookKind::Filter, "output", MANGLE, vec![mark]);
     let answer = NftRule::new("a virtual IP answers pings", format!("{ip} daddr @vips {echo} redirect"));
     chain("output", HookKind::Nat, "output", NAT_DST, vec![answer]);
+    chain("itself", HookKind::Route, "output", AFTER, vec![itself()]);
     let mut vips = NftSet::set(&[w.address]);
     let mut marked = NftSet::map(&[w.address], &["mark"]);
     for (vip, mark) in marks(balancer, ipv6) {
@@ -55,6 +57,13 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
     }
     table.sets = [("vips".to_owned(), vips), ("marks".to_owned(), marked)].into();
     table
+}
+
+/// Where a task reaches its own service and the turn is its own, IPVS puts the container's own address into the packet
+/// and lets it go on by the route to the virtual one (`ip_vs_nat_xmit`: "skb to local stack, preserve old route"): out by
+/// the network, where no neighbour has that address. A changed mark in a chain of this kind has the route looked up anew.
+fn itself() -> NftRule {
+    NftRule::new("a task reaches itself", "oifname != \"lo\" fib daddr type local meta mark set 0")
 }
 
 /// The virtual services of both families.
