@@ -23,7 +23,8 @@ mod soak;
 pub mod swarm;
 mod world;
 
-pub use outcome::{Counts, Failure, Outcome};
+pub use outcome::{Counts, Outcome};
 pub use plan::{Plan, bound};
 pub use soak::{Soak, SoakReport, Subject, soak};
+pub use weft_manager::simulation::Failure;
 pub use world::{run, run_traced};

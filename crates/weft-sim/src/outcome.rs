@@ -45,22 +45,3 @@ pub struct Outcome {
     /// Entries at the end.
     pub entries: usize,
 }
-
-/// A run that broke a rule. The seed repeats it.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// Decides everything.
-    pub seed: u64,
-    /// Virtual time in milliseconds.
-    pub at_ms: u64,
-    /// The rule.
-    pub what: String,
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "seed {} at {} ms: {}", self.seed, self.at_ms, self.what)
-    }
-}
-
-impl std::error::Error for Failure {}

@@ -56,14 +56,11 @@ impl Subject {
                 events: outcome.counts.commits,
                 lost: outcome.counts.refused,
             }),
-            Self::Raft => match raft::run(&raft::Plan::new(seed)) {
-                Ok(outcome) => Ok(Row {
-                    settled: outcome.settled,
-                    events: outcome.counts.messages,
-                    lost: outcome.counts.lost,
-                }),
-                Err(raft::Failure { seed, at_ms, what }) => Err(Failure { seed, at_ms, what }),
-            },
+            Self::Raft => raft::run(&raft::Plan::new(seed)).map(|outcome| Row {
+                settled: outcome.settled,
+                events: outcome.counts.messages,
+                lost: outcome.counts.lost,
+            }),
         }
     }
 

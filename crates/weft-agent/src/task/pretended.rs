@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use weft_wire::swarmkit::{LogStream, LogSubscriptionOptions, Task};
 
-use super::machine::{Exit, Running};
 use super::runtime::{Adopted, ContainerEvent, LogLine, StepFailed, TaskRuntime, Work};
+use super::words::{Exit, Running};
 
 /// Containers by id, which is the task's with a `c-` in front.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use weft_wire::swarmkit::{ConfigReference, LogStream, LogSubscriptionOptions, SecretReference, Task};
 
-use super::machine::{Exit, Found, Running};
+use super::words::{Exit, Found, Running};
 
 /// This node, for names, labels and templates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

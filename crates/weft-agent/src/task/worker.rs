@@ -10,8 +10,9 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use weft_wire::swarmkit::Task;
 
-use super::machine::{Effect, Found, Input, Machine};
+use super::machine::Machine;
 use super::runtime::{Adopted, ContainerEvent, NodeFacts, TaskRuntime, Work};
+use super::words::{Effect, Found, Input};
 use crate::core::Core;
 use crate::handover::{self, Turn};
 

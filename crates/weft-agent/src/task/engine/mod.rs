@@ -20,11 +20,11 @@ use weft_wire::swarmkit::{FileTarget, LogSubscriptionOptions, Task, config_refer
 use self::body::FileMount;
 pub(crate) use self::body::container_spec;
 use self::files::{TaskFile, TaskFiles};
-use super::machine::{Exit, Found, Running};
 use super::naming::{self, TASK_ID_LABEL, TASK_LABEL, task_name};
 use super::runtime::{
     Adopted, ContainerEvent, Dependencies, LogLine, Payload, StepFailed, TaskRuntime, Work,
 };
+use super::words::{Exit, Found, Running};
 
 /// Where secrets are seen if their name is no path.
 const SECRETS_DIR: &str = "/run/secrets";
