@@ -25,10 +25,20 @@ impl AddressAllocation {
     }
 }
 
+/// A family of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+pub(crate) enum Family {
     V4,
     V6,
+}
+
+impl Family {
+    /// In the order in which addresses are shown: nodes that know of one family only look for the first.
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(crate) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
 }
 
 impl Allocator {
@@ -49,10 +59,9 @@ impl Allocator {
         for address in &wanted {
             addresses.push(check_wanted(network, &subnets, *address, taken)?);
         }
-        for family in [Family::V4, Family::V6] {
-            let has = |address: &EndpointAddress| address.ip().is_ipv4() == (family == Family::V4);
-            let of_family: Vec<&Subnet> =
-                subnets.iter().filter(|subnet| subnet.is_ipv4() == (family == Family::V4)).collect();
+        for family in Family::ALL {
+            let has = |address: &EndpointAddress| Family::of(address.ip()) == family;
+            let of_family = of_family(&subnets, family);
             if of_family.is_empty() || addresses.iter().any(has) {
                 continue;
             }
@@ -64,20 +73,25 @@ impl Allocator {
         Ok(AddressAllocation { claims: addresses.iter().map(claim).collect(), addresses })
     }
 
-    /// One address, IPv4 if the network has it: a service has one per network, and tools that show it know no more.
-    pub(crate) fn virtual_address(
+    /// For a service: one of each family that the network has, but for those that it has one of already.
+    pub(crate) fn virtual_addresses(
         &mut self,
         network: &Network,
+        has: &[Family],
         taken: &(impl Taken + ?Sized),
-    ) -> Result<EndpointAddress, AllocationError> {
+    ) -> Result<Vec<EndpointAddress>, AllocationError> {
         let subnets = subnets_of(network)?;
-        let has_v4 = subnets.iter().any(Subnet::is_ipv4);
-        let of_family: Vec<&Subnet> = subnets.iter().filter(|subnet| subnet.is_ipv4() == has_v4).collect();
-        if of_family.is_empty() {
+        if subnets.is_empty() {
             return Err(AllocationError::NotAllocated(name_of(network.spec.as_ref())));
         }
-        let family = if has_v4 { Family::V4 } else { Family::V6 };
-        self.next_address(network, family, &of_family, taken)
+        let mut addresses = Vec::new();
+        for family in Family::ALL.into_iter().filter(|family| !has.contains(family)) {
+            let of_family = of_family(&subnets, family);
+            if !of_family.is_empty() {
+                addresses.push(self.next_address(network, family, &of_family, taken)?);
+            }
+        }
+        Ok(addresses)
     }
 
     fn next_address(
@@ -96,6 +110,10 @@ impl Allocator {
         }
         Err(exhausted(network, family, subnets))
     }
+}
+
+fn of_family(subnets: &[Subnet], family: Family) -> Vec<&Subnet> {
+    subnets.iter().filter(|subnet| subnet.is_ipv4() == (family == Family::V4)).collect()
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, AllocationError> {

@@ -8,6 +8,7 @@ use weft_wire::swarmkit::{
 
 use super::networks::{find, has_addresses, ingress, needs_ingress, published, service_networks};
 use super::{AllocateError, Allocated, ports};
+use crate::address::Family;
 use crate::{Allocator, Claim, Snapshot, Taken};
 
 /// Gives a service what its spec asks for, and takes what it no longer asks for.
@@ -61,7 +62,10 @@ fn needs_endpoint(service: &Service) -> bool {
         || !(is_dnsrr(service) || service_networks(service).is_empty())
 }
 
-/// One per network: those it has in their order, then what is new.
+/// One per network and family: those it has in their order, then what is new.
+///
+/// Of a network's, IPv4 comes first: Docker's nodes take the first that they find and know of no other
+/// (`containerConfig.virtualIP`). A service made when networks gave one only gets the other behind all that it has.
 fn virtual_ips(
     snapshot: &dyn Snapshot,
     allocator: &mut Allocator,
@@ -85,21 +89,26 @@ fn virtual_ips(
     let mut ips: Vec<VirtualIp> =
         had.iter().filter(|ip| wanted.iter().any(|network| network.id == ip.network_id)).cloned().collect();
     for network in wanted {
-        if ips.iter().all(|ip| ip.network_id != network.id) {
-            ips.push(virtual_ip(allocator, taken, &network)?);
-        }
+        let missing = missing(allocator, taken, &network, &ips)?;
+        ips.extend(missing);
     }
     Ok(ips)
 }
 
-fn virtual_ip(
+/// What a service lacks on a network. One that the nodes have of their own is named without an address.
+fn missing(
     allocator: &mut Allocator,
     taken: &dyn Taken,
     network: &Network,
-) -> Result<VirtualIp, AllocateError> {
-    let addr = match has_addresses(network) {
-        true => allocator.virtual_address(network, taken)?.to_string(),
-        false => String::new(),
-    };
-    Ok(VirtualIp { network_id: network.id.clone(), addr })
+    ips: &[VirtualIp],
+) -> Result<Vec<VirtualIp>, AllocateError> {
+    let own: Vec<&VirtualIp> = ips.iter().filter(|ip| ip.network_id == network.id).collect();
+    let with = |addr: String| VirtualIp { network_id: network.id.clone(), addr };
+    if !has_addresses(network) {
+        return Ok(if own.is_empty() { vec![with(String::new())] } else { Vec::new() });
+    }
+    let has: Vec<Family> =
+        own.iter().filter_map(|ip| super::task::address(&ip.addr)).map(Family::of).collect();
+    let given = allocator.virtual_addresses(network, &has, taken)?;
+    Ok(given.into_iter().map(|address| with(address.to_string())).collect())
 }

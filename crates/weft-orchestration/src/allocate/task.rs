@@ -1,6 +1,7 @@
 //! Networks of a task, with an address on each.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use weft_wire::swarmkit::{
@@ -70,8 +71,12 @@ pub fn task_claims(task: &Task) -> Vec<Claim> {
 
 /// The claim of an address with prefix length; none of an empty text.
 pub(super) fn claim(network: &str, text: &str) -> Option<Claim> {
-    let address = text.split('/').next()?.parse().ok()?;
-    Some(Claim::Address { network: network.to_owned(), address })
+    Some(Claim::Address { network: network.to_owned(), address: address(text)? })
+}
+
+/// An address with prefix length, without that; none of an empty text.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    text.split('/').next()?.parse().ok()
 }
 
 type Wanted<'a> = (Cow<'a, Network>, Option<&'a NetworkAttachmentConfig>);

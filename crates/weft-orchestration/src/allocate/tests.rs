@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use proptest::prelude::*;
 use weft_types::{Classified, ErrorKind};
 use weft_wire::swarmkit::{
     Annotations, Cluster, EndpointSpec, IpamConfig, IpamOptions, Network, NetworkAttachmentConfig,
@@ -10,7 +13,7 @@ use weft_wire::swarmkit::{
 
 use super::*;
 use crate::testing::TestCluster;
-use crate::{Allocator, AllocatorConfig, InUse, Snapshot};
+use crate::{Allocator, AllocatorConfig, InUse, Snapshot, Taken};
 
 /// A swarm whose claims are checked as the store checks them.
 struct Swarm {
@@ -191,6 +194,146 @@ fn one_virtual_address_per_network_and_ingress_first() {
     old.spec.as_mut().unwrap().endpoint = None;
     swarm.put(old).unwrap();
     assert_eq!(swarm.virtual_ips("old"), pairs(&[("n1-id", "10.0.1.3/24")]));
+}
+
+#[test]
+fn where_a_network_has_both_families_a_service_has_an_address_of_each() {
+    let mut swarm = Swarm::new();
+    swarm.network(spec("six", &["10.60.0.0/24", "fd60::/64"]));
+    swarm.put(service("web", &["n1-id", "six-id"], &[])).unwrap();
+    let all = [("n1-id", "10.0.1.2/24"), ("six-id", "10.60.0.2/24"), ("six-id", "fd60::2/64")];
+    assert_eq!(swarm.virtual_ips("web"), pairs(&all));
+    // As they were made when a network gave one address only.
+    let mut old = swarm.service("web");
+    let claim = Claim::Address { network: "six-id".into(), address: "fd60::2".parse().unwrap() };
+    assert!(swarm.taken.remove(&claim));
+    old.endpoint.as_mut().unwrap().virtual_ips.pop();
+    swarm.cluster.put_service(old.clone());
+    let allocated = swarm.put(old).unwrap();
+    let six = Claim::Address { network: "six-id".into(), address: "fd60::3".parse().unwrap() };
+    assert_eq!((allocated.claims, allocated.releases), (vec![six.clone()], vec![]));
+    let all = [("n1-id", "10.0.1.2/24"), ("six-id", "10.60.0.2/24"), ("six-id", "fd60::3/64")];
+    assert_eq!(swarm.virtual_ips("web"), pairs(&all));
+    let allocated =
+        swarm.update("web", |spec| spec.task.as_mut().unwrap().networks = on(&["n1-id"])).unwrap();
+    let four = Claim::Address { network: "six-id".into(), address: "10.60.0.2".parse().unwrap() };
+    assert_eq!((allocated.claims, allocated.releases), (vec![], vec![four, six]));
+}
+
+/// What is done to a swarm's services, each with a number.
+#[derive(Debug, Clone)]
+enum Deed {
+    /// A service with ports or without, on some of the networks, found by virtual addresses or not.
+    Put {
+        service: u8,
+        networks: Vec<usize>,
+        port: bool,
+        dnsrr: bool,
+    },
+    /// It is as it was made when a network gave one address only.
+    Age(u8),
+    Remove(u8),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let put = (0..6u8, prop::collection::vec(0..3usize, 0..3), any::<bool>(), prop::bool::weighted(0.2));
+    prop_oneof![
+        5 => put.prop_map(|(service, networks, port, dnsrr)| Deed::Put { service, networks, port, dnsrr }),
+        1 => (0..6u8).prop_map(Deed::Age),
+        2 => (0..6u8).prop_map(Deed::Remove),
+    ]
+}
+
+/// Networks with one family, with two, and with two that are nearly full: five and six addresses.
+const NETWORKS: [(&str, &[&str]); 3] = [
+    ("four", &["10.50.0.0/24"]),
+    ("both", &["10.60.0.0/24", "fd60::/64"]),
+    ("tiny", &["10.70.0.0/29", "fd70::/125"]),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn services_hold_one_address_per_family_each_its_own_and_leave_none(deeds in prop::collection::vec(deed(), 1..60)) {
+        let mut swarm = Swarm::new();
+        for (name, subnets) in NETWORKS {
+            swarm.network(spec(name, subnets));
+        }
+        let bare = swarm.taken.clone();
+        for deed in deeds {
+            match deed {
+                Deed::Put { service: number, networks, port, dnsrr } => {
+                    let id = format!("s{number}");
+                    let targets: Vec<String> =
+                        networks.iter().map(|at| format!("{}-id", NETWORKS[*at].0)).collect();
+                    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+                    let ports: Vec<PortConfig> = port.then(|| ingress(80, 0)).into_iter().collect();
+                    let mut wanted = service(&id, &targets, if dnsrr { &[] } else { &ports });
+                    if dnsrr {
+                        wanted.spec.as_mut().unwrap().endpoint.as_mut().unwrap().mode = ResolutionMode::Dnsrr.into();
+                    }
+                    wanted.endpoint = swarm.cluster.service(&id).and_then(|service| service.endpoint.clone());
+                    // A full network refuses; the service then is as it was.
+                    let _ = swarm.put(wanted);
+                }
+                Deed::Age(number) => swarm.age(&format!("s{number}")),
+                Deed::Remove(number) => swarm.remove(&format!("s{number}")),
+            }
+            swarm.check_virtual_ips();
+        }
+        (0..6u8).for_each(|number| swarm.remove(&format!("s{number}")));
+        for (name, _) in NETWORKS {
+            let network = format!("{name}-id");
+            prop_assert_eq!(sorted(swarm.taken.addresses(&network)), sorted(bare.addresses(&network)));
+        }
+    }
+}
+
+fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.sort();
+    addresses
+}
+
+impl Swarm {
+    /// Takes a service's IPv6 addresses away where it has IPv4 ones too.
+    fn age(&mut self, id: &str) {
+        let Some(mut service) = self.cluster.service(id).map(|service| Service::clone(service)) else {
+            return;
+        };
+        let Some(endpoint) = service.endpoint.as_mut() else { return };
+        endpoint.virtual_ips.retain(|ip| {
+            let claim = task::claim(&ip.network_id, &ip.addr).unwrap();
+            !ip.addr.contains(':') || !self.taken.remove(&claim)
+        });
+        self.cluster.put_service(service);
+    }
+
+    fn remove(&mut self, id: &str) {
+        let Some(service) = self.cluster.service(id).map(|service| Service::clone(service)) else { return };
+        let claims = service_claims(&service);
+        for claim in &claims {
+            assert!(self.taken.remove(claim), "{claim:?} was not held");
+        }
+        self.allocator.rest(&claims);
+        self.cluster.remove_service(id);
+    }
+
+    /// Per network of each service: at most one address of a family, IPv4 before IPv6.
+    fn check_virtual_ips(&self) {
+        for service in self.cluster.services() {
+            let mut seen: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+            for ip in service.endpoint.iter().flat_map(|endpoint| &endpoint.virtual_ips) {
+                seen.entry(&ip.network_id).or_default().push(ip.addr.contains(':'));
+            }
+            for (network, families) in seen {
+                assert!(
+                    [&[false][..], &[false, true]].contains(&families.as_slice()),
+                    "{network}: {families:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
