@@ -1,6 +1,6 @@
 //! Queries to the embedded resolver from inside a container's namespace, without a program there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd as _;
@@ -47,6 +47,19 @@ impl Inside {
         })
     }
 
+    /// Runs there on a thread that lives as long as the work does.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let place = self.0.try_clone();
+        std::thread::spawn(move || {
+            let place = place.expect("a file handle");
+            move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).expect("enter");
+            work()
+        })
+    }
+
     /// The same, with a socket towards the resolver.
     ///
     /// # Panics
@@ -57,6 +70,16 @@ impl Inside {
             socket.connect(RESOLVER).expect("a socket");
             socket.set_read_timeout(Some(LOST)).expect("a socket");
             work(&socket)
+        })
+    }
+
+    /// All addresses of a name; none if there is no answer at all.
+    pub fn addresses(&self, name: &str) -> Option<BTreeSet<Ipv4Addr>> {
+        self.ask(|socket| {
+            let mut buffer = [0; 4096];
+            socket.send(&query(1, name)).ok()?;
+            let len = socket.recv(&mut buffer).ok()?;
+            Some(all_addresses(&buffer[..len]).unwrap_or_default())
         })
     }
 
@@ -92,17 +115,37 @@ pub fn query(id: u16, name: &str) -> Vec<u8> {
     query
 }
 
-/// The first answer's address; its record has a name of its own or a pointer.
+/// The first answer's address.
 fn first_address(answer: &[u8]) -> Option<Ipv4Addr> {
     let count = u16::from_be_bytes([*answer.get(6)?, *answer.get(7)?]);
-    let question = 12 + answer.get(12..)?.iter().position(|byte| *byte == 0)? + 5;
-    let owner = answer.get(question..)?;
+    if count == 0 { None } else { record(answer, end_of_question(answer)?).map(|(address, _)| address) }
+}
+
+/// The addresses of all answers, which are nothing but addresses.
+fn all_addresses(answer: &[u8]) -> Option<BTreeSet<Ipv4Addr>> {
+    let count = u16::from_be_bytes([*answer.get(6)?, *answer.get(7)?]);
+    let (mut all, mut at) = (BTreeSet::new(), end_of_question(answer)?);
+    for _ in 0..count {
+        let (address, end) = record(answer, at)?;
+        all.insert(address);
+        at = end;
+    }
+    Some(all)
+}
+
+fn end_of_question(answer: &[u8]) -> Option<usize> {
+    Some(12 + answer.get(12..)?.iter().position(|byte| *byte == 0)? + 5)
+}
+
+/// Address and end of the record that begins here; it has a name of its own or a pointer.
+fn record(answer: &[u8], at: usize) -> Option<(Ipv4Addr, usize)> {
+    let owner = answer.get(at..)?;
     let data = match owner.first()? {
-        0xc0..=0xff => question + 2 + 10,
-        _ => question + owner.iter().position(|byte| *byte == 0)? + 1 + 10,
+        0xc0..=0xff => at + 2 + 10,
+        _ => at + owner.iter().position(|byte| *byte == 0)? + 1 + 10,
     };
     let octets: [u8; 4] = answer.get(data..data + 4)?.try_into().ok()?;
-    (count > 0).then(|| octets.into())
+    Some((octets.into(), data + 4))
 }
 
 #[cfg(test)]
@@ -120,5 +163,12 @@ mod tests {
         assert_eq!(first_address(&pointer), Some([10, 0, 1, 5].into()));
         assert_eq!(first_address(&whole), Some([10, 0, 1, 5].into()));
         assert_eq!(first_address(&question), None);
+        answer[7] = 2;
+        let two =
+            [&answer[..], &[0xc0, 12], &record, b"\x03web\0", &[0, 1, 0, 1, 0, 0, 2, 88, 0, 4, 10, 0, 1, 9]]
+                .concat();
+        let both = BTreeSet::from([[10, 0, 1, 5].into(), [10, 0, 1, 9].into()]);
+        assert_eq!(all_addresses(&two), Some(both));
+        assert_eq!(all_addresses(&question), Some(BTreeSet::new()));
     }
 }

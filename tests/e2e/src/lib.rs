@@ -3,14 +3,19 @@
 //! Every test has a lab of its own, named after it. The tests see what a user sees: the unmodified `docker` CLI,
 //! `weft`, and the wire.
 
+mod api;
 pub mod balance;
 mod command;
+mod dice;
 pub mod dns;
 mod hosts;
+mod load;
 mod probe;
 mod registry;
 pub mod rotations;
 pub mod rounds;
+pub mod slices;
+pub mod soaks;
 pub mod updates;
 
 pub use command::{Failed, Words, refusal};

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use weft_lab::{DaemonSpec, Host, LabSpec, eventually};
 
-use super::dice::Dice;
+use super::audit;
 use super::fault::{Fault, instant};
 use super::model::{Model, Wish};
-use super::{api, audit};
+use crate::api;
+use crate::dice::Dice;
 use crate::{Hosts, weft_exe};
 
 /// Hosts that manage.

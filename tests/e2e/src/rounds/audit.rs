@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::api::{get, list, text};
 use super::model::Seen;
 use crate::Hosts;
+use crate::api::{get, list, text};
 
 /// What services are, once all managers say the same, every service has exactly its tasks, every host exactly the
 /// containers of its tasks, and no address two holders. An error says what is not so (yet).

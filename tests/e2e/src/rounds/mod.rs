@@ -8,14 +8,12 @@
 //! Not here: jumps of the clock. The machine's clock is one for all and no namespace has its own; they are part of the
 //! simulation in virtual time.
 
-mod api;
 mod arena;
 mod audit;
-mod dice;
 mod fault;
 mod model;
 mod soak;
 
 pub use arena::Arena;
 pub use fault::Fault;
-pub use soak::{Soak, soak};
+pub use soak::Quorum;

@@ -12,7 +12,7 @@ use crate::Hosts;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a host's daemon answers; an error is a line that says why not.
-pub(super) fn get(hosts: &Hosts, host: &str, path: &str) -> Result<Value, String> {
+pub(crate) fn get(hosts: &Hosts, host: &str, path: &str) -> Result<Value, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{host} {path}: {error}");
     let mut stream = UnixStream::connect(&hosts.daemon(host).socket).map_err(|e| failed(&e))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(|e| failed(&e))?;
@@ -30,7 +30,7 @@ pub(super) fn get(hosts: &Hosts, host: &str, path: &str) -> Result<Value, String
 }
 
 /// The objects of a list.
-pub(super) fn list(hosts: &Hosts, host: &str, path: &str) -> Result<Vec<Value>, String> {
+pub(crate) fn list(hosts: &Hosts, host: &str, path: &str) -> Result<Vec<Value>, String> {
     match get(hosts, host, path)? {
         Value::Array(all) => Ok(all),
         other => Err(format!("{host} {path}: no list: {other}")),
@@ -38,6 +38,6 @@ pub(super) fn list(hosts: &Hosts, host: &str, path: &str) -> Result<Vec<Value>, 
 }
 
 /// A text below these names; empty if there is none.
-pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
