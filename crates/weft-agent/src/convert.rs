@@ -47,13 +47,14 @@ pub(crate) fn task_attachment(task: &Task, term: &str) -> Result<SwarmAttachment
     let place = place(task, granted)?;
     let service = task.service_annotations.clone().unwrap_or_default();
     let endpoint = task.endpoint.as_ref();
-    let virtual_ip = endpoint.and_then(|endpoint| {
-        endpoint.virtual_ips.iter().find(|ip| ip.network_id == place.network.id.as_str())
-    });
+    let all = endpoint.into_iter().flat_map(|endpoint| &endpoint.virtual_ips);
+    let own = all.filter(|ip| ip.network_id == place.network.id.as_str());
+    let virtual_ips: Vec<IpAddr> = own.filter_map(|ip| host(&ip.addr)).collect();
     let service = SwarmService {
         id: task.service_id.clone(),
         name: service.name,
-        virtual_ip: virtual_ip.and_then(|ip| host(&ip.addr)),
+        virtual_ip: virtual_ips.first().copied(),
+        further_virtual_ips: virtual_ips.into_iter().skip(1).collect(),
         aliases: granted.aliases.clone(),
         stack: service.labels.get(STACK_LABEL).cloned(),
         ports: match place.network.ingress {
@@ -300,16 +301,17 @@ mod tests {
             aliases: vec!["db".into()],
             ..Default::default()
         };
-        let vip = weft_wire::swarmkit::endpoint::VirtualIp {
+        let vip = |addr: &str| weft_wire::swarmkit::endpoint::VirtualIp {
             network_id: "a".repeat(25),
-            addr: "10.0.1.2/24".into(),
+            addr: addr.into(),
         };
+        let virtual_ips = vec![vip("10.0.1.2/24"), vip("fd00:1::2/64")];
         let task = Task {
             id: "t".repeat(25),
             service_id: "s".repeat(25),
             service_annotations: Some(Annotations { name: "s1".into(), ..Default::default() }),
             networks: vec![granted],
-            endpoint: Some(weft_wire::swarmkit::Endpoint { virtual_ips: vec![vip], ..Default::default() }),
+            endpoint: Some(weft_wire::swarmkit::Endpoint { virtual_ips, ..Default::default() }),
             ..Task::default()
         };
         assert!(task_attachment(&task, "other").is_err());
@@ -318,6 +320,7 @@ mod tests {
         let service = by_name.service.unwrap();
         assert_eq!((service.name.as_str(), service.aliases), ("s1", vec!["db".to_owned()]));
         assert_eq!(service.virtual_ip, Some("10.0.1.2".parse().unwrap()));
+        assert_eq!(service.further_virtual_ips, ["fd00:1::2".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

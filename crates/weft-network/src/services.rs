@@ -5,8 +5,8 @@
 //! word: services then are what gossip and this node's own tasks say. What names answer, VIPs balance over and the
 //! routing mesh leads to all follows from here.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,6 +46,18 @@ pub(crate) struct KnownBackend {
     pub(crate) vtep: IpAddr,
     /// Its node is Weft's.
     pub(crate) is_weft: bool,
+}
+
+impl KnownService {
+    /// The virtual addresses that its names stand for: not one of a family that no task that takes flows is known by.
+    /// Gossip tells one address of each of Docker's tasks, and who asked for the other family would be refused.
+    pub(crate) fn named_virtual_ips(&self) -> Vec<IpAddr> {
+        let ready = self.backends.iter().filter(|backend| backend.ready).flat_map(|backend| &backend.ips);
+        let families: BTreeSet<bool> = ready.map(IpAddr::is_ipv6).collect();
+        let named =
+            self.virtual_ips.iter().filter(|ip| families.is_empty() || families.contains(&ip.is_ipv6()));
+        named.copied().collect()
+    }
 }
 
 /// The services of all networks that this node is on, the ingress network among them.
@@ -127,7 +139,7 @@ fn own_service(service: &SwarmService) -> KnownService {
         name: service.name.clone(),
         aliases: service.aliases.clone(),
         stack: service.stack.clone(),
-        virtual_ips: service.virtual_ip.into_iter().collect(),
+        virtual_ips: service.virtual_ip.into_iter().chain(service.further_virtual_ips.clone()).collect(),
         ports: service.ports.clone(),
         source: SourceMode::default(),
         backends: Vec::new(),

@@ -52,6 +52,7 @@ fn own(id: &str) -> SwarmService {
         id: id.to_owned(),
         name: "web".to_owned(),
         virtual_ip: Some(ip("10.0.1.2")),
+        further_virtual_ips: vec![ip("fd00:1::2")],
         aliases: vec!["www".to_owned()],
         stack: Some("shop".to_owned()),
         ports: Vec::new(),
@@ -227,4 +228,26 @@ fn a_service_without_tasks_is_known_and_one_told_by_its_task_only_too() {
     let ids: BTreeSet<&str> = known.iter().map(|service| service.id.as_str()).collect();
     assert_eq!(ids, BTreeSet::from(["new", "s"]));
     assert!(known.iter().find(|service| service.id == "s").unwrap().backends.is_empty());
+}
+
+#[test]
+fn names_stand_for_the_families_that_tasks_have() {
+    let both = [ip("10.0.1.2"), ip("fd00:1::2")];
+    let mut state = state(true);
+    let told = SwarmServiceState { virtual_ips: both.to_vec(), ..told("s", "web") };
+    let six =
+        SwarmEndpoint { addresses: vec![ip("10.0.1.5"), ip("fd00:1::5")], ..remote(Some("s"), 5, true) };
+    tell(&mut state, vec![told.clone()], Vec::new());
+    assert_eq!(known(&state, Vec::new())[0].named_virtual_ips(), both, "without a task");
+    // A task on one of Docker's nodes.
+    assert_eq!(known(&state, vec![gossip("s", 8, true)])[0].named_virtual_ips(), both[..1]);
+    tell(&mut state, vec![told.clone()], vec![six.clone()]);
+    let mixed = known(&state, vec![gossip("s", 8, true)]);
+    assert_eq!((mixed[0].named_virtual_ips(), mixed[0].backends.len()), (both.to_vec(), 2));
+    tell(&mut state, vec![told], vec![SwarmEndpoint { healthy: false, ..six }]);
+    assert_eq!(known(&state, vec![gossip("s", 8, true)])[0].named_virtual_ips(), both[..1]);
+    // Before the managers' word.
+    let mut early = self::state(false);
+    add_local(&mut early, "s", 3, true);
+    assert_eq!(known(&early, Vec::new())[0].virtual_ips, both);
 }

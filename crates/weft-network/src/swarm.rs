@@ -49,8 +49,11 @@ pub struct SwarmService {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Its address on this network; none with `--endpoint-mode dnsrr`.
+    /// Its address on this network, IPv4 where that has it; none with `--endpoint-mode dnsrr`. The one that gossip tells.
     pub virtual_ip: Option<IpAddr>,
+    /// Its addresses of other families.
+    #[serde(default)]
+    pub further_virtual_ips: Vec<IpAddr>,
     /// Its further names on this network.
     pub aliases: Vec<String>,
     /// The stack that it belongs to.

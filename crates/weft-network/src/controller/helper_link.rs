@@ -331,7 +331,7 @@ fn service_names(service: &KnownService, ports: Vec<NamedPort>) -> [NameRecord; 
     let ready = service.backends.iter().filter(|backend| backend.ready);
     let tasks: Vec<IpAddr> = ready.flat_map(|backend| &backend.ips).copied().collect();
     let lasting = !service.virtual_ips.is_empty();
-    let ips = if lasting { service.virtual_ips.clone() } else { tasks.clone() };
+    let ips = if lasting { service.named_virtual_ips() } else { tasks.clone() };
     let of_tasks = NameRecord {
         names: names.iter().map(|name| format!("tasks.{name}")).collect(),
         ips: tasks,
