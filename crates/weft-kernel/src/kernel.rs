@@ -9,7 +9,7 @@ use weft_plan::{Ipvs, NamespaceState, Observed, Op, Table, TableId};
 use crate::ipvs::{self, IpvsSocket};
 use crate::netfilter::{self, Generation};
 use crate::socket::NetlinkSocket;
-use crate::{ConntrackFilter, KernelError, Netns, Report, apply, nft, observe, sysctl};
+use crate::{Change, ConntrackFilter, KernelError, Netns, Report, apply, nft, observe, sysctl};
 
 /// Reads and changes one namespace. Cheap to clone; one request at a time.
 ///
@@ -21,29 +21,6 @@ pub struct Kernel {
     inner: Arc<Mutex<Sockets>>,
 }
 
-/// A change of tables and virtual services from one state to another, worked out once for many namespaces.
-#[derive(Debug)]
-pub struct Change {
-    before: NamespaceState,
-    after: NamespaceState,
-    ops: Vec<Op>,
-}
-
-impl Change {
-    /// Between two parts of namespaces' states. Where settings differ too, only [`Kernel::reconcile`] will do.
-    pub fn between(before: NamespaceState, after: NamespaceState) -> Self {
-        let have = weft_plan::model::observed(&before);
-        let ops =
-            weft_plan::diff(&have, &after).into_iter().filter(|op| op.is_nft() || op.is_ipvs()).collect();
-        Self { before, after, ops }
-    }
-
-    /// What is to be done.
-    pub fn ops(&self) -> &[Op] {
-        &self.ops
-    }
-}
-
 /// What is open towards the kernel.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -52,7 +29,7 @@ pub(crate) struct Sockets {
     /// Opened when first needed; most namespaces never do.
     pub(crate) ipvs: Option<IpvsSocket>,
     /// The last listing of our tables, and the generation of the ruleset it shows.
-    tables: Option<(Generation, BTreeMap<TableId, Arc<Table>>)>,
+    pub(crate) tables: Option<(Generation, BTreeMap<TableId, Arc<Table>>)>,
 }
 
 impl Kernel {
@@ -119,33 +96,17 @@ impl Kernel {
         })
     }
 
-    /// Carries out a change, if the namespace holds what it starts from, as Weft left or found it. None: it does not, or the
-    /// kernel refused; then only [`Kernel::reconcile`] helps.
-    ///
-    /// This is for what changes often and is the same in many namespaces. It looks at nothing but the ruleset's number.
-    pub async fn advance(&self, change: &Arc<Change>) -> Result<Option<Vec<Op>>, KernelError> {
+    /// Carries out a change, if the namespace holds what it starts from, as Weft left or found it. False: it does not, or
+    /// the kernel refused; then only [`Kernel::reconcile`] helps.
+    pub async fn advance(&self, change: &Arc<Change>) -> Result<bool, KernelError> {
         let (kernel, change) = (self.clone(), change.clone());
         on_pool(move || kernel.advance_blocking(&change)).await
     }
 
     /// [`Kernel::advance`], blocking.
-    pub fn advance_blocking(&self, change: &Change) -> Result<Option<Vec<Op>>, KernelError> {
-        let whole = |op: &Op| matches!(op, Op::SetTable(_) | Op::DeleteTable(_));
-        let work = |sockets: &mut Sockets| {
-            if change.before.sysctls != change.after.sysctls {
-                return Ok(None);
-            }
-            let now = netfilter::generation(&mut sockets.netfilter)?;
-            let known = matches!((&sockets.tables, now), (Some((listed, tables)), Some(now))
-                if *listed == now && change.before.tables.iter().all(|(id, table)| holds(tables, id, table)));
-            if !known {
-                return Ok(None);
-            }
-            let report = apply_all(sockets, &self.netns, &change.ops, Some(&change.after))?;
-            Ok(report.is_clean().then_some(report.done))
-        };
-        // The program that sets whole tables must be born inside; everything else goes through sockets that are.
-        if change.ops.iter().any(whole) { self.inside(work) } else { self.with(work) }
+    pub fn advance_blocking(&self, change: &Change) -> Result<bool, KernelError> {
+        let work = |sockets: &mut Sockets| change.carry_out(sockets, &self.netns);
+        if change.needs_thread() { self.inside(|sockets| Ok(work(sockets))) } else { Ok(self.with(work)) }
     }
 
     /// A network setting of the namespace (`net/ipv4/ip_forward`); none where the kernel does not have it.
@@ -284,13 +245,13 @@ fn remember(
 
 /// After a change that went well, tables are those that were wished for: one copy of each large one does for all
 /// namespaces, and comparing it costs nothing.
-fn share(tables: &mut BTreeMap<TableId, Arc<Table>>, desired: &NamespaceState) {
+pub(crate) fn share(tables: &mut BTreeMap<TableId, Arc<Table>>, desired: &NamespaceState) {
     for (id, table) in desired.tables.iter().filter(|(id, _)| !id.is_users()) {
         tables.insert(id.clone(), table.clone());
     }
 }
 
-fn holds(tables: &BTreeMap<TableId, Arc<Table>>, id: &TableId, table: &Arc<Table>) -> bool {
+pub(crate) fn holds(tables: &BTreeMap<TableId, Arc<Table>>, id: &TableId, table: &Arc<Table>) -> bool {
     tables.get(id).is_some_and(|seen| Arc::ptr_eq(seen, table) || seen.is_like(table))
 }
 

@@ -14,6 +14,7 @@
 
 mod apply;
 mod capabilities;
+mod change;
 mod conntrack;
 mod counters;
 mod elements;
@@ -31,9 +32,10 @@ mod sysctl;
 
 pub use apply::Report;
 pub use capabilities::Capabilities;
+pub use change::Change;
 pub use conntrack::ConntrackFilter;
 pub use counters::{LinkCounters, NftCounter};
 pub use error::{ApplyError, KernelError, NetnsError};
-pub use kernel::{Change, Kernel};
+pub use kernel::Kernel;
 pub use monitor::Monitor;
 pub use netns::Netns;

@@ -7,7 +7,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use weft_plan::Op;
 use weft_types::PortProtocol;
 
-use crate::elements::{self, attribute as append};
+use crate::elements::{self, Message, attribute as append};
 use crate::socket::{Attributes, NetlinkSocket, Refusal};
 use crate::{ConntrackFilter, KernelError, Netns};
 
@@ -51,10 +51,14 @@ impl Generation {
         self.0 <= FIRST_GENERATION
     }
 
-    /// Whether exactly so many transactions lie between the two. Zero is left out when the number wraps round.
+    /// Whether exactly so many transactions lie between the two.
     pub(crate) fn is_followed_by(self, transactions: u32, next: Self) -> bool {
-        let after = (0..transactions).fold(self.0, |number, _| number.wrapping_add(1).max(1));
-        after == next.0
+        (0..transactions).fold(self, |generation, _| generation.next()) == next
+    }
+
+    /// After one more transaction. Zero is left out when the number wraps round.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1).max(1))
     }
 }
 
@@ -75,11 +79,30 @@ pub(crate) fn generation(socket: &mut NetlinkSocket) -> Result<Option<Generation
 
 /// Changes elements of sets and maps in one transaction; says whether these operations can be done that way.
 pub(crate) fn change_elements(socket: &mut NetlinkSocket, ops: &[&Op]) -> Result<bool, KernelError> {
-    let messages: Option<Vec<_>> = ops.iter().map(|op| elements::messages(op)).collect();
-    let Some(messages) = messages else { return Ok(false) };
+    let Some(messages) = encode(ops) else { return Ok(false) };
     let what = || ops.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let sent = socket.transaction(NFNL_SUBSYS_NFTABLES, &messages.into_iter().flatten().collect::<Vec<_>>());
+    let sent = socket.transaction(NFNL_SUBSYS_NFTABLES, None, &messages);
     sent.map(|()| true).map_err(|refusal| refusal.of(what()))
+}
+
+/// The messages for changes of elements; none when one of them cannot be said that way.
+pub(crate) fn encode(ops: &[&Op]) -> Option<Vec<Message>> {
+    let messages: Option<Vec<_>> = ops.iter().map(|op| elements::messages(op)).collect();
+    Some(messages?.into_iter().flatten().collect())
+}
+
+/// Carries messages out in one transaction, if the ruleset is of this generation; says whether it was.
+pub(crate) fn change_encoded(
+    socket: &mut NetlinkSocket,
+    generation: Generation,
+    messages: &[Message],
+    what: impl FnOnce() -> String,
+) -> Result<bool, KernelError> {
+    match socket.transaction(NFNL_SUBSYS_NFTABLES, Some(generation.0), messages) {
+        Ok(()) => Ok(true),
+        Err(refusal) if refusal.errno() == Some(nix::errno::Errno::ERESTART as i32) => Ok(false),
+        Err(refusal) => Err(refusal.of(what())),
+    }
 }
 
 /// Forgets connections of both families that match any of the filters.

@@ -14,7 +14,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 
-use crate::elements::Message;
+use crate::elements::{Message, attribute};
 use crate::{KernelError, Netns};
 
 /// Message types of every netlink family (linux/netlink.h).
@@ -34,6 +34,7 @@ const DUMP_ATTEMPTS: usize = 5;
 /// Frames of a transaction of the netfilter family (linux/netfilter/nfnetlink.h).
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
+const NFNL_BATCH_GENID: u16 = 1;
 /// A transaction is one datagram: so much the kernel shall take. The tables of thousands of services fit.
 const SEND_BUFFER: usize = 16 << 20;
 /// Longest answer of one `recv`; the kernel fills at most 32 KiB.
@@ -158,13 +159,24 @@ impl NetlinkSocket {
         Ok(answer.messages.into_iter().map(|message| message[HEADER..].to_vec()).collect())
     }
 
-    /// Sends messages of one subsystem of netfilter as a transaction: all are carried out, or none.
-    pub(crate) fn transaction(&mut self, subsystem: u8, messages: &[Message]) -> Result<(), Refusal> {
+    /// Sends messages of one subsystem of netfilter as a transaction: all are carried out, or none. With a generation it
+    /// is only carried out when that is the present one; otherwise the refusal is `ERESTART`.
+    pub(crate) fn transaction(
+        &mut self,
+        subsystem: u8,
+        generation: Option<u32>,
+        messages: &[Message],
+    ) -> Result<(), Refusal> {
         let Some(last) = messages.len().checked_sub(1) else { return Ok(()) };
         let frame = [0, 0, 0, subsystem];
+        let mut begin = frame.to_vec();
+        if let Some(generation) = generation {
+            attribute(&mut begin, NFNL_BATCH_GENID, &generation.to_be_bytes());
+        }
         let first = self.sequence.wrapping_add(1);
-        let mut raw = Vec::new();
-        self.append(&mut raw, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, &frame);
+        let length: usize = messages.iter().map(|message| HEADER + message.body.len()).sum();
+        let mut raw = Vec::with_capacity(length + 4 * HEADER);
+        self.append(&mut raw, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, &begin);
         for (index, message) in messages.iter().enumerate() {
             let ack = if index == last { NLM_F_ACK } else { 0 };
             let kind = u16::from(subsystem) << 8 | message.kind;

@@ -373,16 +373,25 @@ fn a_change_is_carried_out_only_where_it_belongs() {
     let after = world.balancer(&[(3, 1), (4, 1)]).plan();
     let change = Change::between(before.clone(), after.clone());
     let kernel = &world[2].kernel;
-    assert!(kernel.advance_blocking(&change).unwrap().is_none(), "there is nothing to change");
+    assert!(!kernel.advance_blocking(&change).unwrap(), "there is nothing to change");
     clean(kernel, &world.state(2, &before));
-    assert_eq!(kernel.advance_blocking(&change).unwrap().unwrap().len(), change.ops().len());
+    assert!(kernel.advance_blocking(&change).unwrap());
     assert!(clean(kernel, &world.state(2, &after)).is_empty());
-    assert!(kernel.advance_blocking(&change).unwrap().is_none(), "it stands already");
+    assert!(!kernel.advance_blocking(&change).unwrap(), "it stands already");
     // Somebody else was here.
     clean(kernel, &world.state(2, &before));
     ok(&world[2].netns, &format!("nft delete element ip weft-balance vips {{ {VIP} }}"));
-    assert!(kernel.advance_blocking(&change).unwrap().is_none());
+    assert!(!kernel.advance_blocking(&change).unwrap());
     clean(kernel, &world.state(2, &after));
+    // A namespace that had no services gets its first.
+    let nothing = Change::between(after.clone(), Default::default());
+    assert!(kernel.advance_blocking(&nothing).unwrap());
+    assert!(clean(kernel, &world.state(2, &Default::default())).is_empty());
+    let first = Change::between(Default::default(), before.clone());
+    assert!(kernel.advance_blocking(&first).unwrap());
+    assert!(clean(kernel, &world.state(2, &before)).is_empty());
+    let timeout = kernel.sysctl_blocking("net/netfilter/nf_conntrack_udp_timeout_stream").unwrap();
+    assert_eq!(timeout.as_deref(), Some("300"));
 }
 
 /// Not a test of behaviour: what it costs to bring many services to one and to many containers, and one more of them.
@@ -406,17 +415,23 @@ fn measured_programming_of_services() {
             state.merge(balancer.plan());
             state
         };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let each = |work: &(dyn Fn(&Kernel) + Sync)| {
             let begin = Instant::now();
-            places.iter().for_each(|place| work(&place.kernel));
+            std::thread::scope(|scope| {
+                for some in places.chunks(places.len().div_ceil(threads)) {
+                    scope.spawn(|| some.iter().for_each(|place| work(&place.kernel)));
+                }
+            });
             begin.elapsed()
         };
         let first = state(&with(0));
         each(&|kernel| assert!(kernel.reconcile_blocking(&first).unwrap().is_clean()));
         let begin = Instant::now();
         let all = state(&with(services));
+        let change = Change::between(first, all.clone());
         let planned = begin.elapsed();
-        let programmed = each(&|kernel| assert!(kernel.reconcile_blocking(&all).unwrap().is_clean()));
+        let programmed = each(&|kernel| assert!(kernel.advance_blocking(&change).unwrap()));
         let mut more = Vec::new();
         let mut now = all;
         for extra in 1..=20 {
@@ -424,7 +439,7 @@ fn measured_programming_of_services() {
             let next = state(&with(services + extra));
             let change = Change::between(now, next.clone());
             let planned = begin.elapsed();
-            let applied = each(&|kernel| assert!(kernel.advance_blocking(&change).unwrap().is_some()));
+            let applied = each(&|kernel| assert!(kernel.advance_blocking(&change).unwrap()));
             more.push(planned + applied);
             now = next;
         }

@@ -67,7 +67,7 @@ pub(crate) type Reach = BTreeSet<NetworkId>;
 /// What containers of one reach hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Balanced {
-    pub(crate) balancer: Balancer,
+    pub(crate) balancer: Arc<Balancer>,
     pub(crate) state: Arc<NamespaceState>,
 }
 
@@ -103,8 +103,8 @@ pub(crate) fn balanced(
         }
     }
     match before {
-        Some(before) if before.balancer == balancer => before.clone(),
-        _ => Balanced { state: Arc::new(balancer.plan()), balancer },
+        Some(before) if *before.balancer == balancer => before.clone(),
+        _ => Balanced { state: Arc::new(balancer.plan()), balancer: Arc::new(balancer) },
     }
 }
 

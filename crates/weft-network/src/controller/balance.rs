@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weft_kernel::{Change, ConntrackFilter};
+use weft_kernel::{Change, ConntrackFilter, Kernel, KernelError};
 use weft_plan::{BalanceEngine, NamespaceRef, NamespaceState};
 use weft_types::{ContainerId, NetworkId};
 
 use crate::balance::{self, Balanced, Reach};
 use crate::controller::Controller;
+use crate::controller::dataplane::in_parallel;
 use crate::error::NetworkError;
 use crate::helper::protocol::BalancedPlaces;
 use crate::plans;
@@ -33,7 +34,34 @@ impl Balances {
 pub(super) struct Move {
     reach: Reach,
     change: Arc<Change>,
-    forget: Vec<ConntrackFilter>,
+    forget: Arc<[ConntrackFilter]>,
+}
+
+/// One container's part in it.
+struct Job<'a> {
+    sandbox: &'a Sandbox,
+    kernel: Kernel,
+    /// None: it follows as a whole.
+    change: Option<Arc<Change>>,
+    forget: Arc<[ConntrackFilter]>,
+}
+
+/// Brings a change into one namespace; says whether that is all there is to do.
+fn move_one(
+    kernel: &Kernel,
+    change: Option<Arc<Change>>,
+    forget: &[ConntrackFilter],
+) -> Result<bool, KernelError> {
+    if let Some(change) = change
+        && !kernel.advance_blocking(&change)?
+    {
+        return Ok(false);
+    }
+    if !forget.is_empty() {
+        let forgotten = kernel.forget_any_blocking(forget)?;
+        tracing::debug!(netns = %kernel.netns().path().display(), forgotten, "connections of tasks that are gone");
+    }
+    Ok(true)
 }
 
 impl Controller {
@@ -60,7 +88,7 @@ impl Controller {
             let after = balance::balanced(state, &services, &reach, before, engine, sockets);
             if let Some(before) = before.filter(|before| before.balancer != after.balancer) {
                 let change = Change::between((*before.state).clone(), (*after.state).clone());
-                let forget = balance::left_behind(&before.balancer, &after.balancer);
+                let forget = balance::left_behind(&before.balancer, &after.balancer).into();
                 moves.push(Move { reach: reach.clone(), change: Arc::new(change), forget });
             }
             plans.insert(reach, after);
@@ -76,35 +104,42 @@ impl Controller {
         done: &BTreeSet<ContainerId>,
     ) -> Result<(), NetworkError> {
         let mut outcome = Ok(());
+        let mut jobs = Vec::new();
         for sandbox in state.sandboxes.values().filter(|sandbox| sandbox.has_namespace()) {
             let reach = balance::reach(state, sandbox);
             let Some(step) = moves.iter().find(|step| step.reach == reach) else { continue };
-            let moved =
-                self.move_balancer(state, sandbox, step, done.contains(&sandbox.spec.container)).await;
-            if let Err(error) = moved {
-                tracing::debug!(%error, sandbox = sandbox.id, "services not brought into the container's network");
+            let change = (!done.contains(&sandbox.spec.container)).then(|| step.change.clone());
+            match self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await {
+                Ok(kernel) => jobs.push(Job { sandbox, kernel, change, forget: step.forget.clone() }),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        let work = jobs.iter().map(|job| (job.kernel.clone(), job.change.clone(), job.forget.clone()));
+        let moved =
+            in_parallel(work.collect(), |(kernel, change, forget)| move_one(&kernel, change, &forget));
+        for (job, moved) in jobs.iter().zip(moved.await) {
+            if let Err(error) = self.complete(state, job, moved).await {
+                tracing::debug!(%error, sandbox = job.sandbox.id, "services not brought into the container's network");
                 outcome = outcome.and(Err(error));
             }
         }
         outcome
     }
 
-    async fn move_balancer(
+    /// Where a change did not fit, the namespace does not hold what it should: it follows as a whole.
+    async fn complete(
         &self,
         state: &State,
-        sandbox: &Sandbox,
-        step: &Move,
-        done: bool,
+        job: &Job<'_>,
+        moved: Result<bool, KernelError>,
     ) -> Result<(), NetworkError> {
-        let kernel = self.dataplane.at(&self.around.paths.sandbox_netns(&sandbox.id)).await?;
-        if !done && kernel.advance(&step.change).await?.is_none() {
-            // It does not hold what it should, or it is new to services.
-            let want = self.sandbox_state(state, sandbox);
-            self.dataplane.reconcile("the container's network", &kernel, &want).await?;
+        if moved? {
+            return Ok(());
         }
-        if !step.forget.is_empty() {
-            let forgotten = kernel.forget_any(&step.forget).await?;
-            tracing::debug!(sandbox = sandbox.id, forgotten, "connections of tasks that are gone");
+        let want = self.sandbox_state(state, job.sandbox);
+        self.dataplane.reconcile("the container's network", &job.kernel, &want).await?;
+        if !job.forget.is_empty() {
+            job.kernel.forget_any(&job.forget).await?;
         }
         Ok(())
     }
@@ -140,8 +175,10 @@ impl Controller {
                 continue;
             }
             let of_reach = places.entry(balance::reach(state, sandbox));
-            let of_reach = of_reach
-                .or_insert_with(|| BalancedPlaces { balancer: balanced.balancer, places: Vec::new() });
+            let of_reach = of_reach.or_insert_with(|| BalancedPlaces {
+                balancer: balanced.balancer.clone(),
+                places: Vec::new(),
+            });
             of_reach.places.push(NamespaceRef::at(self.around.paths.sandbox_netns(&sandbox.id)));
         }
         places.into_values().collect()

@@ -84,7 +84,30 @@ impl DataPlane {
 
 /// Runs blocking work on the runtime's pool; a panic goes on.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    finished(tokio::task::spawn_blocking(work)).await
+}
+
+/// Does blocking work for each item, on as many threads as there are processors; the outcomes are in order.
+pub(crate) async fn in_parallel<I: Send + 'static, T: Send + 'static>(
+    items: Vec<I>,
+    work: impl Fn(I) -> T + Clone + Send + 'static,
+) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (share, mut items) = (items.len().div_ceil(threads), items.into_iter());
+    let mut running = Vec::new();
+    while items.len() > 0 {
+        let (some, work) = (items.by_ref().take(share).collect::<Vec<I>>(), work.clone());
+        running.push(tokio::task::spawn_blocking(move || some.into_iter().map(work).collect::<Vec<T>>()));
+    }
+    let mut outcomes = Vec::new();
+    for some in running {
+        outcomes.extend(finished(some).await);
+    }
+    outcomes
+}
+
+async fn finished<T>(running: tokio::task::JoinHandle<T>) -> T {
+    match running.await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

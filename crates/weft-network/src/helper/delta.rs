@@ -3,11 +3,13 @@
 //! Invariant: `HelperDelta::between(old, new)` applied to `old` gives `new`, but for the order of sandboxes, networks and
 //! records, which means nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weft_plan::{NamespaceRef, NamespaceState};
+use weft_plan::{BalancedService, Balancer, NamespaceRef, NamespaceState};
 
 use crate::helper::protocol::{BalancedPlaces, GossipWish, HelperState, ResolverWish};
 use crate::resolver::{NetworkNames, RecordChange};
@@ -29,10 +31,54 @@ pub(crate) struct HelperDelta {
     pub(crate) gossip: Option<Option<GossipWish>>,
     /// New or changed.
     pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
-    /// The whole, if it changed.
-    pub(crate) balance: Option<Vec<BalancedPlaces>>,
+    /// What changed of services reached by virtual IP.
+    pub(crate) balance: Option<BalanceDelta>,
     /// All namespaces in their order, if that changed.
     pub(crate) audit_order: Option<Vec<NamespaceRef>>,
+}
+
+/// What changed of services reached by virtual IP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum BalanceDelta {
+    /// The whole: places or settings changed.
+    All(Vec<BalancedPlaces>),
+    /// Of each set of places, in order: services that are new or changed, and those that are gone.
+    Services(Vec<(BTreeMap<IpAddr, BalancedService>, Vec<IpAddr>)>),
+}
+
+impl BalanceDelta {
+    fn between(old: &[BalancedPlaces], new: &[BalancedPlaces]) -> Option<Self> {
+        let same = |old: &BalancedPlaces, new: &BalancedPlaces| {
+            Arc::ptr_eq(&old.balancer, &new.balancer) || old.balancer == new.balancer
+        };
+        let pairs = || old.iter().zip(new);
+        if old.len() != new.len() || !pairs().all(|(old, new)| old.differs_in_services_only(new)) {
+            return Some(Self::All(new.to_vec()));
+        }
+        let changed = pairs().any(|(old, new)| !same(old, new));
+        changed.then(|| {
+            Self::Services(pairs().map(|(old, new)| services(&old.balancer, &new.balancer)).collect())
+        })
+    }
+
+    fn apply(&self, balance: &mut Vec<BalancedPlaces>) {
+        match self {
+            Self::All(all) => balance.clone_from(all),
+            Self::Services(changes) => {
+                for (places, (changed, gone)) in balance.iter_mut().zip(changes) {
+                    let services = &mut Arc::make_mut(&mut places.balancer).services;
+                    services.retain(|vip, _| !gone.contains(vip));
+                    services.extend(changed.iter().map(|(vip, service)| (*vip, service.clone())));
+                }
+            }
+        }
+    }
+}
+
+fn services(old: &Balancer, new: &Balancer) -> (BTreeMap<IpAddr, BalancedService>, Vec<IpAddr>) {
+    let changed = new.services.iter().filter(|(vip, service)| old.services.get(vip) != Some(service));
+    let gone = old.services.keys().filter(|vip| !new.services.contains_key(vip));
+    (changed.map(|(vip, service)| (*vip, service.clone())).collect(), gone.copied().collect())
 }
 
 /// What changed on one network.
@@ -93,7 +139,7 @@ impl HelperDelta {
             gone_networks: gone(old.networks.iter().map(|n| &n.id), new.networks.iter().map(|n| &n.id)),
             gossip: (old.gossip != new.gossip).then(|| new.gossip.clone()),
             audit: new.audit.iter().filter(is_other).cloned().collect(),
-            balance: (old.balance != new.balance).then(|| new.balance.clone()),
+            balance: BalanceDelta::between(&old.balance, &new.balance),
             audit_order: (!same_order).then(order),
         }
     }
@@ -121,7 +167,7 @@ impl HelperDelta {
             state.gossip.clone_from(gossip);
         }
         if let Some(balance) = &self.balance {
-            state.balance.clone_from(balance);
+            balance.apply(&mut state.balance);
         }
         self.apply_audit(&mut state.audit);
     }
@@ -185,17 +231,34 @@ mod tests {
         (NamespaceRef::at(format!("/ns/{id}")), state)
     }
 
+    /// Places that reach services, whose tasks are few, so that often only one differs.
+    fn balanced(places: u8, sockets: bool, services: &[(u8, u8)]) -> BalancedPlaces {
+        let service = |task: u8| BalancedService::new([(IpAddr::from([10, 0, 1, task]), 1)].into(), None);
+        let services =
+            services.iter().map(|(n, task)| (IpAddr::from([10, 0, 0, *n]), service(*task))).collect();
+        let balancer = Balancer { sockets, services, ..Balancer::default() };
+        let places = (0..places).map(|id| NamespaceRef::at(format!("/ns/{id}"))).collect();
+        BalancedPlaces { balancer: Arc::new(balancer), places }
+    }
+
+    fn balance() -> impl Strategy<Value = Vec<BalancedPlaces>> {
+        let services = proptest::collection::vec((0u8..6, 0u8..3), 0..5);
+        let one = (1u8..3, any::<bool>(), services)
+            .prop_map(|(places, sockets, services)| balanced(places, sockets, &services));
+        proptest::collection::vec(one, 0..3)
+    }
+
     /// States with ids that appear once each.
     fn state() -> impl Strategy<Value = HelperState> {
         let ids = || proptest::sample::subsequence((0u8..6).collect::<Vec<_>>(), 0..6).prop_shuffle();
         let records = proptest::collection::vec(proptest::collection::vec(0u8..5, 0..4), 6);
-        (any::<u64>(), ids(), ids(), ids(), any::<u8>(), records).prop_map(
-            |(generation, sandboxes, networks, places, flags, records)| HelperState {
+        (any::<u64>(), ids(), ids(), ids(), any::<u8>(), records, balance()).prop_map(
+            |(generation, sandboxes, networks, places, flags, records, balance)| HelperState {
                 generation,
                 sandboxes: sandboxes.into_iter().map(|id| wish(id, flags >> id & 1 == 1)).collect(),
                 networks: networks.into_iter().map(|id| names(id, &records[usize::from(id)])).collect(),
                 gossip: None,
-                balance: Vec::new(),
+                balance,
                 audit: places.into_iter().map(|id| place(id, flags >> id & 1 == 1)).collect(),
             },
         )

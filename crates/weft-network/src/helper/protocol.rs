@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::resolver::NetworkNames;
 use crate::swarm::{GossipWord, SwarmKey};
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 7;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -95,8 +96,16 @@ pub(crate) struct HelperState {
 /// Services, and the namespaces that reach them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BalancedPlaces {
-    pub(crate) balancer: Balancer,
+    pub(crate) balancer: Arc<Balancer>,
     pub(crate) places: Vec<NamespaceRef>,
+}
+
+impl BalancedPlaces {
+    pub(crate) fn differs_in_services_only(&self, other: &Self) -> bool {
+        let (own, theirs) = (&self.balancer, &other.balancer);
+        self.places == other.places
+            && (own.engine, own.sockets, &own.tracked) == (theirs.engine, theirs.sockets, &theirs.tracked)
+    }
 }
 
 impl HelperState {

@@ -12,6 +12,7 @@
 //! Nothing is cached: the host's servers do that, and equal questions under way are asked once.
 
 mod answer;
+mod batch;
 mod cow;
 mod forward;
 mod judge;

@@ -1,16 +1,19 @@
 //! The resolver of one container: its sockets, and what becomes of a message.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, yield_now};
 use weft_kernel::{Netns, NetnsError};
 use weft_plan::RESOLVER_ADDRESS;
 
+use crate::resolver::batch::{self, Batch};
 use crate::resolver::forward::{Forwarder, Reply};
 pub(crate) use crate::resolver::judge::Settings;
 use crate::resolver::judge::{Judge, Verdict};
@@ -18,12 +21,14 @@ use crate::resolver::turns::Turns;
 use crate::resolver::view::ClusterNames;
 use crate::resolver::{Threads, tcp};
 
-/// No query over UDP is longer; the rest of a longer one is lost, and it is refused as malformed.
-const QUERY_MAX: usize = 2048;
 /// Bytes of queries that wait in the kernel; one takes some 800 there, so that bursts of a thousand are not lost.
 const BACKLOG: usize = 1 << 20;
-/// Messages of one container that are answered before others have their turn.
-const BURST: usize = 64;
+/// Batches of one container that are answered before others have their turn.
+const BURST: usize = 2;
+
+thread_local! {
+    static BATCH: RefCell<Batch> = RefCell::new(Batch::new());
+}
 
 /// What the resolvers of all containers share.
 #[derive(Debug, Clone)]
@@ -106,20 +111,14 @@ impl Shared {
 
 async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
     let socket = Arc::new(socket);
-    let mut buffer = vec![0; QUERY_MAX];
     loop {
         if let Err(error) = socket.readable().await {
             tracing::warn!(%error, "resolver socket");
             return;
         }
         for _ in 0..BURST {
-            match socket.try_recv_from(&mut buffer) {
-                Ok((len, from)) => {
-                    let reply = || Reply::Udp(socket.clone(), from);
-                    if let Some(answer) = shared.handle(&buffer[..len], reply, false) {
-                        send(&socket, &answer, from);
-                    }
-                }
+            match socket.try_io(Interest::READABLE, || serve_batch(&socket, &shared)) {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // An answer to a port that is closed by now comes back as an error of the next read.
                 Err(error) => tracing::debug!(%error, "resolver socket"),
@@ -129,9 +128,10 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
     }
 }
 
-/// A requester whose socket is full asks again.
-fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
-    if let Err(error) = socket.try_send_to(answer, to) {
-        tracing::debug!(%to, %error, "answer not sent");
-    }
+/// Answers what waits. Less than a batch was all there is: what comes later wakes this task again, so asking the kernel
+/// once more is spared.
+fn serve_batch(socket: &Arc<UdpSocket>, shared: &Shared) -> io::Result<()> {
+    let answer = |query: &[u8], from| shared.handle(query, || Reply::Udp(socket.clone(), from), false);
+    let served = BATCH.with_borrow_mut(|batch| batch.serve(socket, answer))?;
+    if served < batch::BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
 }
