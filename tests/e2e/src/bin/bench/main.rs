@@ -1,4 +1,5 @@
-//! Weft beside Docker on the same machine in the same run, as ratios: `cargo xtask bench`.
+//! Weft beside Docker on the same machine in the same run, as ratios: `cargo xtask bench [PART]`. What Docker's engine
+//! cannot do on every kernel stands beside direct access.
 //!
 //! Two hosts of each engine, containers on an attachable overlay of theirs. Rounds alternate between the engines, so
 //! that what else the machine does hits both; the median counts.
@@ -8,16 +9,23 @@
     reason = "a measurement that cannot be taken ends the run"
 )]
 
+mod changes;
+mod ingress;
 mod managers;
 mod memory;
 mod names;
+mod requests;
 mod services;
+mod side;
 mod traffic;
+mod vip;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use traffic::{Kind, Path, Sample};
-use weft_e2e::{Hosts, ping, weft_exe};
+use side::Side;
+use traffic::{Kind, Sample};
+use weft_e2e::weft_exe;
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Rounds of each measurement.
@@ -29,49 +37,75 @@ const ELECTIONS: usize = 3;
 /// For what has to become visible elsewhere.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// One engine under measurement.
-struct Side {
-    name: &'static str,
-    hosts: Hosts,
-    /// Between containers on two hosts.
-    overlay: Path,
-    /// Between the two hosts themselves.
-    underlay: Path,
+/// What can be measured alone, by its name as the argument. The first ones share hosts of both engines.
+const PARTS: [&str; 11] = [
+    "ready", "names", "traffic", "visible", "memory", "services", "vip", "ingress", "changes", "election",
+    "managers",
+];
+
+fn main() -> ExitCode {
+    let part = std::env::args().nth(1);
+    if part.as_deref().is_some_and(|part| !PARTS.contains(&part)) {
+        println!("bench: the parts are {}", PARTS.join(", "));
+        return ExitCode::from(2);
+    }
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    println!("{:<64} {:>8} {:>8} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
+    if wanted("ready") {
+        ready();
+    }
+    if PARTS[1..6].iter().any(|name| wanted(name)) {
+        on_both(wanted);
+    }
+    if wanted("election") {
+        apart("leader of 3 killed until another answers, s (goal <= 3 s)", ELECTIONS, managers::election);
+    }
+    if wanted("managers") {
+        apart("manager with 1,000 services, PSS, MiB (goal <= 64)", 1, managers::with_services);
+    }
+    println!("\n{:<64} {:>8} {:>8} {:>7}", "median of rounds", "direct", "Weft", "ratio");
+    for (name, measure) in
+        [("vip", vip::measure as fn()), ("ingress", ingress::measure), ("changes", changes::measure)]
+    {
+        if wanted(name) {
+            measure();
+        }
+    }
+    ExitCode::SUCCESS
 }
 
-fn main() {
-    println!("{:<56} {:>8} {:>8} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
-    ready();
+/// What is measured on the same hosts.
+fn on_both(wanted: impl Fn(&str) -> bool) {
     let docker = Side::up("docker", DaemonSpec::docker());
     let weft = Side::up("weft", DaemonSpec::weft(&weft_exe()));
-    names(&docker, &weft);
-    if std::env::args().nth(1).as_deref() == Some("names") {
-        return;
+    if wanted("names") {
+        names(&docker, &weft);
     }
-    traffic(&docker, &weft);
-    compare(
-        "run until first ping by name elsewhere, s (goal <= 0.5)",
-        ROUNDS,
-        [&docker, &weft],
-        Side::first_ping,
-    );
-    compare("a new name visible elsewhere, s (goal <= 0.1 s)", ROUNDS, [&docker, &weft], Side::new_name);
-    let idle = |side: &Side, _| memory::of_host(&side.hosts, "h3", side.name);
-    compare("idle worker, PSS of all its processes, MiB (goal <= 30)", 1, [&docker, &weft], idle);
-    let ten = |side: &Side, _| services::converge(&side.hosts, 10);
-    compare("10 replicas running, s (goal <= 0.5)", ROUNDS, [&docker, &weft], ten);
-    let hundred = |side: &Side, _| services::converge(&side.hosts, 100);
-    compare("100 replicas running, s", 1, [&docker, &weft], hundred);
-    // The last one: the host stays dead.
-    let killed = |side: &Side, _| services::reschedule(&side.hosts, "h3");
-    compare("node killed until its tasks run elsewhere, s (goal <= 8 s)", 1, [&docker, &weft], killed);
-    drop((docker, weft));
-    alone("leader of 3 killed until another answers, s (goal <= 3 s)", ELECTIONS, managers::election);
-    alone("manager with 1,000 services, PSS, MiB (goal <= 64)", 1, managers::with_services);
+    if wanted("traffic") {
+        traffic(&docker, &weft);
+    }
+    let sides = [&docker, &weft];
+    if wanted("visible") {
+        compare("run until first ping by name elsewhere, s (goal <= 0.5)", ROUNDS, sides, Side::first_ping);
+        compare("a new name visible elsewhere, s (goal <= 0.1 s)", ROUNDS, sides, Side::new_name);
+    }
+    if wanted("memory") {
+        let idle = |side: &Side, _| memory::of_host(&side.hosts, "h3", side.name);
+        compare("idle worker, PSS of all its processes, MiB (goal <= 30)", 1, sides, idle);
+    }
+    if wanted("services") {
+        let ten = |side: &Side, _| services::converge(&side.hosts, 10);
+        compare("10 replicas running, s (goal <= 0.5)", ROUNDS, sides, ten);
+        let hundred = |side: &Side, _| services::converge(&side.hosts, 100);
+        compare("100 replicas running, s", 1, sides, hundred);
+        // The last one: the host stays dead.
+        let killed = |side: &Side, _| services::reschedule(&side.hosts, "h3");
+        compare("node killed until its tasks run elsewhere, s (goal <= 8 s)", 1, sides, killed);
+    }
 }
 
 /// Measures each engine in a lab of its own.
-fn alone(what: &str, rounds: usize, measure: impl Fn(&str, &DaemonSpec) -> f64) {
+fn apart(what: &str, rounds: usize, measure: impl Fn(&str, &DaemonSpec) -> f64) {
     let mut values = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         values[0].push(measure("docker", &DaemonSpec::docker()));
@@ -143,7 +177,7 @@ fn traffic(docker: &Side, weft: &Side) {
         ] {
             report(&line, [of(&on_docker, part), of(&on_weft, part)]);
         }
-        println!("  {:<54} {:>8} {:>8.3}", "bare hosts", "", median(of(&bare, |s| s.value)));
+        println!("  {:<62} {:>8} {:>8.3}", "bare hosts", "", median(of(&bare, |s| s.value)));
     }
 }
 
@@ -159,59 +193,15 @@ fn compare(what: &str, rounds: usize, sides: [&Side; 2], measure: impl Fn(&Side,
 
 fn report(what: &str, values: [Vec<f64>; 2]) {
     let [docker, weft] = values.map(median);
-    println!("{what:<56} {docker:>8.3} {weft:>8.3} {:>7.2}", weft / docker);
+    println!("{what:<64} {docker:>8.3} {weft:>8.3} {:>7.2}", weft / docker);
+}
+
+/// With nothing beside it.
+fn alone(what: &str, value: f64) {
+    println!("{what:<64} {:>8} {value:>8.3}", "");
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-impl Side {
-    fn up(name: &'static str, spec: DaemonSpec) -> Self {
-        let hosts = Hosts::up_with(LabSpec::bridged(&format!("b{name}"), 3), |_| spec.clone());
-        hosts.swarm();
-        hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
-        let mut pids = Vec::new();
-        for (host, container) in [("h1", "ann"), ("h2", "bob")] {
-            hosts.run_idle(host, container, "--network web").unwrap();
-            let pid = hosts.inspect(host, container, "{{.State.Pid}}").unwrap();
-            pids.push(pid);
-        }
-        let address = hosts.address("h2", "bob", "web").unwrap();
-        eventually("the overlay works", DEADLINE, || {
-            let pinged = ping(&hosts, "h1", "ann", &address, 1).map_err(|e| e.to_string())?;
-            if pinged.is_lossless() { Ok(()) } else { Err("no answer".to_owned()) }
-        });
-        let overlay = Path::between(&pids[0], &pids[1], &address);
-        let keeper = |host: &str| hosts.host(host).keeper.to_string();
-        let underlay = Path::between(&keeper("h1"), &keeper("h2"), &hosts.host("h2").ipv4.to_string());
-        Self { name, hosts, overlay, underlay }
-    }
-
-    /// From `docker run` on one host until the name answers a ping from the other.
-    fn first_ping(&self, round: usize) -> f64 {
-        let name = format!("first{round}");
-        let start = Instant::now();
-        self.hosts.run_idle("h2", &name, "--network web").unwrap();
-        eventually("the first ping", DEADLINE, || {
-            self.hosts.exec("h1", "ann", &format!("ping -c 1 -W 1 {name}")).map_err(|e| e.to_string())
-        });
-        let took = start.elapsed().as_secs_f64();
-        self.hosts.docker("h2", format!("rm -f {name}")).unwrap();
-        took
-    }
-
-    /// From the end of `docker start` until the name is known elsewhere.
-    fn new_name(&self, round: usize) -> f64 {
-        let name = format!("name{round}");
-        self.hosts.docker("h2", format!("create --name {name} --network web busybox sleep 1000")).unwrap();
-        let lookup = format!("until nslookup {name} >/dev/null 2>&1; do :; done");
-        self.hosts.docker("h2", format!("start {name}")).unwrap();
-        let start = Instant::now();
-        self.hosts.exec("h1", "ann", &lookup).unwrap();
-        let took = start.elapsed().as_secs_f64();
-        self.hosts.docker("h2", format!("rm -f {name}")).unwrap();
-        took
-    }
 }

@@ -6,8 +6,9 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
@@ -24,11 +25,13 @@ const REQUEST: usize = 64;
 /// For a single read or write.
 const STALL: Duration = Duration::from_secs(5);
 
-/// Two namespaces, and the address of the second.
+/// A client's namespace, those of the servers that may answer it, and where it connects to.
 pub(crate) struct Path {
     client: File,
-    server: File,
-    address: String,
+    servers: Vec<File>,
+    /// Where the servers listen.
+    listen: u16,
+    target: (String, u16),
 }
 
 /// One burst.
@@ -36,6 +39,10 @@ pub(crate) struct Path {
 pub(crate) struct Sample {
     /// Gigabits per second, microseconds or connections per second.
     pub(crate) value: f64,
+    /// Median of single echoes or connections in microseconds; streams have none.
+    pub(crate) p50: f64,
+    /// The 99th percentile of the same.
+    pub(crate) p99: f64,
     /// CPU time of both ends per gigabyte (s), per echo (us) or per connection (us).
     pub(crate) cpu: f64,
 }
@@ -51,33 +58,109 @@ pub(crate) enum Kind {
     Connect,
 }
 
+/// What the client found.
+struct Asked {
+    value: f64,
+    /// GB, or millionths of an echo or connection.
+    units: f64,
+    /// Of each echo or connection, sorted.
+    times: Vec<f64>,
+    cpu: f64,
+}
+
 impl Path {
     /// Between the namespaces of two processes.
     pub(crate) fn between(client: &str, server: &str, address: &str) -> Self {
-        let namespace = |pid: &str| File::open(format!("/proc/{pid}/ns/net")).unwrap();
-        Self { client: namespace(client), server: namespace(server), address: address.to_owned() }
+        Self::balanced(client, &[server.to_owned()], PORT, (address, PORT))
     }
 
-    /// One burst from the first namespace to the second.
+    /// From the namespace of one process to those of several, by an address that leads to any of them.
+    pub(crate) fn balanced(client: &str, servers: &[String], listen: u16, target: (&str, u16)) -> Self {
+        let namespace = |pid: &str| File::open(format!("/proc/{}/ns/net", pid.trim())).unwrap();
+        Self {
+            client: namespace(client),
+            servers: servers.iter().map(|pid| namespace(pid)).collect(),
+            listen,
+            target: (target.0.trim().to_owned(), target.1),
+        }
+    }
+
+    /// Where the servers listen.
+    pub(crate) fn port(&self) -> u16 {
+        self.listen
+    }
+
+    /// Whether a connection reaches a server.
+    pub(crate) fn answers(&self) -> Result<(), String> {
+        std::thread::scope(|scope| {
+            let listen = |server| {
+                let bind = move || {
+                    enter(server);
+                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.listen)).unwrap()
+                };
+                scope.spawn(bind).join().unwrap()
+            };
+            let _listening: Vec<TcpListener> = self.servers.iter().map(listen).collect();
+            let connect = || {
+                enter(&self.client);
+                let target = (self.target.0.parse::<Ipv4Addr>().unwrap(), self.target.1);
+                TcpStream::connect_timeout(&target.into(), STALL).map_err(|error| error.to_string())
+            };
+            scope.spawn(connect).join().unwrap().map(|_| ())
+        })
+    }
+
+    /// One burst.
     pub(crate) fn measure(&self, kind: Kind) -> Sample {
+        let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let (ready, listening) = std::sync::mpsc::channel();
-            let server = scope.spawn(move || {
-                enter(&self.server);
-                share_cpu(kind);
-                let listener = TcpListener::bind(("0.0.0.0", PORT)).unwrap();
-                ready.send(()).unwrap();
-                serve(kind, &listener)
-            });
+            let serve_in = |namespace| {
+                let (ready, ended) = (ready.clone(), &ended);
+                move || {
+                    enter(namespace);
+                    share_cpu(kind);
+                    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.listen)).unwrap();
+                    ready.send(()).unwrap();
+                    serve(kind, &listener, ended)
+                }
+            };
+            let servers: Vec<_> = self.servers.iter().map(|server| scope.spawn(serve_in(server))).collect();
             let client = scope.spawn(move || {
                 enter(&self.client);
                 share_cpu(kind);
-                listening.recv().unwrap();
-                ask(kind, &self.address)
+                self.servers.iter().for_each(|_| listening.recv().unwrap());
+                ask(kind, (&self.target.0, self.target.1))
             });
-            let (value, units, client_cpu) = client.join().unwrap();
-            Sample { value, cpu: (client_cpu + server.join().unwrap()) / units }
+            let asked = client.join();
+            ended.store(true, Ordering::Relaxed);
+            self.wake_servers();
+            let cpu: f64 = servers.into_iter().map(|server| server.join().unwrap()).sum();
+            asked.unwrap().sample(cpu)
         })
+    }
+
+    /// Servers that wait for a client see that there is none any more.
+    fn wake_servers(&self) {
+        std::thread::scope(|scope| {
+            for server in &self.servers {
+                scope.spawn(|| {
+                    enter(server);
+                    TcpStream::connect((Ipv4Addr::LOCALHOST, self.listen)).unwrap();
+                });
+            }
+        });
+    }
+}
+
+impl Asked {
+    fn sample(&self, servers_cpu: f64) -> Sample {
+        let at = |hundredths: usize| {
+            let last = self.times.len().saturating_sub(1);
+            self.times.get(last * hundredths / 100).copied().unwrap_or_default()
+        };
+        let cpu = (self.cpu + servers_cpu) / self.units;
+        Sample { value: self.value, p50: at(50), p99: at(99), cpu }
     }
 }
 
@@ -101,80 +184,91 @@ fn cpu_time() -> f64 {
 }
 
 /// Serves one burst; its CPU seconds.
-fn serve(kind: Kind, listener: &TcpListener) -> f64 {
-    let accept = || tuned(listener.accept().unwrap().0);
-    let mut buffer = vec![0; BUFFER];
-    match kind {
-        Kind::Stream => {
-            let (mut stream, start) = (accept(), cpu_time());
-            let mut left = STREAM_BYTES;
-            while left > 0 {
-                left -= stream.read(&mut buffer).unwrap().min(left);
-            }
-            stream.write_all(&[0]).unwrap();
-            cpu_time() - start
+fn serve(kind: Kind, listener: &TcpListener, ended: &AtomicBool) -> f64 {
+    let (mut buffer, start) = (vec![0; BUFFER], cpu_time());
+    loop {
+        let stream = listener.accept().unwrap().0;
+        if ended.load(Ordering::Relaxed) {
+            return cpu_time() - start;
         }
-        Kind::Echo => {
-            let (mut stream, start) = (accept(), cpu_time());
-            for _ in 0..ECHOES {
-                stream.read_exact(&mut buffer[..1]).unwrap();
-                stream.write_all(&buffer[..1]).unwrap();
-            }
-            cpu_time() - start
-        }
-        Kind::Connect => {
-            let start = cpu_time();
-            for _ in 0..CONNECTIONS {
-                let mut stream = listener.accept().unwrap().0;
-                stream.read_exact(&mut buffer[..REQUEST]).unwrap();
-                stream.write_all(&buffer[..REQUEST]).unwrap();
-                // The client closes first.
-                let _ = stream.read(&mut buffer);
-            }
-            cpu_time() - start
+        match kind {
+            Kind::Stream => take_stream(tuned(stream), &mut buffer),
+            Kind::Echo => echo(tuned(stream)),
+            Kind::Connect => answer(stream, &mut buffer),
         }
     }
 }
 
-/// Asks for one burst: the value, the units of work (GB, or millionths of an echo or connection), CPU seconds.
-fn ask(kind: Kind, address: &str) -> (f64, f64, f64) {
-    let (start, cpu) = (Instant::now(), cpu_time());
+fn take_stream(mut stream: TcpStream, buffer: &mut [u8]) {
+    let mut left = STREAM_BYTES;
+    while left > 0 {
+        left -= stream.read(buffer).unwrap().min(left);
+    }
+    stream.write_all(&[0]).unwrap();
+}
+
+fn echo(mut stream: TcpStream) {
+    let mut byte = [0];
+    while stream.read_exact(&mut byte).is_ok() {
+        stream.write_all(&byte).unwrap();
+    }
+}
+
+fn answer(mut stream: TcpStream, buffer: &mut [u8]) {
+    stream.read_exact(&mut buffer[..REQUEST]).unwrap();
+    stream.write_all(&buffer[..REQUEST]).unwrap();
+    // The client closes first.
+    let _ = stream.read(buffer);
+}
+
+/// Asks for one burst.
+fn ask(kind: Kind, server: (&str, u16)) -> Asked {
     match kind {
-        Kind::Stream => {
-            let mut stream = tuned(TcpStream::connect((address, PORT)).unwrap());
-            let buffer = vec![0; BUFFER];
-            let (start, cpu) = (Instant::now(), cpu_time());
-            for _ in 0..STREAM_BYTES / BUFFER {
-                stream.write_all(&buffer).unwrap();
-            }
-            stream.read_exact(&mut [0]).unwrap();
-            let rate = STREAM_BYTES as f64 * 8.0 / 1e9 / start.elapsed().as_secs_f64();
-            (rate, STREAM_BYTES as f64 / 1e9, cpu_time() - cpu)
-        }
+        Kind::Stream => send_stream(server),
         Kind::Echo => {
-            let mut stream = tuned(TcpStream::connect((address, PORT)).unwrap());
-            let mut times = Vec::with_capacity(ECHOES);
-            for _ in 0..ECHOES {
-                let sent = Instant::now();
+            let mut stream = tuned(TcpStream::connect(server).unwrap());
+            let mut asked = timed(ECHOES, || {
                 stream.write_all(&[0]).unwrap();
                 stream.read_exact(&mut [0]).unwrap();
-                times.push(sent.elapsed().as_secs_f64() * 1e6);
-            }
-            times.sort_by(f64::total_cmp);
-            (times[times.len() / 2], ECHOES as f64 / 1e6, cpu_time() - cpu)
+            });
+            asked.value = asked.times[ECHOES / 2];
+            asked
         }
-        Kind::Connect => {
-            for _ in 0..CONNECTIONS {
-                let mut stream = TcpStream::connect((address, PORT)).unwrap();
-                // A reset instead of TIME_WAIT: thousands of bursts must not run out of ports.
-                rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
-                stream.write_all(&[0; REQUEST]).unwrap();
-                stream.read_exact(&mut [0; REQUEST]).unwrap();
-            }
-            let rate = CONNECTIONS as f64 / start.elapsed().as_secs_f64();
-            (rate, CONNECTIONS as f64 / 1e6, cpu_time() - cpu)
-        }
+        Kind::Connect => timed(CONNECTIONS, || {
+            let mut stream = TcpStream::connect(server).unwrap();
+            // A reset instead of TIME_WAIT: thousands of bursts must not run out of ports.
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+            stream.write_all(&[0; REQUEST]).unwrap();
+            stream.read_exact(&mut [0; REQUEST]).unwrap();
+        }),
     }
+}
+
+fn send_stream(server: (&str, u16)) -> Asked {
+    let mut stream = tuned(TcpStream::connect(server).unwrap());
+    let buffer = vec![0; BUFFER];
+    let (start, cpu) = (Instant::now(), cpu_time());
+    for _ in 0..STREAM_BYTES / BUFFER {
+        stream.write_all(&buffer).unwrap();
+    }
+    stream.read_exact(&mut [0]).unwrap();
+    let value = STREAM_BYTES as f64 * 8.0 / 1e9 / start.elapsed().as_secs_f64();
+    Asked { value, units: STREAM_BYTES as f64 / 1e9, times: Vec::new(), cpu: cpu_time() - cpu }
+}
+
+/// So many times; the value is how many of them a second holds.
+fn timed(count: usize, mut once: impl FnMut()) -> Asked {
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let begin = Instant::now();
+        once();
+        times.push(begin.elapsed().as_secs_f64() * 1e6);
+    }
+    let value = count as f64 / start.elapsed().as_secs_f64();
+    let cpu = cpu_time() - cpu;
+    times.sort_by(f64::total_cmp);
+    Asked { value, units: count as f64 / 1e6, times, cpu }
 }
 
 /// Cubic, because the machine's default may pace (bbr), which hides what the data path can do.
