@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::disk::Death;
 use super::host::{Life, member};
 use super::world::World;
+use crate::membership;
 
 impl World {
     /// Disturbs until the time is over.
@@ -189,6 +190,7 @@ impl World {
         }
     }
 
+    /// Asks until the host is no member, as the keeper of the managers' record does.
     async fn take_out(self: &Arc<Self>) {
         let leader = self.leader().map(|(host, _)| host);
         let host = self.any_host();
@@ -196,11 +198,11 @@ impl World {
         let raft_id = victim.raft().raft_id();
         self.trace(|| format!("host {host} is taken out"));
         loop {
-            if let Some((at, leader)) = self.leader()
-                && at != host
-                && leader.raft().expel(raft_id).await.is_ok()
-            {
-                break;
+            match self.leader() {
+                // The next leader takes this one out.
+                Some((at, leader)) if at == host => drop(membership::hand_over(&leader.core).await),
+                Some((_, leader)) if leader.raft().expel(raft_id).await.is_ok() => break,
+                _ => {}
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) changing: bool,
     /// The host that is no member.
     pub(super) spare: Option<usize>,
+    /// A host that was taken out, while its manager stops.
+    pub(super) retiring: Option<usize>,
     /// Tasks that must be there at the end.
     pub(super) kept: VecDeque<String>,
     pub(super) unique: u64,
@@ -195,6 +197,12 @@ impl World {
 
     pub(super) fn spare(&self) -> Option<usize> {
         self.state().spare
+    }
+
+    /// Whether the host belongs to the group, as far as those know who let it in or took it out.
+    pub(super) fn is_member(&self, host: usize) -> bool {
+        let state = self.state();
+        state.spare != Some(host) && state.retiring != Some(host)
     }
 
     pub(super) fn no_longer_spare(&self) {

@@ -87,6 +87,7 @@ impl World {
             rests: false,
             changing: false,
             spare: Some(plan.members),
+            retiring: None,
             kept: VecDeque::new(),
             unique: 0,
         };
@@ -140,7 +141,7 @@ impl World {
         self.mend();
         let begin = Instant::now();
         let hosts = 0..self.hosts();
-        for host in hosts.clone().filter(|host| self.spare() != Some(*host)) {
+        for host in hosts.clone().filter(|host| self.is_member(*host)) {
             self.bring_up(host).await;
         }
         self.until(begin, "all members know one leader", || self.is_agreed()).await?;
@@ -283,6 +284,7 @@ impl World {
     pub(super) async fn retire(self: &Arc<Self>, host: usize) {
         loop {
             if let Some(life) = self.take_life(host) {
+                self.state().retiring = Some(host);
                 life.stop().await;
                 break;
             }
@@ -292,6 +294,7 @@ impl World {
         let mut state = self.state();
         let rng = StdRng::seed_from_u64(state.rng.random());
         state.hosts[host].disk = SimulatedDisk::new(rng);
+        state.retiring = None;
         state.spare = Some(host);
     }
 }
