@@ -1,7 +1,6 @@
 //! The interop suite: the same scenarios with each engine as manager and as worker, and the table of what came of it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Instant;
 
@@ -32,68 +31,118 @@ fn suite(threads: usize) -> Command {
     command
 }
 
-/// The whole matrix beside the machine's engine and the newest that can be had; writes `docs/soak/interop.md`.
+/// One run of the suite, and what it ran beside.
+struct Section {
+    heading: String,
+    counts: Counts,
+    minutes: u64,
+    outcome: Result<()>,
+}
+
+impl Section {
+    fn run(heading: String, suite: impl FnOnce(&mut Counts) -> Result<()>) -> Self {
+        println!("\n=== {heading}");
+        let (start, mut counts) = (Instant::now(), Counts::default());
+        let outcome = suite(&mut counts);
+        Self { heading, counts, minutes: start.elapsed().as_secs() / 60, outcome }
+    }
+
+    fn text(&self) -> String {
+        let Counts { passed, failed, verdicts } = &self.counts;
+        let table = table(verdicts);
+        format!("\n## {}\n\n{table}\n{passed} passed, {failed} failed, {} min\n", self.heading, self.minutes)
+    }
+}
+
+/// The whole matrix beside the machine's engine and the newest that can be had, and what needs another kernel in the
+/// virtual machine; writes `docs/soak/interop.md`.
 pub(crate) fn soak(commit: &str) -> Result<()> {
     need_root()?;
     crate::packages::for_tests()?;
-    crate::demo::build_daemon()?;
+    let weft = crate::demo::build_daemon()?;
+    let newest = Engine::newest()?.context("the soak wants a newer engine as well")?;
+    let (machines, kernel) =
+        (said(Command::new("dockerd").arg("--version"))?, said(Command::new("uname").arg("-r"))?);
     let mut record = format!(
-        "# Interop\n\nCommit {commit}. Each scenario in each cell of manager / worker; black boxes over the `docker` \
-         CLI\n(`cargo xtask soak interop`, `tests/e2e/tests/interop`).\n"
+        "# Interop\n\nCommit {commit}, {}. Each scenario in each cell of manager / worker; black boxes over the \
+         `docker` CLI\n(`cargo xtask soak interop`, `tests/e2e/tests/interop`).\n",
+        said(Command::new(weft).arg("--version"))?
     );
-    let newest = Engine::newest()?;
-    let mut failure = None;
-    for (version, path) in [(machines_version()?, None), (newest.version.clone(), Some(newest.path()?))] {
-        let mut command = suite(2);
-        if let Some(path) = path {
-            command.env("PATH", path);
-        }
-        let (start, mut counts) = (Instant::now(), Counts::default());
-        let outcome = run_tests(&mut command, &mut counts);
-        let table = table(&counts.verdicts);
-        let minutes = start.elapsed().as_secs() / 60;
-        write!(
-            record,
-            "\n## {version}\n\n{table}\n{} passed, {} failed, {minutes} min\n",
-            counts.passed, counts.failed
-        )?;
-        failure = failure.or(outcome.err());
+    let path = newest.path()?;
+    let sections = [
+        Section::run(format!("{machines}, on Linux {kernel}"), |counts| run_tests(&mut suite(2), counts)),
+        Section::run(format!("{}, on Linux {kernel}", newest.version), |counts| {
+            run_tests(suite(2).env("PATH", path), counts)
+        }),
+        Section::run(format!("{machines}, in the virtual machine"), crate::vm::interop),
+    ];
+    for section in &sections {
+        record += &section.text();
     }
     let path = root().join("docs/soak/interop.md");
     std::fs::write(&path, record).with_context(|| format!("write {}", path.display()))?;
-    failure.map_or(Ok(()), Err)
+    sections.into_iter().try_for_each(|section| section.outcome)
 }
 
-/// What the machine's own daemon says of itself.
-fn machines_version() -> Result<String> {
-    let output = Command::new("dockerd").arg("--version").output().context("start dockerd")?;
+/// What a program says, for example of its version.
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("start {}", command.get_program().display()))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A row a scenario, a column a cell.
+/// A row a scenario, a column a cell. What is no cell's has a row with its verdict in the first column.
 fn table(verdicts: &[(String, bool)]) -> String {
-    let mut rows: BTreeMap<&str, BTreeMap<&str, bool>> = BTreeMap::new();
+    let mut rows: BTreeMap<&str, [Option<bool>; CELLS.len()]> = BTreeMap::new();
     for (name, passed) in verdicts {
-        let (scenario, cell) = name.rsplit_once("::").unwrap_or((name, ""));
-        rows.entry(scenario).or_default().insert(cell, *passed);
+        let split = name
+            .rsplit_once("::")
+            .and_then(|(scenario, last)| Some((scenario, CELLS.iter().position(|(cell, _)| *cell == last)?)));
+        let (scenario, column) = split.unwrap_or((name, 0));
+        rows.entry(scenario).or_default()[column] = Some(*passed);
     }
     let headings: Vec<&str> = CELLS.iter().map(|(_, heading)| *heading).collect();
     let mut text = format!("| scenario | {} |\n|---|---|---|---|---|\n", headings.join(" | "));
     for (scenario, cells) in rows {
-        let word = |passed: Option<&bool>| match passed {
+        let words = cells.map(|passed| match passed {
             Some(true) => "pass",
             Some(false) => "**fail**",
             None => "",
-        };
-        let line: Vec<&str> = CELLS.iter().map(|(cell, _)| word(cells.get(cell))).collect();
-        // A scenario that is no cell's: its own name is its verdict's.
-        let own = cells.iter().find(|(cell, _)| CELLS.iter().all(|(known, _)| known != *cell));
-        match own {
-            Some((name, passed)) => {
-                text += &format!("| {scenario}: {name} | | | {} | |\n", word(Some(passed)));
-            }
-            None => text += &format!("| {scenario} | {} |\n", line.join(" | ")),
-        }
+        });
+        text += &format!("| {scenario} | {} |\n", words.join(" | "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_a_scenario_and_a_column_a_cell() {
+        let verdicts = [
+            ("names::found::manager_weft_worker_docker", true),
+            ("names::found::manager_docker_worker_docker", false),
+            ("migration::step_by_step", true),
+            ("migration::and_back", false),
+            ("names::found::manager_weft_worker_weft", true),
+        ];
+        let want = "| scenario | Weft / Weft | Weft / Docker | Docker / Weft | Docker / Docker |\n\
+                    |---|---|---|---|---|\n\
+                    | migration::and_back | **fail** |  |  |  |\n\
+                    | migration::step_by_step | pass |  |  |  |\n\
+                    | names::found | pass | pass |  | **fail** |\n";
+        assert_eq!(table(&verdicts.map(|(name, passed)| (name.to_owned(), passed))), want);
+    }
+
+    #[test]
+    fn a_section_says_what_it_ran_beside_and_how_it_ended() {
+        let section = Section::run("Docker version 1".to_owned(), |counts| {
+            counts.note("test names::found::manager_weft_worker_weft ... ok");
+            counts.note("test result: ok. 1 passed; 0 failed; 0 ignored");
+            Ok(())
+        });
+        let text = section.text();
+        assert!(text.starts_with("\n## Docker version 1\n\n| scenario |"), "{text}");
+        assert!(text.ends_with("| names::found | pass |  |  |  |\n\n1 passed, 0 failed, 0 min\n"), "{text}");
+    }
 }

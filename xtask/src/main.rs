@@ -37,7 +37,6 @@ fn main() -> ExitCode {
         Some((&"soak", rest)) => soak::soak(rest),
         Some((&"bench", [])) => soak::bench(),
         Some((&"fix", [])) => test::fix(),
-        Some((&"vm-run", rest)) => vm::run_inside(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -52,6 +52,20 @@ pub(crate) struct Counts {
     pub(crate) verdicts: Vec<(String, bool)>,
 }
 
+impl Counts {
+    /// Takes a line that a test program printed.
+    pub(crate) fn note(&mut self, line: &str) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            self.passed += number_before(result, " passed");
+            self.failed += number_before(result, " failed");
+        } else if let Some((name, verdict)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... "))
+            && !verdict.starts_with("ignored")
+        {
+            self.verdicts.push((name.to_owned(), verdict == "ok"));
+        }
+    }
+}
+
 /// Runs `cargo test`, passes on what it prints, and adds up its result lines.
 pub(crate) fn run_tests(command: &mut Command, counts: &mut Counts) -> Result<()> {
     let shown = show(command);
@@ -60,12 +74,7 @@ pub(crate) fn run_tests(command: &mut Command, counts: &mut Counts) -> Result<()
     for line in BufReader::new(output).lines() {
         let line = line.context("read the output of cargo test")?;
         println!("{line}");
-        if let Some(result) = line.strip_prefix("test result: ") {
-            counts.passed += number_before(result, " passed");
-            counts.failed += number_before(result, " failed");
-        } else if let Some((name, verdict)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ")) {
-            counts.verdicts.push((name.to_owned(), verdict == "ok"));
-        }
+        counts.note(&line);
     }
     let status = child.wait().with_context(|| format!("wait for {shown}"))?;
     if !status.success() {
@@ -124,5 +133,27 @@ impl Steps {
             println!("{:>8.1} s  {name}", took.as_secs_f64());
         }
         println!("{:>8.1} s  in all", self.0.iter().map(|(_, t)| t.as_secs_f64()).sum::<f64>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up_and_what_was_ignored_has_no_verdict() {
+        let mut counts = Counts::default();
+        for line in [
+            "running 3 tests",
+            "test a::b ... ok",
+            "test a::c ... FAILED",
+            "test a::d ... ignored, needs another kernel",
+            "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.00s",
+        ] {
+            counts.note(line);
+        }
+        assert_eq!((counts.passed, counts.failed), (3, 1));
+        assert_eq!(counts.verdicts, [("a::b".to_owned(), true), ("a::c".to_owned(), false)]);
     }
 }

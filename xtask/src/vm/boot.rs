@@ -19,10 +19,14 @@ const VERDICT: &str = "weft-vm: ended with ";
 /// Lines of the kernel's words that an error shows.
 const CONSOLE_LINES: usize = 30;
 
-/// Boots, passes on what the test program prints, and returns its exit code.
-pub(super) fn boot(cache: &Path, kernel: &Kernel, image: &Path) -> Result<i32> {
-    let console = cache.join("console.log");
-    let mut machine = Machine::start(kernel, image, &console)?;
+/// Boots, hands on what the test programs print, and returns the exit code of the last that failed.
+pub(super) fn boot(
+    console: &Path,
+    kernel: &Kernel,
+    image: &Path,
+    told: &mut impl FnMut(&str),
+) -> Result<i32> {
+    let mut machine = Machine::start(kernel, image, console)?;
     let lines = machine.lines()?;
     let end = Instant::now() + DEADLINE;
     loop {
@@ -31,13 +35,13 @@ pub(super) fn boot(cache: &Path, kernel: &Kernel, image: &Path) -> Result<i32> {
                 if let Some(code) = line.strip_prefix(VERDICT) {
                     return code.trim().parse().context("the test program's exit code");
                 }
-                println!("{line}");
+                told(&line);
             }
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the virtual machine was not done after {} s\n{}", DEADLINE.as_secs(), tail(&console))
+                bail!("the virtual machine was not done after {} s\n{}", DEADLINE.as_secs(), tail(console))
             }
             Err(RecvTimeoutError::Disconnected) => {
-                bail!("the virtual machine ended before the checks did\n{}", tail(&console))
+                bail!("the virtual machine ended before the checks did\n{}", tail(console))
             }
         }
     }

@@ -20,7 +20,18 @@ const PROGRAMS: &[&str] = &[
     "umount", "nsenter", "unshare", "hostname", "timeout", "sleep", "env", "cat", "cp", "mv", "rm", "mkdir",
     "rmdir", "ln", "ls", "chmod", "chroot", "head", "tail", "wc", "sort", "tr", "cut", "grep", "sed", "find",
     "kill", "ps", "id", "dmesg", "sysctl", "md5sum", "true", "false", "seq", "date", "touch", "readlink",
-    "stat",
+    "stat", "curl",
+];
+/// Docker's engine and what it calls: the other kind of node.
+const DOCKER: &[&str] = &[
+    "dockerd",
+    "docker-proxy",
+    "containerd",
+    "containerd-shim",
+    "containerd-shim-runc-v2",
+    "runc",
+    "iptables",
+    "ip6tables",
 ];
 /// Folders that are mount points or that programs expect.
 const FOLDERS: &[&str] = &[
@@ -39,9 +50,14 @@ const LINKS: &[(&str, &str)] = &[
 const SETTINGS: &[&str] =
     &["/etc/protocols", "/etc/services", "/etc/iproute2/rt_tables", "/etc/nsswitch.conf"];
 
-/// Builds the file system for one run of a test program and returns its path.
-pub(super) fn build(cache: &Path, kernel: &Kernel, program: &Path, arguments: &[&str]) -> Result<PathBuf> {
-    let out = cache.join("initrd");
+/// A test program and what it is called with.
+pub(super) struct Check {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+}
+
+/// Builds the file system for one run of these test programs, one after the other, and writes it to `out`.
+pub(super) fn build(cache: &Path, kernel: &Kernel, checks: &[Check], out: &Path) -> Result<()> {
     let mut bytes = fs::read(&kernel.modules).context("read the modules")?;
     let mut archive = Archive::new(&mut bytes);
     for folder in FOLDERS {
@@ -51,18 +67,25 @@ pub(super) fn build(cache: &Path, kernel: &Kernel, program: &Path, arguments: &[
         archive.link(name, to)?;
     }
     let mut libraries = BTreeSet::new();
-    for name in PROGRAMS {
+    for name in PROGRAMS.iter().chain(DOCKER) {
         let path = find(name)?;
         libraries.extend(libraries_of(&path)?);
         archive.file(&format!("usr/bin/{name}"), 0o755, &fs::read(&path)?)?;
     }
     let weft = target().join("debug/weft");
-    let helpers = helpers(program)?;
-    let mut tested = vec![(weft.as_path(), "usr/bin/weft".to_owned()), (program, "checks/test".to_owned())];
-    tested.extend(helpers.iter().map(|(path, name)| (path.as_path(), format!("checks/{name}"))));
+    let mut tested = vec![(weft, "usr/bin/weft".to_owned())];
+    let mut script = String::new();
+    for (at, check) in checks.iter().enumerate() {
+        tested.push((check.program.clone(), format!("checks/test{at}")));
+        let arguments: Vec<String> = check.arguments.iter().map(|word| format!(" '{word}'")).collect();
+        script += &format!("/checks/test{at}{} || verdict=$?\n", arguments.concat());
+    }
+    if let Some(check) = checks.first() {
+        tested.extend(helpers(&check.program)?);
+    }
     for (path, name) in tested {
-        libraries.extend(libraries_of(path)?);
-        let stripped = stripped(cache, path)?;
+        libraries.extend(libraries_of(&path)?);
+        let stripped = stripped(cache, &path)?;
         archive.file(
             &name,
             0o755,
@@ -70,20 +93,32 @@ pub(super) fn build(cache: &Path, kernel: &Kernel, program: &Path, arguments: &[
         )?;
     }
     archive.link("usr/bin/weftd", "weft")?;
+    libraries.extend(extensions(&libraries)?);
     add_libraries(&mut archive, &libraries)?;
     add_settings(&mut archive)?;
-    archive.file("checks/arguments", 0o644, arguments.join("\n").as_bytes())?;
+    archive.file("checks/run", 0o644, script.as_bytes())?;
     archive.file("init", 0o755, INIT.as_bytes())?;
     archive.finish()?;
-    fs::write(&out, bytes).with_context(|| format!("write {}", out.display()))?;
-    Ok(out)
+    fs::write(out, bytes).with_context(|| format!("write {}", out.display()))
 }
 
-/// Programs of the tests' own package that stand beside the test program and that checks start.
+/// What `iptables` loads by name: a folder beside its library.
+fn extensions(libraries: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>> {
+    let own =
+        |path: &&PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libxtables."));
+    let Some(folder) = libraries.iter().find(own).and_then(|path| path.parent()) else {
+        return Ok(Vec::new());
+    };
+    let folder = folder.join("xtables");
+    let entries = fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// Programs of the tests' own package that stand beside a test program and that checks start.
 fn helpers(program: &Path) -> Result<Vec<(PathBuf, String)>> {
     let beside = program.ancestors().nth(2).context("the target folder of the test program")?;
     let names = ["sctp-echo", "peer-echo"];
-    let paths = names.iter().map(|n| (beside.join(n), (*n).to_owned()));
+    let paths = names.iter().map(|n| (beside.join(n), format!("checks/{n}")));
     Ok(paths.filter(|(path, _)| path.exists()).collect())
 }
 

@@ -24,10 +24,9 @@ ip link set lo up
 hostname vm
 exec </dev/null >/dev/ttyS0 2>&1
 echo "kernel $(cat /proc/sys/kernel/osrelease), up after $(cut -d. -f1 /proc/uptime) s"
-while read -r word || [ -n "$word" ]; do set -- "$@" "$word"; done </checks/arguments
-shift
-/checks/test "$@"
-echo "weft-vm: ended with $?"
+verdict=0
+. /checks/run
+echo "weft-vm: ended with $verdict"
 sleep 0.2
 echo o >/proc/sysrq-trigger
 sleep 100

@@ -1,9 +1,9 @@
 //! `cargo xtask test vm`: checks that need a kernel with more in it than the machine's own.
 //!
 //! The machine that builds may run a kernel without IPVS, ESP, SCTP or netem, and without modules. So the checks of
-//! `tests/e2e/tests/vm` run inside a virtual machine with a Debian kernel: software emulation, no disk, everything in
-//! an initial file system. They are ordinary tests; `cargo test` starts them through a runner, which is this program
-//! as `cargo xtask vm-run TEST [ARGUMENTS]`. A new check is a new `#[test] #[ignore]` function there.
+//! `tests/e2e/tests/vm`, and those of `tests/e2e/tests/interop` that need Docker's own load balancer, run inside a
+//! virtual machine with a Debian kernel: software emulation, no disk, everything in an initial file system. They are
+//! ordinary tests; all of them share one boot. A new check is a new `#[test] #[ignore]` function there.
 //!
 //! Its hosts are network namespaces inside the one virtual machine. Speed there says nothing.
 
@@ -13,10 +13,12 @@ mod image;
 mod kernel;
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{Counts, cargo, run_tests, target};
+use self::image::Check;
+use crate::run::{Counts, cargo, target};
 
 /// Set to a part of a check's name to run only what contains it.
 const ONLY: &str = "WEFT_VM_ONLY";
@@ -33,34 +35,115 @@ const HOSTS_TESTS: &[&str] =
 /// Run only by name: by IPVS a task cannot reach its own service when the turn is its own (`docs/features.md`, row D2).
 const OPEN: &[&str] = &["--skip", "ipvs::"];
 
+/// Scenarios of both engines that need Docker's load balancer, where both take part. The other cells belong to the soak.
+const INTEROP_TESTS: &[&str] = &[
+    "across::services_lead_across::manager_weft_worker_docker",
+    "across::services_lead_across::manager_docker_worker_weft",
+];
+
 /// Runs all checks in the virtual machine and adds up their results.
 pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     if let Some(part) = std::env::var_os(ONLY) {
-        return inside("vm", &[&part.to_string_lossy()], counts);
+        let part = part.to_string_lossy();
+        return boot(&[("vm", &[&part]), ("interop", &[&part])], counts);
     }
-    inside("vm", OPEN, counts)?;
-    inside("hosts", &[&["--exact"], HOSTS_TESTS].concat(), counts)
+    boot(
+        &[
+            ("vm", OPEN),
+            ("hosts", &[&["--exact"], HOSTS_TESTS].concat()),
+            ("interop", &[&["--exact"], INTEROP_TESTS].concat()),
+        ],
+        counts,
+    )
 }
 
-/// Runs one test program of the end-to-end tests in the virtual machine.
-fn inside(test: &str, arguments: &[&str], counts: &mut Counts) -> Result<()> {
-    let runner = std::env::current_exe().context("this program's own path")?;
-    // For every target: there is only one, and its triple need not be known here.
-    let runner = format!("target.'cfg(all())'.runner=[{:?}, \"vm-run\"]", runner.display().to_string());
-    let mut command = cargo(&["test", "--package", "weft-e2e", "--test", test, "--config", &runner, "--"]);
-    run_tests(command.args(["--include-ignored", "--test-threads=1"]).args(arguments), counts)
+/// All cells of the scenarios of both engines that need that kernel or show more on it.
+pub(crate) fn interop(counts: &mut Counts) -> Result<()> {
+    crate::demo::build_daemon()?;
+    boot(&[("interop", &["across::", "mesh::"])], counts)
 }
 
-/// `cargo xtask vm-run TEST [ARGUMENTS]`: boots the machine with a test program in it and ends as that does.
-pub(crate) fn run_inside(words: &[&str]) -> Result<()> {
-    let Some((program, arguments)) = words.split_first() else {
-        bail!("vm-run needs a test program and its arguments; it is the runner of cargo xtask test vm")
-    };
+/// Boots the machine once and runs these programs of the end-to-end tests in it, each with its arguments.
+fn boot(tests: &[(&str, &[&str])], counts: &mut Counts) -> Result<()> {
+    let mut checks = Vec::new();
+    for (test, arguments) in tests {
+        let always = ["--include-ignored", "--test-threads=1"];
+        let arguments = always.iter().chain(*arguments).map(|word| (*word).to_owned()).collect();
+        checks.push(Check { program: built(test)?, arguments });
+    }
     let kernel = kernel::Kernel::get(&cache())?;
-    let image = image::build(&cache(), &kernel, Path::new(program), arguments)?;
-    match boot::boot(&cache(), &kernel, &image)? {
+    let run = Run::new(&cache())?;
+    image::build(&cache(), &kernel, &checks, &run.image())?;
+    let mut told = |line: &str| {
+        println!("{line}");
+        counts.note(line);
+    };
+    match boot::boot(&run.console(), &kernel, &run.image(), &mut told)? {
         0 => Ok(()),
-        code => bail!("{program} ended with {code} in the virtual machine"),
+        code => bail!("a test program ended with {code} in the virtual machine"),
+    }
+}
+
+/// Builds a test program of the end-to-end tests, with what belongs to it, and returns its path.
+fn built(test: &str) -> Result<PathBuf> {
+    let format = "--message-format=json-render-diagnostics";
+    let mut command = cargo(&["test", "--no-run", "--package", "weft-e2e", "--test", test, format]);
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().context("start cargo")?;
+    if !output.status.success() {
+        bail!("the test program '{test}' does not build");
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    program_in(&text, test).with_context(|| format!("cargo names no test program '{test}'"))
+}
+
+/// The path of a test program in cargo's messages.
+fn program_in(messages: &str, test: &str) -> Option<PathBuf> {
+    let paths = messages.lines().filter_map(|line| line.split("\"executable\":\"").nth(1)?.split('"').next());
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+    paths.map(PathBuf::from).find(|path| name(path).is_some_and(|n| n.starts_with(&format!("{test}-"))))
+}
+
+/// The folder of one run, so that several may go on at once; removed with this value.
+struct Run(PathBuf);
+
+impl Run {
+    fn new(cache: &Path) -> Result<Self> {
+        let dir = cache.join(format!("run-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.join("initrd")
+    }
+
+    fn console(&self) -> PathBuf {
+        self.0.join("console.log")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // A leftover costs room and nothing else.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_program_is_found_in_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","executable":"/t/debug/peer-echo","fresh":true}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","executable":"/t/debug/deps/vm-0a1b","fresh":true}"#,
+        );
+        assert_eq!(program_in(messages, "vm"), Some(PathBuf::from("/t/debug/deps/vm-0a1b")));
+        assert_eq!(program_in(messages, "hosts"), None);
     }
 }

@@ -30,46 +30,59 @@ impl Cell {
 
     /// A swarm of `h1` as manager and workers `h2` …; labs have the scenario's name.
     pub(crate) fn swarm(self, scenario: &str, hosts: usize) -> Hosts {
-        let hosts = self.hosts(scenario, hosts);
+        self.swarm_with(scenario, hosts, &[])
+    }
+
+    /// The same; Weft's daemons have further arguments.
+    pub(crate) fn swarm_with(self, scenario: &str, hosts: usize, weft: &[&str]) -> Hosts {
+        let hosts = self.hosts_with(scenario, hosts, weft);
         hosts.swarm();
         hosts
     }
 
     /// The hosts of a swarm that does not exist yet.
     pub(crate) fn hosts(self, scenario: &str, hosts: usize) -> Hosts {
+        self.hosts_with(scenario, hosts, &[])
+    }
+
+    fn hosts_with(self, scenario: &str, hosts: usize, weft: &[&str]) -> Hosts {
         let letter = |engine| if engine == Engine::Weft { 'w' } else { 'd' };
         let name = format!("{scenario}{}{}", letter(self.manager), letter(self.worker));
         Hosts::up_with(LabSpec::bridged(&name, hosts), |host| {
             match if host == "h1" { self.manager } else { self.worker } {
-                Engine::Weft => DaemonSpec::weft(&weft_exe()),
+                Engine::Weft => weft.iter().fold(DaemonSpec::weft(&weft_exe()), |spec, word| spec.arg(*word)),
                 Engine::Docker => DaemonSpec::docker(),
             }
         })
     }
 }
 
-/// The tests of a scenario, one a cell.
+/// The tests of a scenario, one a cell, each with an attribute.
 macro_rules! cells {
-    ($scenario:ident) => {
+    ($scenario:ident $(, $attribute:meta)?) => {
         mod $scenario {
             use crate::cell::{Cell, Engine::*};
 
             #[test]
+            $(#[$attribute])?
             fn manager_weft_worker_weft() {
                 super::$scenario(Cell { manager: Weft, worker: Weft });
             }
 
             #[test]
+            $(#[$attribute])?
             fn manager_weft_worker_docker() {
                 super::$scenario(Cell { manager: Weft, worker: Docker });
             }
 
             #[test]
+            $(#[$attribute])?
             fn manager_docker_worker_weft() {
                 super::$scenario(Cell { manager: Docker, worker: Weft });
             }
 
             #[test]
+            $(#[$attribute])?
             fn manager_docker_worker_docker() {
                 super::$scenario(Cell { manager: Docker, worker: Docker });
             }

@@ -1,10 +1,11 @@
 //! One swarm, two engines: the same scenarios in every cell of {manager: Weft, Docker} × {worker: Weft, Docker}.
 //!
 //! Black boxes over the unmodified `docker` CLI. The cell with Docker on both sides shows that a scenario itself is
-//! right; what this kernel keeps Docker from doing (its load balancer needs IPVS, its encryption ESP) is tested in the
-//! virtual machine.
+//! right; what most machines' kernels keep Docker from doing (its load balancer needs IPVS, its encryption ESP) is
+//! ignored here and runs in the virtual machine (`cargo xtask test vm`).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod across;
 mod cell;
 mod faults;
 mod identity;

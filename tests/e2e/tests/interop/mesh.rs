@@ -1,18 +1,27 @@
-//! Published ports that lead to tasks on both engines. Entered at Weft's nodes: Docker's own entry needs IPVS, which
-//! this kernel has not.
+//! Published ports that lead to tasks on both engines. Entered at Weft's nodes, and at Docker's where the kernel has
+//! IPVS, as in the virtual machine.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use weft_e2e::Hosts;
 use weft_lab::eventually;
 
 use crate::cell::{Cell, Engine, SOON, cells, converged};
 
-/// Hosts at which Weft takes connections in.
+/// Whether Docker's engine can balance on this kernel.
+fn kernel_has_ipvs() -> bool {
+    let loaded = Command::new("modprobe").args(["-q", "ip_vs"]).status();
+    loaded.is_ok_and(|status| status.success()) || Path::new("/proc/net/ip_vs").exists()
+}
+
+/// Hosts that take connections in.
 fn entries(hosts: &Hosts, cell: Cell) -> Vec<String> {
     let engine = |name: &str| if name == "h1" { cell.manager } else { cell.worker };
     let all = hosts.lab().hosts().iter().map(|host| host.name.clone());
-    all.filter(|name| engine(name) == Engine::Weft).collect()
+    let ipvs = kernel_has_ipvs();
+    all.filter(|name| ipvs || engine(name) == Engine::Weft).collect()
 }
 
 /// Waits until a port of an entry leads to as many different tasks, asked from a host.
@@ -27,7 +36,7 @@ fn leads_to(hosts: &Hosts, from: &str, entry: &str, port: u16, tasks: usize) {
 }
 
 fn published_ports_lead_everywhere(cell: Cell) {
-    if cell.is_pure() && cell.manager == Engine::Docker {
+    if cell.is_pure() && cell.manager == Engine::Docker && !kernel_has_ipvs() {
         return;
     }
     let hosts = cell.swarm("me", 3);
