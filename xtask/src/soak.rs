@@ -18,6 +18,9 @@ const SOAKS: &[Soak] = &[
     ("raft", raft),
     ("quorum", quorum),
     ("keys", keys),
+    ("updates", updates),
+    ("partitions", partitions),
+    ("damage", damage),
     ("interop", interop),
 ];
 
@@ -47,8 +50,22 @@ fn raft() -> Result<()> {
 
 /// Real hosts; half of the rounds kill the leader, which makes a hundred of them.
 fn quorum() -> Result<()> {
-    on_hosts("quorum", &["--rounds", "200"])
-        .context("a slice ends after 25 minutes: unless a round failed, run it again to go on")
+    in_slices("quorum", &["--rounds", "200"])
+}
+
+/// Fifty rolling updates under load of either order, daemons killed and stopped during some.
+fn updates() -> Result<()> {
+    in_slices("updates", &["--rounds", "100"])
+}
+
+/// A hundred partitions of 10 to 30 seconds in four labs.
+fn partitions() -> Result<()> {
+    in_slices("partitions", &["--rounds", "100"])
+}
+
+/// Every kind of damage to the kernel ten times, under traffic.
+fn damage() -> Result<()> {
+    in_slices("damage", &[])
 }
 
 /// Twenty rotations beside Docker's engine.
@@ -59,6 +76,12 @@ fn keys() -> Result<()> {
 /// Every scenario in every cell, beside two Docker engines.
 fn interop() -> Result<()> {
     crate::interop::soak(&commit()?)
+}
+
+/// A soak on hosts that may need more than one call.
+fn in_slices(subject: &str, options: &[&str]) -> Result<()> {
+    on_hosts(subject, options)
+        .context("a slice ends after 25 minutes: unless a round failed, run it again to go on")
 }
 
 /// Runs a soak of the end-to-end tests' own program, in whole labs.

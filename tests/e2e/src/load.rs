@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use weft_lab::eventually;
 
@@ -115,7 +115,7 @@ impl Load {
                     [("download", download as fn(SocketAddr) -> Result<(), String>), ("upload", upload)]
                 {
                     let name = format!("{what} by {host} from {server}");
-                    let named = move || work(server).map_err(|error| format!("{name}: {error}"));
+                    let named = move || work(server).map_err(|error| format!("{}: {name}: {error}", now()));
                     self.transfers.push(inside.spawn(named));
                 }
             }
@@ -182,7 +182,7 @@ fn ask_on(server: SocketAddr, patience: Duration, seen: &Seen) {
                 seen.silence.fetch_max(last.elapsed().as_millis() as u64, Ordering::Relaxed);
                 last = Instant::now();
             }
-            Err(error) => seen.failures().push(format!("{error} after {:?}", began.elapsed())),
+            Err(error) => seen.failures().push(format!("{}: {error} after {:?}", now(), began.elapsed())),
         }
         pause(PAUSE);
     }
@@ -235,6 +235,13 @@ fn upload(server: SocketAddr) -> Result<(), String> {
         line if line.trim() == length.to_string() => Ok(()),
         line => Err(format!("{line:?} of {length} bytes arrived")),
     }
+}
+
+/// The time of day as logs have it, to find there what happened.
+fn now() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let of_day = now.as_secs() % 86_400;
+    format!("{:02}:{:02}:{:02}.{:03}", of_day / 3600, of_day / 60 % 60, of_day % 60, now.subsec_millis())
 }
 
 #[allow(clippy::disallowed_methods, reason = "a client's pace")]

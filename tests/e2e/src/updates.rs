@@ -23,7 +23,7 @@ fn server() -> String {
     format!(
         r#"
 mkdir -p /www/cgi-bin && hostname > /www/index.html
-printf '#!/bin/sh\necho; i=0; while [ $i -lt {PIECES} ]; do echo chunk; sleep 0.1; i=$((i+1)); done; echo done\n' > /www/cgi-bin/slow
+printf '#!/bin/sh\necho; hostname; i=0; while [ $i -lt {PIECES} ]; do echo chunk; sleep 0.1; i=$((i+1)); done; echo done\n' > /www/cgi-bin/slow
 printf '#!/bin/sh\necho; head -c $CONTENT_LENGTH | wc -c\n' > /www/cgi-bin/take
 chmod +x /www/cgi-bin/slow /www/cgi-bin/take
 httpd -f -p 80 -h /www & server=$!

@@ -104,7 +104,8 @@ const DAMAGES: &[Damage] = &[
     ),
     damage("bridge's address deleted", Place::Overlay, LINKS, "ip -4 addr flush dev br0"),
     damage("default route deleted", Place::Container, LINKS, "ip route del default"),
-    damage("default route poisoned", Place::Container, LINKS, "ip route replace blackhole default"),
+    // One without our mark is the user's, and stays.
+    damage("default route poisoned", Place::Container, LINKS, "ip route replace blackhole default proto 119"),
     damage(
         "address deleted",
         Place::Container,
@@ -124,7 +125,7 @@ const DAMAGES: &[Damage] = &[
         BALANCE,
         "nft add element ip weft-balance backends '{ 10.0.1.250 }'",
     ),
-    damage("services flushed", Place::Container, BALANCE, "nft flush map ip weft-balance services"),
+    damage("services flushed", Place::Container, BALANCE, "nft flush set ip weft-balance vips"),
     damage("rules of a chain flushed", Place::Container, BALANCE, "nft flush chain ip weft-balance output"),
     damage("foreign rule", Place::Container, BALANCE, "nft insert rule ip weft-balance output drop"),
     damage("table deleted", Place::Container, BALANCE, "nft delete table ip weft-balance"),

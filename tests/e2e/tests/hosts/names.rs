@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use weft_e2e::dns::Inside;
 use weft_e2e::{Hosts, refusal};
 use weft_lab::{LabSpec, eventually};
 
@@ -11,7 +12,7 @@ use crate::SOON;
 const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
 /// Time for tasks to run: images are there already.
 const CONVERGED: Duration = Duration::from_secs(30);
-/// From the end of a task to answers without it, on any node. Most of it is what this machine needs for `docker exec`.
+/// From the end of a task to answers without it, on any node. Most of it is what this machine needs to start programs.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 type Addresses = BTreeSet<String>;
@@ -34,13 +35,11 @@ fn service(hosts: &Hosts, name: &str, options: &str) {
     hosts.docker("h1", words).unwrap();
 }
 
-/// Addresses of a name by a container's resolver; none: the name is not known or stands for nothing.
+/// Addresses of a name by a container's resolver; none: the name is not known or stands for nothing. Asked without a
+/// program in the container: there are hundreds of questions, and starting one takes longer than all answers.
 fn asked(hosts: &Hosts, host: &str, container: &str, name: &str) -> Addresses {
-    let answer =
-        hosts.exec(host, container, &format!("nslookup -type=a {name} 127.0.0.11")).unwrap_or_default();
-    let answer = answer.lines().skip_while(|line| !line.starts_with("Name:"));
-    let found = answer.filter_map(|line| line.strip_prefix("Address")?.rsplit(' ').next());
-    found.map(|address| address.trim().to_owned()).collect()
+    let found = Inside::of(hosts, host, container).ok().and_then(|inside| inside.addresses(name));
+    found.unwrap_or_default().into_iter().map(|address| address.to_string()).collect()
 }
 
 /// Waits until the name stands for these addresses on every host.
@@ -156,13 +155,8 @@ fn c4_without_an_address_of_its_own_a_service_is_its_tasks() {
         stands_for(&hosts, name, &all, SOON);
     }
     // Every one comes first now and then.
-    let first = |_| {
-        let answer = hosts.exec("h2", "ask-h2", "nslookup -type=a rr 127.0.0.11").unwrap();
-        let answer = answer.lines().skip_while(|line| !line.starts_with("Name:"));
-        answer.filter_map(|line| line.strip_prefix("Address")?.rsplit(' ').next().map(str::to_owned)).next()
-    };
-    let firsts: Addresses = (0..40).filter_map(first).collect();
-    assert_eq!(firsts, all);
+    let firsts = Inside::of(&hosts, "h2", "ask-h2").unwrap().look_up("rr", 40);
+    assert_eq!(firsts.keys().map(ToString::to_string).collect::<Addresses>(), all);
 
     let words = "EndpointSpec: port published with ingress mode can't be used with dnsrr mode";
     let both = "service create -d --name no --endpoint-mode dnsrr --network n -p 8080:80 busybox true";

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use weft_e2e::{Hosts, dns::Inside};
-use weft_lab::{LabSpec, eventually};
+use weft_e2e::{Hosts, dns::Inside, weft_exe};
+use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Time for stacks to run: images are there already.
 const CONVERGED: Duration = Duration::from_secs(60);
@@ -59,7 +59,9 @@ fn tasks(hosts: &Hosts, service: &str, count: usize) -> Vec<(String, String)> {
 
 #[test]
 fn c5_ten_thousand_lookups_and_no_answer_of_the_other_stack() {
-    let mut hosts = Hosts::up(LabSpec::bridged("stacks", 2));
+    // The tasks go on while their daemons are away, and afterwards.
+    let daemon = |_: &str| DaemonSpec::weft(&weft_exe()).arg("--live-restore");
+    let mut hosts = Hosts::up_with(LabSpec::bridged("stacks", 2), daemon);
     hosts.swarm();
     hosts.docker("h1", "network create -d overlay shared").unwrap();
     for stack in STACKS {
