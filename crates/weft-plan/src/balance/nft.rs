@@ -1,14 +1,18 @@
 //! The nftables engine: destination translation by maps, on the way out of the container.
 //!
 //! ```text
-//! output, nat   daddr --services--> goto even-3 (3 slots) | pick-16 (9..16 slots) | refuse (none)
+//! output, nat   daddr in even-3 (3 slots) | pick-16 (9..16 slots) | refuse (none) -> goto the chain of that name
 //! even-N        daddr . random(N) --slots--> task
-//! pick-N        the same, drawn again when the number has no slot; N is a power of two
+//! pick-N        the same in draw-N, again and again while the number has no slot; N is a power of two
 //! ```
 //!
 //! A module of random numbers is fixed in a rule, so there is a chain for each small number of slots, where every draw
 //! hits, and one for each power of two, where more than half of them do. The source address is kept: tasks see who
 //! asks, and answers come straight back.
+//!
+//! Services are in plain sets, one a chain, though one map of verdicts would say the same: with every change of such a
+//! map the kernel looks through all of it for loops. And `slots` is asked in few rules, because for each new element the
+//! kernel looks at each of them.
 //!
 //! Tracking costs a flow about as much as the tunnel does, so only flows that need it have it:
 //! - to a virtual IP, and their answers: those come from a task's address, not from the virtual one;
@@ -35,6 +39,8 @@ const EXACT: usize = 8;
 /// Draws before settling for the lower half of the numbers, which has no gaps. More than half of all draws hit, so that
 /// less than one flow of a thousand gets there.
 const DRAWS: usize = 10;
+/// So many of them are in one chain, to which the rules of another jump.
+const DRAWS_EACH: usize = 2;
 /// Ports that the kernel gives to clients unless told otherwise (`ip_local_port_range`). Where it was, more is tracked
 /// than has to be, or a client's own choice of a port is looked up among the sockets; flows work all the same.
 const CLIENT_PORTS: &str = "32768-60999";
@@ -67,8 +73,10 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
         chain(&chain_of(slots), None, vec![draw(w, slots)]);
     }
     for power in powers() {
-        let mut draws = vec![draw(w, power); DRAWS];
-        draws.push(draw(w, power / 2));
+        chain(&draw_chain(power), None, vec![draw(w, power); DRAWS_EACH]);
+        let jump = |below| NftRule::new("draw a task", format!("jump {}", draw_chain(below)));
+        let mut draws = vec![jump(power); DRAWS / DRAWS_EACH];
+        draws.push(jump(power / 2));
         chain(&chain_of(power), None, draws);
     }
     table.sets = sets(balancer, ipv6, w);
@@ -88,21 +96,33 @@ fn chain_of(slots: usize) -> String {
     }
 }
 
+/// The chain for a few draws below a number.
+fn draw_chain(below: usize) -> String {
+    if below <= EXACT { chain_of(below) } else { format!("draw-{below}") }
+}
+
+/// The chains that services may lead to, each with a set of its name.
+fn targets() -> impl Iterator<Item = String> {
+    (0..=EXACT).chain(powers()).map(chain_of)
+}
+
 fn sets(balancer: &Balancer, ipv6: bool, w: &Words) -> BTreeMap<String, NftSet> {
     let mut vips = NftSet::set(&[w.address]);
     let mut backends = NftSet::set(&[w.address]);
-    let mut services = NftSet::map(&[w.address], &["verdict"]);
+    let mut services: BTreeMap<String, NftSet> =
+        targets().map(|chain| (chain, NftSet::set(&[w.address]))).collect();
     let mut slots = NftSet::map(&[w.address, "integer"], &[w.address]);
     for (vip, service) in balancer.of(ipv6) {
         vips.elements.insert(vip.to_string());
         backends.elements.extend(service.backends().keys().map(ToString::to_string));
-        services.elements.insert(format!("{vip} : goto {}", chain_of(service.slots().len())));
+        let of_chain = services.entry(chain_of(service.slots().len()));
+        of_chain.or_insert_with(|| NftSet::set(&[w.address])).elements.insert(vip.to_string());
         let numbered = service.slots().iter().enumerate();
         slots.elements.extend(numbered.map(|(number, task)| format!("{vip} . {number} : {task}")));
     }
-    [("vips", vips), ("backends", backends), ("services", services), ("slots", slots)]
-        .map(|(name, set)| (name.to_owned(), set))
-        .into()
+    let others = [("vips", vips), ("backends", backends), ("slots", slots)];
+    services.extend(others.map(|(name, set)| (name.to_owned(), set)));
+    services
 }
 
 fn incoming(balancer: &Balancer, ipv6: bool) -> Vec<NftRule> {
@@ -134,15 +154,21 @@ fn outgoing(balancer: &Balancer, ipv6: bool) -> Vec<NftRule> {
 
 fn translate(w: &Words) -> Vec<NftRule> {
     let Words { ip, echo, .. } = w;
-    vec![
-        NftRule::new("a virtual IP answers pings", format!("{ip} daddr @vips {echo} redirect")),
-        NftRule::new("services", format!("{ip} daddr vmap @services")),
-    ]
+    let mut rules = vec![
+        NftRule::new("not to a service", format!("{ip} daddr != @vips accept")),
+        NftRule::new("a virtual IP answers pings", format!("{echo} redirect")),
+    ];
+    let service = |chain| NftRule::new("services", format!("{ip} daddr @{chain} goto {chain}"));
+    rules.extend(targets().map(service));
+    rules
 }
 
+/// A rule that drops what is sent from here fails the sender's call as not permitted. So datagrams go to a port of this
+/// namespace that nobody can listen at, and the sender hears what it would of a closed port anywhere.
 fn refuse(w: &Words) -> Vec<NftRule> {
     vec![
         NftRule::new("no task takes flows", "meta l4proto tcp reject with tcp reset"),
+        NftRule::new("no task takes flows", "meta l4proto udp redirect to :0"),
         NftRule::new("no task takes flows", w.unreachable),
     ]
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Op, diff, model};
+use crate::{Op, Table, diff, model};
 
 fn backends(weights: &[(&str, u16)]) -> BTreeMap<IpAddr, u16> {
     weights.iter().map(|(ip, weight)| (ip.parse().unwrap(), *weight)).collect()
@@ -107,16 +107,13 @@ fn numbered(count: u32) -> BTreeMap<IpAddr, u16> {
 fn chances(slots: &[IpAddr]) -> BTreeMap<IpAddr, f64> {
     let mut chances = BTreeMap::new();
     let mut rest = 1.0;
-    let table = nft::table(&Balancer::default(), false);
-    let vip = "10.0.1.2".parse().unwrap();
+    let vip: IpAddr = "10.0.1.2".parse().unwrap();
     let mut balancer = Balancer::default();
     balancer.services.insert(vip, BalancedService { backends: BTreeMap::new(), slots: slots.to_vec() });
-    let services = &nft::table(&balancer, false).sets["services"];
-    let chain = services.elements.first().unwrap().rsplit(' ').next().unwrap();
-    for rule in &table.chains[chain].rules {
-        let words: Vec<&str> = rule.text.split(' ').collect();
-        let below =
-            words[words.iter().position(|word| *word == "mod").unwrap() + 1].parse::<usize>().unwrap();
+    let table = nft::table(&balancer, false);
+    let (chain, _) =
+        table.sets.iter().find(|(name, set)| *name != "vips" && set.elements.contains("10.0.1.2")).unwrap();
+    for below in draws(&table, chain) {
         let each = rest / below as f64;
         for slot in slots.iter().take(below) {
             *chances.entry(*slot).or_default() += each;
@@ -125,6 +122,18 @@ fn chances(slots: &[IpAddr]) -> BTreeMap<IpAddr, f64> {
     }
     assert!(rest.abs() < 1e-9, "{rest} of all flows go nowhere");
     chances
+}
+
+/// The numbers below which a chain draws, one after the other.
+fn draws(table: &Table, chain: &str) -> Vec<usize> {
+    let of_rule = |rule: &NftRule| match rule.text.strip_prefix("jump ") {
+        Some(chain) => draws(table, chain),
+        None => {
+            let mut words = rule.text.split(' ').skip_while(|word| *word != "mod");
+            vec![words.nth(1).unwrap().parse().unwrap()]
+        }
+    };
+    table.chains[chain].rules.iter().flat_map(of_rule).collect()
 }
 
 proptest! {

@@ -53,14 +53,14 @@ fn tasks(hosts: &Hosts) -> Vec<String> {
 /// Waits until the client's namespace has so many services, and the one with tasks all of them.
 fn programmed(hosts: &Hosts, services: usize) {
     let pid = hosts.inspect("h1", "ann", "{{.State.Pid}}").unwrap();
-    let count = |map: &str| {
-        let list = format!("nsenter -t {} -n nft -j list map ip weft-balance {map}", pid.trim());
+    let count = |kind: &str, name: &str| {
+        let list = format!("nsenter -t {} -n nft -j list {kind} ip weft-balance {name}", pid.trim());
         let list = hosts.host("h1").sh(&list).map_err(|error| error.to_string())?;
         Ok::<usize, String>(list.matches("10.80.").count())
     };
     eventually("the services are programmed", DEADLINE, || {
         // A slot names the virtual IP and the task.
-        let found = (count("services")?, count("slots")? / 2);
+        let found = (count("set", "vips")?, count("map", "slots")? / 2);
         if found == (services, BACKENDS) { Ok(()) } else { Err(format!("{found:?}")) }
     });
 }
