@@ -67,6 +67,39 @@ impl<'a> Balanced<'a> {
         assert!(foreign.is_err(), "{foreign:?}");
     }
 
+    /// C3 on a network of both families: an address of each, which names give and which lead to all tasks.
+    ///
+    /// # Panics
+    /// When something is not as it shall be.
+    pub fn check_families(&self) {
+        let create =
+            "network create -d overlay --attachable --ipv6 --subnet 10.60.0.0/24 --subnet fd60::/64 six";
+        self.hosts.docker("h1", create).unwrap();
+        self.serve("api", "six", "--replicas 3");
+        self.client("cli", "six");
+        let vips = self.virtual_ips("api");
+        assert!(
+            vips.len() == 2 && vips[0].starts_with("10.60.0.") && vips[1].starts_with("fd60::"),
+            "{vips:?}"
+        );
+        let network = |field: &str| format!("{{{{.NetworkSettings.Networks.six.{field}}}}}");
+        for (vip, field) in vips.iter().zip(["IPAddress", "GlobalIPv6Address"]) {
+            let own = self.hosts.inspect("h1", "cli", &network(field)).unwrap();
+            assert_eq!(self.answers("cli", vip, 3), BTreeSet::from([own.trim().to_owned()]));
+            let server = server(vip);
+            let answer = self.exec("cli", &format!("/peer-echo ask udp {server}")).unwrap();
+            assert!(answer.starts_with(own.trim()), "{answer}");
+            // By name it is this family's, and the other way round.
+            let ping = if vip.contains(':') { "ping -6" } else { "ping -4" };
+            let ping = self.exec("cli", &format!("{ping} -c 1 -W 5 api")).unwrap();
+            assert!(ping.contains(vip), "{ping}");
+            let name = self.exec("cli", &format!("nslookup {vip}")).unwrap();
+            assert!(name.contains("api.six"), "{name}");
+        }
+        self.hosts.docker("h1", "service scale -d api=0").unwrap();
+        vips.iter().for_each(|vip| self.refused("cli", &server(vip)));
+    }
+
     fn mount(&self) -> String {
         let program = self.program.display();
         let mount = |from: &str, to: &str| format!("--mount type=bind,src={from},dst={to},ro");
@@ -104,7 +137,7 @@ impl<'a> Balanced<'a> {
 
     /// Who answers a container, asked many times, and as whom they see it.
     fn answers(&self, container: &str, vip: &str, tasks: usize) -> BTreeSet<String> {
-        let server = if vip.contains(':') { format!("[{vip}]:80") } else { format!("{vip}:80") };
+        let server = server(vip);
         let mut seen = BTreeSet::new();
         eventually(&format!("{tasks} tasks answer {container} at {vip}"), CONVERGED, || {
             let asks = format!("for n in $(seq 40); do /peer-echo ask tcp {server} || exit 1; done");
@@ -177,8 +210,7 @@ impl<'a> Balanced<'a> {
     fn refuses(&self, vips: &[String]) {
         self.hosts.docker("h1", "service scale -d other=0").unwrap();
         for vip in vips {
-            let server = if vip.contains(':') { format!("[{vip}]:80") } else { format!("{vip}:80") };
-            self.refused("cli", &server);
+            self.refused("cli", &server(vip));
         }
         self.hosts.docker("h1", "service scale -d other=1").unwrap();
         self.answers("cli", &vips[0], 1);
@@ -193,4 +225,9 @@ impl<'a> Balanced<'a> {
             }
         });
     }
+}
+
+/// The tasks' port at an address.
+fn server(ip: &str) -> String {
+    if ip.contains(':') { format!("[{ip}]:80") } else { format!("{ip}:80") }
 }

@@ -21,6 +21,12 @@ fn c3_virtual_ips_spread_stay_move_and_refuse() {
 }
 
 #[test]
+fn c3_a_network_of_both_families_gives_a_service_an_address_of_each() {
+    let hosts = swarm("c3six", 2);
+    Balanced::new(&hosts, Path::new(ECHO)).check_families();
+}
+
+#[test]
 fn b4_services_are_reached_only_on_common_networks() {
     let hosts = swarm("b4s", 2);
     Balanced::new(&hosts, Path::new(ECHO)).check_networks();
