@@ -46,6 +46,8 @@ struct PretendedNetwork {
     key_count: Mutex<usize>,
     local: watch::Sender<LocalView>,
     programmed: watch::Sender<Programmed>,
+    /// Why nothing can be carried out.
+    trouble: Mutex<String>,
     served: watch::Sender<BTreeSet<String>>,
 }
 
@@ -57,6 +59,7 @@ impl PretendedNetwork {
             key_count: Mutex::default(),
             local: watch::Sender::new(view),
             programmed: watch::Sender::default(),
+            trouble: Mutex::default(),
             served: watch::Sender::default(),
         })
     }
@@ -78,7 +81,8 @@ impl NodeNetwork for PretendedNetwork {
         *self.outlook.lock().unwrap() = inputs.outlook.cloned();
         *self.key_count.lock().unwrap() = inputs.keys.len();
         let index = inputs.outlook.map_or(0, |outlook| outlook.index);
-        self.programmed.send_replace(Programmed { index, error: String::new() });
+        let error = self.trouble.lock().unwrap().clone();
+        self.programmed.send_replace(Programmed { index, error });
     }
 
     fn local(&self) -> watch::Receiver<LocalView> {
@@ -230,6 +234,21 @@ async fn a_node_becomes_ready_and_knows_managers_and_keys() {
     assert_eq!(status.managers[0].1, swarm.config.advertise);
     assert_eq!(*node.network.key_count.lock().unwrap(), 6);
     eventually("the managers' word", || node.network.is_managed().then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_carried_out_is_acknowledged_once_it_is() {
+    let swarm = Swarm::start().await;
+    let network = swarm.overlay("web", true).await;
+    let node = Node::start(&swarm, "w1", "127.0.0.2").await;
+    let id = node.identity.identity().node_id.to_string();
+    *node.network.trouble.lock().unwrap() = "no such device".to_owned();
+    attachments::attach(&node.core, "web", &"a".repeat(64), vec![]).await.unwrap();
+    let word = || swarm.manager.control().programmed(&id, &network);
+    eventually("the failure", || word().filter(|word| word.error == "no such device")).await;
+    node.network.trouble.lock().unwrap().clear();
+    node.network.programmed.send_modify(|programmed| programmed.error.clear());
+    eventually("the acknowledgement", || word().filter(|word| word.error.is_empty())).await;
 }
 
 #[tokio::test]

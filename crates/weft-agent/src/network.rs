@@ -270,7 +270,17 @@ async fn feed(
         state.mark_changed();
     }
     let tell = async {
-        while state.changed().await.is_ok() {
+        let mut whole = controller.whole();
+        loop {
+            let behind = !programmed.borrow().error.is_empty();
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() { return },
+                // What could not be carried out the audit goes on with, and it got there.
+                Ok(()) = whole.changed(), if behind => {
+                    programmed.send_modify(|programmed| programmed.error.clear());
+                    continue;
+                }
+            }
             let now = state.borrow_and_update().clone();
             let Some(now) = now else { continue };
             let index = now.networks.values().map(|network| network.index).max().unwrap_or_default();
@@ -279,6 +289,8 @@ async fn feed(
                 tracing::error!(%error, index, "the managers' word could not be carried out");
             }
             let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+            // Audits until here do not count.
+            whole.mark_unchanged();
             programmed.send_replace(Programmed { index, error });
         }
     };

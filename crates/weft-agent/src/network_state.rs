@@ -106,6 +106,8 @@ async fn watch(
     let mut programmed = core.network().programmed();
     // Networks of which news came that the kernel does not follow yet, with the index of the news.
     let mut open: BTreeMap<String, u64> = BTreeMap::new();
+    // Networks that the managers were told of that they could not be followed: they hear it when they are.
+    let mut failed: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         tokio::select! {
             message = stream.message() => {
@@ -118,8 +120,14 @@ async fn watch(
             Ok(()) = programmed.changed() => {}
         }
         let done = programmed.borrow_and_update().clone();
-        let (now, later) = open.into_iter().partition(|(_, index)| *index <= done.index);
+        let (mut now, later): (BTreeMap<_, _>, _) =
+            open.into_iter().partition(|(_, index)| *index <= done.index);
         open = later;
+        if done.error.is_empty() {
+            now = std::mem::take(&mut failed).into_iter().chain(now).collect();
+        } else {
+            failed.extend(now.clone());
+        }
         acknowledge(&client, session, now, &done).await?;
     }
 }

@@ -41,7 +41,7 @@ impl Controller {
         let _settled = self.settled().await;
         self.refresh_data_path().await;
         let state = self.state.load_full();
-        let mut repaired = 0;
+        let (mut repaired, mut failed) = (0, 0);
         for (what, want) in self.desired() {
             let kernel = match &what {
                 Place::Host => self.dataplane.host().clone(),
@@ -49,6 +49,7 @@ impl Controller {
             };
             let report = kernel.reconcile(&want).await?;
             repaired += report.done.len();
+            failed += report.failed.len();
             self.note(&what, &report.done, report.failed.len());
             for failure in &report.failed {
                 tracing::warn!(place = %what, error = %failure, source = ?std::error::Error::source(failure), "repair failed");
@@ -61,6 +62,9 @@ impl Controller {
             if path.exists() {
                 self.dataplane.remove(&path).await?;
             }
+        }
+        if failed == 0 {
+            self.whole.send_modify(|audits| *audits += 1);
         }
         Ok(repaired)
     }

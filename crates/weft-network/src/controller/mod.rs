@@ -82,6 +82,8 @@ pub struct Controller {
     local: watch::Sender<Vec<LocalSwarmEndpoint>>,
     /// This node's name in gossip; empty until the helper has told it.
     gossip_name: watch::Sender<String>,
+    /// Audits after which all that was wished was in the kernel.
+    whole: watch::Sender<u64>,
     counters: Mutex<AuditCounters>,
     /// Set by a stop, so that background work ends.
     stopped: watch::Sender<bool>,
@@ -176,6 +178,7 @@ impl Controller {
             events: broadcast::channel(EVENT_BACKLOG).0,
             local: watch::channel(Vec::new()).0,
             gossip_name: watch::Sender::default(),
+            whole: watch::Sender::default(),
             counters: Mutex::default(),
             stopped: watch::channel(false).0,
             config,
@@ -204,6 +207,11 @@ impl Controller {
     /// This node's name in gossip, whenever it gets another; empty before the first.
     pub fn gossip_name(&self) -> watch::Receiver<String> {
         self.gossip_name.subscribe()
+    }
+
+    /// Tells of each audit after which all that was wished is in the kernel, also what a change could not bring there.
+    pub fn whole(&self) -> watch::Receiver<u64> {
+        self.whole.subscribe()
     }
 
     /// What this node's gossip says of the node at `address`, of which somebody doubts that it lives: gossip looks
