@@ -33,12 +33,21 @@ fn reaches(hosts: &Hosts, host: &str, from: &str, target: &str) {
     assert!(pinged.is_lossless(), "{host} to {target}: {pinged:?}");
 }
 
+/// Makes a service whose tasks do not hear that they shall end, and are given longer than anything is waited for.
+fn deaf(hosts: &Hosts, name: &str, options: &str) {
+    let line =
+        format!("service create -d --no-resolve-image --name {name} --stop-grace-period 10m {options}");
+    let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    words.extend(["busybox", "sh", "-c", "trap '' TERM; sleep 100000 & wait"].map(str::to_owned));
+    hosts.docker("h1", words).unwrap();
+}
+
 /// Services with and without an address of their own, their tasks on both engines, are found and reached both ways.
 fn services_are_found(cell: Cell) {
     let hosts = cell.swarm("na", 2);
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
     idle(&hosts, "vip", "--mode global --network name=web,alias=shared");
-    idle(&hosts, "rr", "--mode global --endpoint-mode dnsrr --network web");
+    deaf(&hosts, "rr", "--mode global --endpoint-mode dnsrr --network web");
     converged(&hosts, "vip", "2/2");
     converged(&hosts, "rr", "2/2");
     let inside = |host: &str, service: &str| {
@@ -80,13 +89,22 @@ fn services_are_found(cell: Cell) {
         stands_for(&hosts, host, &format!("plain-{host}"), "plain", &plain);
         stands_for(&hosts, host, &format!("plain-{host}"), "tasks.rr", &both("rr"));
     }
-    // Who is drained is out of every answer.
+    // Who is drained is out of every answer before it ends, and whoever comes in its place is in them.
+    let (going, _) = inside("h2", "rr");
     let left = BTreeSet::from([inside("h1", "rr").1]);
     assert_eq!(node(&hosts, "h2", "{{.Spec.Availability}}"), "active");
     hosts.docker("h1", "node update --availability drain h2").unwrap();
     for host in ["h1", "h2"] {
         stands_for(&hosts, host, &format!("plain-{host}"), "rr", &left);
         stands_for(&hosts, host, &format!("plain-{host}"), "tasks.rr", &left);
+    }
+    assert_eq!(hosts.inspect("h2", &going, "{{.State.Running}}").unwrap(), "true");
+    hosts.docker("h2", ["rm", "-f", &going]).unwrap();
+    hosts.docker("h1", "node update --availability active h2").unwrap();
+    converged(&hosts, "rr", "2/2");
+    for host in ["h1", "h2"] {
+        stands_for(&hosts, host, &format!("plain-{host}"), "rr", &both("rr"));
+        stands_for(&hosts, host, &format!("plain-{host}"), "tasks.rr", &both("rr"));
     }
 }
 cells!(services_are_found);
