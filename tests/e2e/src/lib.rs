@@ -14,6 +14,7 @@ mod probe;
 mod registry;
 pub mod rotations;
 pub mod rounds;
+pub mod services;
 pub mod slices;
 pub mod soaks;
 pub mod updates;

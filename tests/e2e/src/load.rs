@@ -117,6 +117,8 @@ impl Load {
                     let name = format!("{what} by {host} from {server}");
                     let named = move || work(server).map_err(|error| format!("{}: {name}: {error}", now()));
                     self.transfers.push(inside.spawn(named));
+                    // The server's queue is short, and who is not in it tries again a second later.
+                    pause(PAUSE * 3);
                 }
             }
         }

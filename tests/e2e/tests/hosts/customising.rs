@@ -1,24 +1,17 @@
 //! Rows D1, D3, D5, D6: forms of publishing, networks of the user's own making in the place of `ingress` and
 //! `docker_gwbridge`, by the unmodified `docker` CLI.
 
-use std::time::Duration;
-
-use weft_e2e::{Failed, Hosts, refusal};
+use weft_e2e::services::{CONVERGED, cluster, converged, running_by};
+use weft_e2e::{Hosts, refusal};
 use weft_lab::{Capture, LabSpec, eventually};
 
 use super::answers;
 
-/// Time for services to get where they shall be.
-const CONVERGED: Duration = Duration::from_secs(40);
+/// A task that shall run, as `state error`.
+const TASK: &str = "{{.CurrentState}} {{.Error}}";
 /// What the documents make in the place of `ingress`.
 const OWN_INGRESS: &str = "network create -d overlay --ingress --subnet 10.11.0.0/16 --gateway 10.11.0.2 --opt \
                            com.docker.network.driver.mtu=1200 my-ingress";
-
-fn cluster(name: &str, hosts: usize) -> Hosts {
-    let hosts = Hosts::up(LabSpec::bridged(name, hosts));
-    hosts.swarm();
-    hosts
-}
 
 /// Creates a service that says its name at port 80.
 fn web(hosts: &Hosts, name: &str, flags: &str) {
@@ -54,22 +47,6 @@ fn state(hosts: &Hosts) -> String {
     lines.map(|line| hosts.docker("h1", line).unwrap_or_else(|error| error.to_string())).join("\n")
 }
 
-/// Tasks that shall run, each as `state error`.
-fn tasks(hosts: &Hosts, service: &str) -> Result<Vec<String>, Failed> {
-    let format = "{{.CurrentState}} {{.Error}}";
-    let args =
-        ["service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format", format, service];
-    Ok(hosts.docker("h1", args)?.lines().map(str::to_owned).collect())
-}
-
-fn runs(hosts: &Hosts, service: &str, count: usize) {
-    eventually(&format!("{count} tasks of {service}"), CONVERGED, || {
-        let tasks = tasks(hosts, service).map_err(|error| error.to_string())?;
-        let up = tasks.iter().filter(|task| task.starts_with("Running")).count();
-        if up == count && tasks.len() == count { Ok(()) } else { Err(format!("{tasks:?}")) }
-    });
-}
-
 /// Answers the CLI's question.
 fn remove_ingress(hosts: &Hosts, name: &str) -> Result<String, String> {
     let url = hosts.daemon("h1").url();
@@ -100,14 +77,14 @@ fn d5_another_ingress_network_takes_the_place_of_the_first() {
     // The port goes, then the network.
     hosts.docker("h1", "service update -d --publish-rm 80 web").unwrap();
     eventually("the network goes", CONVERGED, || remove_ingress(&hosts, "ingress").map(drop));
-    let before = tasks(&hosts, "quiet").unwrap();
+    let before = running_by(&hosts, "h1", "quiet", TASK).unwrap();
     for host in ["h1", "h2", "h3"] {
         eventually("the network is gone from the nodes", CONVERGED, || {
             let names = names_of_networks(&hosts, host);
             if names.lines().all(|name| name != "ingress") { Ok(()) } else { Err(names) }
         });
     }
-    runs(&hosts, "quiet", 1);
+    converged(&hosts, "quiet", "1/1", CONVERGED);
     assert_eq!(before.len(), 1);
     let refused = refusal(hosts.docker("h1", "service create -d --name late -p 8081:80 busybox sleep 1000"));
     let why = "rpc error: code = FailedPrecondition desc = service needs ingress network, but no ingress network is \
@@ -117,7 +94,7 @@ fn d5_another_ingress_network_takes_the_place_of_the_first() {
     // What goes back to its ports waits, and says for what.
     hosts.docker("h1", "service rollback -d web").unwrap();
     eventually("the tasks say what they wait for", CONVERGED, || {
-        let tasks = tasks(&hosts, "web").map_err(|error| error.to_string())?;
+        let tasks = running_by(&hosts, "h1", "web", TASK).map_err(|error| error.to_string())?;
         match tasks.iter().any(|task| task.contains("service needs ingress network")) {
             true => Ok(()),
             false => Err(format!("{tasks:?}")),
@@ -128,7 +105,7 @@ fn d5_another_ingress_network_takes_the_place_of_the_first() {
     hosts.docker("h1", OWN_INGRESS).unwrap();
     let refused = refusal(hosts.docker("h1", "network create -d overlay --ingress third"));
     assert!(refused.contains("is already present"), "{refused}");
-    runs(&hosts, "web", 2);
+    converged(&hosts, "web", "2/2", CONVERGED);
     answers_everywhere(&hosts, 8080, "web");
     let format = "{{.Ingress}} {{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}} {{index .Options \
                   \"com.docker.network.driver.mtu\"}}";
@@ -140,7 +117,7 @@ fn d5_another_ingress_network_takes_the_place_of_the_first() {
     let services = hosts.docker("h3", verbose).unwrap();
     assert!(services.contains("\"web\":") && services.contains("Target: 80, Publish: 8080"), "{services}");
     assert_eq!(services.matches("EndpointIP").count(), 2, "{services}");
-    runs(&hosts, "quiet", 1);
+    converged(&hosts, "quiet", "1/1", CONVERGED);
 }
 
 #[test]
@@ -222,7 +199,7 @@ fn d1_forms_of_publishing_are_shown_and_refused_as_docker_does() {
                 --publish target=86 --publish published=8087,target=87,protocol=sctp";
     web(&hosts, "s3", many);
     web(&hosts, "range", "-p 8000-8002:80-82");
-    runs(&hosts, "s3", 1);
+    converged(&hosts, "s3", "1/1", CONVERGED);
     let listed = hosts.docker("h1", ["service", "ls", "--format", "{{.Name}} {{.Ports}}"]).unwrap();
     let s3 = "s3 *:8087->87/sctp, *:8080->80/tcp, *:30000->86/tcp, *:9000-9001->9000-9001/udp";
     assert!(listed.lines().any(|line| line == s3), "{listed}");
@@ -277,7 +254,7 @@ fn d3_ports_on_the_hosts_of_tasks() {
         "--network net --endpoint-mode dnsrr --publish mode=host,published=8099,target=80 --constraint \
          node.hostname==h2",
     );
-    runs(&hosts, "own", 1);
+    converged(&hosts, "own", "1/1", CONVERGED);
     let ask = |entry: &str, port: u16| {
         let address = hosts.host(entry).ipv4;
         hosts.host("h1").sh(&format!("wget -T 2 -t 1 -qO- http://{address}:{port}/"))
@@ -292,7 +269,7 @@ fn d3_ports_on_the_hosts_of_tasks() {
     // A port that each node has once.
     web(&hosts, "many", "--replicas 3 --publish mode=host,published=8100,target=80");
     eventually("one finds no node", CONVERGED, || {
-        let tasks = tasks(&hosts, "many").map_err(|error| error.to_string())?;
+        let tasks = running_by(&hosts, "h1", "many", TASK).map_err(|error| error.to_string())?;
         let why = "no suitable node (host-mode port already in use on 2 nodes)";
         if tasks.iter().any(|task| task.contains(why)) { Ok(()) } else { Err(format!("{tasks:?}")) }
     });
@@ -316,8 +293,8 @@ fn d3_ports_on_the_hosts_of_tasks() {
     assert_eq!(addresses(), "0");
     hosts.docker("h1", "service update -d --endpoint-mode vip own").unwrap();
     assert_eq!(addresses(), "1");
-    runs(&hosts, "own", 1);
+    converged(&hosts, "own", "1/1", CONVERGED);
     hosts.docker("h1", "service update -d --endpoint-mode dnsrr own").unwrap();
     assert_eq!(addresses(), "0");
-    runs(&hosts, "own", 1);
+    converged(&hosts, "own", "1/1", CONVERGED);
 }

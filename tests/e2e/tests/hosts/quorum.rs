@@ -45,17 +45,6 @@ fn wait_role(hosts: &Hosts, by: &str, host: &str, role: &str) {
     });
 }
 
-/// Kills a daemon and waits until its last thread has let go of its socket: the process counts as gone before.
-fn kill(hosts: &Hosts, host: &str) {
-    let daemon = hosts.daemon(host);
-    daemon.kill().unwrap();
-    let socket = daemon.url().trim_start_matches("unix://").to_owned();
-    eventually("the socket is free", SOON, || match std::os::unix::net::UnixStream::connect(&socket) {
-        Ok(_) => Err("it still answers"),
-        Err(_) => Ok(()),
-    });
-}
-
 /// The file that holds the key of `h1`'s store.
 fn key_file(hosts: &Hosts) -> Vec<u8> {
     file_named(hosts, "data-key")
@@ -127,7 +116,7 @@ fn a3_the_root_rotates_and_managers_lock() {
     hosts.docker("h1", "network create -d overlay --attachable kept").unwrap();
     wrapped_anew(&hosts, &locked);
     key_is_readable(&hosts, false);
-    kill(&hosts, "h1");
+    hosts.daemon("h1").kill().unwrap();
     hosts.start("h1");
     let state = ["info", "--format", "{{.Swarm.LocalNodeState}}"];
     assert_eq!(hosts.docker("h1", state).unwrap(), "locked");
@@ -225,7 +214,7 @@ fn a3_roles_change_and_a_minority_says_so() {
     assert_eq!(roles(&hosts, "h1").unwrap()["h1"], "Leader");
 
     // kill -9 of the only manager, and back.
-    kill(&hosts, "h1");
+    hosts.daemon("h1").kill().unwrap();
     hosts.start("h1");
     eventually("it leads again", SOON, || {
         let list =
@@ -234,11 +223,11 @@ fn a3_roles_change_and_a_minority_says_so() {
     });
 }
 
-/// A few of the rounds that `cargo xtask soak quorum` plays by the hundred.
+/// Two of the rounds that `cargo xtask soak quorum` plays by the hundred; full disks and cuts are among those.
 #[test]
 fn a3_rounds_of_faults_lose_nothing() {
     let mut arena = Arena::up("rounds");
-    for (seed, fault) in [Fault::LeaderHost, Fault::AnyProcess, Fault::FullDisk].into_iter().enumerate() {
+    for (seed, fault) in [Fault::LeaderHost, Fault::AnyProcess].into_iter().enumerate() {
         arena.play(fault, seed as u64);
     }
     arena.clear();

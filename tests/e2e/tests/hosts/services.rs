@@ -2,88 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use weft_e2e::{Failed, Hosts, Registry, refusal, weft_exe};
+use weft_e2e::services::{
+    CONVERGED, cluster, container, converged, idle, inspect, running, running_by, tasks_are, updated,
+};
+use weft_e2e::{Hosts, Registry, refusal, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
-/// Time for a service to get where it shall be: images are there already.
-const CONVERGED: Duration = Duration::from_secs(30);
 /// The same after a node fell silent: it is down only after three heartbeats and a look at its helper.
 const RESCHEDULED: Duration = Duration::from_secs(60);
 
 /// From the end of every process of a node until its tasks run elsewhere, by the issue.
 const GOAL: Duration = Duration::from_secs(8);
-
-fn cluster(name: &str, hosts: usize) -> Hosts {
-    let hosts = Hosts::up(LabSpec::bridged(name, hosts));
-    hosts.swarm();
-    hosts
-}
-
-/// Creates a service of containers that do nothing; `flags` stand before the image.
-fn idle(hosts: &Hosts, name: &str, flags: &str) {
-    let line = format!("service create -d --name {name} --stop-grace-period 1s {flags} busybox sleep 100000");
-    hosts.docker("h1", line).unwrap();
-}
-
-/// Waits until `docker service ls` shows these replicas, and none of them is about to go.
-fn converged(hosts: &Hosts, service: &str, replicas: &str, deadline: Duration) {
-    eventually(&format!("{service} at {replicas}"), deadline, || {
-        let format = "{{.Name}} {{.Replicas}}";
-        let list = hosts.docker("h1", ["service", "ls", "--format", format]).map_err(|e| e.to_string())?;
-        let tasks = running(hosts, service, "{{.CurrentState}}");
-        let up = tasks.iter().filter(|state| state.starts_with("Running")).count();
-        let is_listed = list.lines().any(|line| line == format!("{service} {replicas}"));
-        if is_listed && replicas.starts_with(&format!("{up}/")) {
-            return Ok(());
-        }
-        let ps = hosts.docker("h1", format!("service ps --no-trunc {service}")).unwrap_or_default();
-        Err(format!("{list}\n{ps}"))
-    });
-}
-
-/// One line for each task that shall run, in a Go template's form.
-fn running(hosts: &Hosts, service: &str, format: &str) -> Vec<String> {
-    running_by(hosts, "h1", service, format).unwrap()
-}
-
-/// The same by the word of another manager.
-fn running_by(hosts: &Hosts, by: &str, service: &str, format: &str) -> Result<Vec<String>, Failed> {
-    let filter = "desired-state=running";
-    let args = ["service", "ps", "--no-trunc", "--filter", filter, "--format", format, service];
-    let mut lines: Vec<String> = hosts.docker(by, args)?.lines().map(str::to_owned).collect();
-    lines.sort_unstable();
-    Ok(lines)
-}
-
-/// Waits until the tasks that shall run look like this.
-fn tasks_are(hosts: &Hosts, service: &str, format: &str, want: &[&str], deadline: Duration) {
-    eventually(&format!("tasks of {service}"), deadline, || {
-        let have = running(hosts, service, format);
-        if have == want { Ok(()) } else { Err(format!("want {want:?}, have {have:?}")) }
-    });
-}
-
-/// A value of a service by a Go template. Plain `docker inspect` also takes a short name for the beginning of an id.
-fn inspect(hosts: &Hosts, service: &str, template: &str) -> Result<String, Failed> {
-    hosts.docker("h1", ["service", "inspect", "--format", template, service])
-}
-
-/// Waits until an update or rollback has come to this state.
-fn updated(hosts: &Hosts, service: &str, state: &str) {
-    eventually(&format!("update of {service} {state}"), CONVERGED, || {
-        let have = inspect(hosts, service, "{{json .UpdateStatus}}").map_err(|e| e.to_string())?;
-        if have.contains(&format!("\"State\":\"{state}\"")) { Ok(()) } else { Err(have) }
-    });
-}
-
-/// Host and container of a service's only task, once it runs.
-fn container(hosts: &Hosts, service: &str) -> (String, String) {
-    converged(hosts, service, "1/1", CONVERGED);
-    let line = running(hosts, service, "{{.Node}} {{.ID}}").remove(0);
-    let (host, task) = line.split_once(' ').unwrap();
-    let id = hosts.inspect("h1", task, "{{.Status.ContainerStatus.ContainerID}}").unwrap();
-    (host.to_owned(), id)
-}
 
 #[test]
 fn c1_replicas_are_spread_and_run_on_their_network() {

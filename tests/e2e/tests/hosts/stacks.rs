@@ -9,8 +9,8 @@ use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Time for stacks to run: images are there already.
 const CONVERGED: Duration = Duration::from_secs(60);
-/// Enough that one answer in a thousand would show.
-const LOOKUPS: u16 = 10_000;
+/// Of each of the six tasks that ask: ten thousand in all, so that one wrong answer in a thousand would show.
+const LOOKUPS: u16 = 1_700;
 const STACKS: [&str; 2] = ["one", "two"];
 
 /// Two stacks with the same services on one network.
