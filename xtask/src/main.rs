@@ -23,7 +23,7 @@ usage: cargo xtask <command>
   demo [--keep]       two hosts behind a router, one overlay network between containers on them
   test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, deny, unit, sim, e2e, vm, peers
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
-  bench               measurements beside Docker, printed as ratios
+  bench [PART]        measurements beside Docker, printed as ratios; an unknown PART has the parts listed
   fix                 cargo fmt and clippy --fix
 ";
 
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"soak", rest)) => soak::soak(rest),
-        Some((&"bench", [])) => soak::bench(),
+        Some((&"bench", [])) => soak::bench(None),
+        Some((&"bench", [part])) => soak::bench(Some(part)),
         Some((&"fix", [])) => test::fix(),
         _ => {
             eprint!("{USAGE}");

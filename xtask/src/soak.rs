@@ -118,13 +118,16 @@ fn commit() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Measures beside Docker in the same run, both as they are shipped.
-pub(crate) fn bench() -> Result<()> {
+/// Measures beside Docker in the same run, both as they are shipped; or only a part of that.
+pub(crate) fn bench(part: Option<&str>) -> Result<()> {
     need_root()?;
     crate::packages::for_tests()?;
     run(&mut cargo(&["build", "--release", "--package", "weft", "--package", "weft-e2e"]))?;
     let built = target().join("release");
-    run(Command::new(built.join("bench")).env("WEFT_BIN", built.join("weft")))?;
+    run(Command::new(built.join("bench")).args(part).env("WEFT_BIN", built.join("weft")))?;
+    if part.is_some() {
+        return Ok(());
+    }
     MEASUREMENTS.iter().try_for_each(|package| {
         println!("\n{package}");
         let tests = ["test", "--quiet", "--release", "--package", package, "--", "--ignored", "--nocapture"];

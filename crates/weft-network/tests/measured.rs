@@ -1,4 +1,4 @@
-//! Measurements of the resolver; needs root and a machine that does nothing else: `cargo xtask bench`.
+//! Measurements of the resolver and of programming services; needs root and a machine that does nothing else: `cargo xtask bench`.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use common::many::{Node, add_service, services};
 use common::{Host, container, dns_query, helper_launch, sandbox};
 use weft_kernel::Netns;
 use weft_network::{EndpointSpec, NetworkSpec, SandboxSpec};
@@ -179,5 +180,35 @@ async fn measured_queries() {
         }
         controller.remove_network("n").await.unwrap();
         controller.shutdown(false).await;
+    }
+}
+
+/// From the managers' word on a node with so many containers until the kernel and the resolver follow it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: cargo xtask bench"]
+async fn measured_programming() {
+    const SERVICES: usize = 1000;
+    const MORE: usize = 20;
+    if let Ok(filter) = std::env::var("WEFT_LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
+    for containers in [1, 50] {
+        let node = Node::start().await;
+        for number in 0..containers {
+            node.container(&format!("c{number}")).await;
+        }
+        let mut network = services(SERVICES);
+        let all = node.tell(&network).await;
+        let mut took = Vec::new();
+        for more in 0..MORE {
+            add_service(&mut network, SERVICES + more);
+            network.index += 1;
+            took.push(node.tell(&network).await);
+        }
+        took.sort();
+        println!("{containers} containers: {SERVICES} services (goal <= 2 s): {all:?}");
+        let (median, most) = (took[MORE / 2], took[MORE - 1]);
+        println!("{containers} containers: one service more (goal <= 10 ms): median {median:?}, most {most:?}");
+        node.controller.shutdown(false).await;
     }
 }

@@ -8,6 +8,8 @@
     reason = "helpers of tests; each file uses its part"
 )]
 
+pub mod many;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

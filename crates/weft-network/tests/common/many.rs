@@ -1,0 +1,173 @@
+//! A node of a swarm whose managers tell it of very many services on one network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use weft_kernel::Netns;
+use weft_network::{
+    AttachRefused, Controller, EndpointSpec, OverlaySpec, OverlaySubnet, SourceMode, SwarmAttachment,
+    SwarmEndpoint, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmServiceState, SwarmState,
+};
+use weft_types::{ContainerId, EndpointAddress, MacAddr, NodeId, TaskId, Vni};
+
+use super::{Host, container, helper_launch, sandbox, shell};
+
+const NETWORK: &str = "ov1ov1ov1ov1ov1ov1ov1ov11";
+/// Of each service, all on another node.
+pub const TASKS: usize = 3;
+/// Containers here have addresses from there on; services have those before.
+const OWN: u32 = 0xff00;
+
+struct Managers {
+    attached: AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl SwarmNetworks for Managers {
+    async fn attach(
+        &self,
+        _term: &str,
+        _container: &ContainerId,
+        _addresses: Vec<IpAddr>,
+    ) -> Result<SwarmAttachment, AttachRefused> {
+        let own = address((OWN + self.attached.fetch_add(1, Ordering::Relaxed)) as usize);
+        Ok(SwarmAttachment {
+            attachment: TaskId::random(&mut rand::rng()),
+            network: network(),
+            addresses: vec![EndpointAddress::new(own, "10.1.0.0/16".parse().unwrap())],
+            service: None,
+        })
+    }
+
+    async fn detach(&self, _attachment: &TaskId) -> Result<(), AttachRefused> {
+        Ok(())
+    }
+}
+
+fn network() -> OverlaySpec {
+    OverlaySpec {
+        id: NETWORK.parse().unwrap(),
+        name: "ov1".to_owned(),
+        subnets: vec![OverlaySubnet {
+            subnet: "10.1.0.0/16".parse().unwrap(),
+            gateway: Some("10.1.0.1".parse().unwrap()),
+            vni: Some(Vni::try_from(4097).unwrap()),
+            range: None,
+            auxiliary: BTreeMap::new(),
+        }],
+        mtu: None,
+        attachable: true,
+        internal: false,
+        encrypted: false,
+        ingress: false,
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+    }
+}
+
+/// 10.1.0.0 and `number` on.
+fn address(number: usize) -> IpAddr {
+    Ipv4Addr::from(0x0a01_0000 + number as u32).into()
+}
+
+/// So many services, each with [`TASKS`] tasks.
+pub fn services(count: usize) -> SwarmNetworkState {
+    let mut state = SwarmNetworkState::default();
+    (0..count).for_each(|number| add_service(&mut state, number));
+    state
+}
+
+/// One more.
+pub fn add_service(state: &mut SwarmNetworkState, number: usize) {
+    let node: NodeId = format!("{:025}", 2).parse().unwrap();
+    let id = format!("{number:025}");
+    let first = 2 + number * (TASKS + 1);
+    let service = SwarmServiceState {
+        id: id.clone(),
+        name: format!("s{number}"),
+        aliases: Vec::new(),
+        stack: None,
+        virtual_ips: vec![address(first)],
+        ports: Vec::new(),
+        source: SourceMode::Preserve,
+    };
+    state.services.insert(id.clone(), service);
+    state.endpoints.extend((1..=TASKS).map(|slot| SwarmEndpoint {
+        id: format!("{:064x}", first + slot),
+        node_id: node.clone(),
+        vtep: "192.0.2.2".parse().unwrap(),
+        addresses: vec![address(first + slot)],
+        mac: MacAddr::from_ip(address(first + slot)),
+        name: format!("s{number}.{slot}.{id}"),
+        aliases: vec![format!("{:012x}", first + slot)],
+        service: Some(id.clone()),
+        healthy: true,
+    }));
+}
+
+/// The node.
+pub struct Node {
+    pub controller: Arc<Controller>,
+    base: SwarmState,
+    _host: Host,
+}
+
+impl Node {
+    pub async fn start() -> Self {
+        let netns = Netns::anonymous().unwrap();
+        let out = shell(
+            &netns,
+            "ip link add u0 type veth peer name u1; ip addr add 192.0.2.1/24 dev u0; ip link set u0 up",
+        );
+        assert!(out.is_empty(), "{out}");
+        let mut host = Host::in_namespace(netns);
+        host.config.helper = Some(helper_launch());
+        let controller = host.controller().await;
+        controller.set_swarm(Some(Arc::new(Managers { attached: AtomicU32::new(2) })));
+        let base = swarm();
+        controller.set_swarm_state(Some(base.clone())).await.unwrap();
+        Self { controller, base, _host: host }
+    }
+
+    /// Starts a container on the network.
+    pub async fn container(&self, name: &str) -> Netns {
+        let id = container();
+        let made = self.controller.create_sandbox(sandbox(&id, name)).await.unwrap();
+        self.controller.connect(&id, "ov1", EndpointSpec::default()).await.unwrap();
+        Netns::open(made.netns.unwrap()).unwrap()
+    }
+
+    /// Says what is on the network; how long that took to follow.
+    pub async fn tell(&self, network: &SwarmNetworkState) -> Duration {
+        let mut state = self.base.clone();
+        state.networks.insert(NETWORK.parse().unwrap(), network.clone());
+        let begin = Instant::now();
+        self.controller.set_swarm_state(Some(state)).await.unwrap();
+        begin.elapsed()
+    }
+}
+
+/// Two nodes, this one the first.
+fn swarm() -> SwarmState {
+    let member = |n: u8| SwarmMember {
+        node_id: format!("{n:025}").parse().unwrap(),
+        data_path: [192, 0, 2, n].into(),
+        is_weft: true,
+        gossip_name: None,
+    };
+    SwarmState {
+        node_id: member(1).node_id,
+        advertise: member(1).data_path,
+        data_path: member(1).data_path,
+        data_path_port: 4789,
+        gossip_keys: Vec::new(),
+        gossip_join: Vec::new(),
+        members: vec![member(1), member(2)],
+        managed: true,
+        networks: BTreeMap::new(),
+        ingress: None,
+    }
+}
