@@ -70,12 +70,12 @@ fn sim(counts: &mut Counts) -> Result<()> {
     run_tests(&mut cargo(&["test", "--quiet", "--release", "--package", "weft-sim"]), counts)
 }
 
-/// Whole hosts with daemons, driven with the docker CLI; two at a time, because each test has several of them.
+/// Whole hosts with daemons, driven with the docker CLI. Three tests at a time: each has several hosts, which mostly wait.
 fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let tests = ["--test", "hosts", "--test", "local_engine", "--test", "api_refusals"];
     let mut command = cargo(&["test", "--no-fail-fast", "--package", "weft-e2e"]);
-    run_tests(command.args(tests).args(["--", "--test-threads=2"]), counts)
+    run_tests(command.args(tests).args(["--", "--test-threads=3"]), counts)
 }
 
 /// Swarms of both engines beside the machine's Docker engine, and the wire check also beside the newest to be had.

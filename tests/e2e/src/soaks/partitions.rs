@@ -24,6 +24,8 @@ const MORE_TASKS: u64 = 5;
 /// Time in which all nodes are alike after the end of a partition. Far more than it takes: the machine plays several
 /// labs at once.
 const ALIKE: Duration = Duration::from_secs(30);
+/// What takes longer is told.
+const LATE: Duration = Duration::from_secs(8);
 /// The same for a new lab: containers and their images are started there.
 const BUILT: Duration = Duration::from_secs(60);
 
@@ -186,22 +188,40 @@ impl Parted {
     /// Waits until every node has what the manager says. Returns how many entries are the same, and how many of them are
     /// names.
     fn alike(&self, deadline: Duration) -> (u64, u64) {
-        eventually("all nodes are alike", deadline, || {
-            let wish = Wish::ask(&self.hosts, NETWORK, &self.gone)?;
-            let mut sizes = (0, 0);
-            for (host, (inside, pid)) in HOSTS.into_iter().zip(&self.inside) {
-                let want: View = wish.of(host);
-                let names = want.names.keys().cloned();
-                let have = read(&self.hosts, host, &self.network_id, (inside, *pid), names)?;
-                if let Some(difference) = have.difference(&want) {
-                    return Err(format!("{host}: {difference}"));
+        let (began, mut late) = (Instant::now(), String::new());
+        let sizes = eventually("all nodes are alike", deadline, || {
+            self.compare().inspect_err(|reason| {
+                if began.elapsed() > LATE {
+                    late.clone_from(reason);
                 }
-                let size = have.size();
-                sizes = (sizes.0 + size.0, sizes.1 + size.1);
-            }
-            Ok(sizes)
-        })
+            })
+        });
+        if !late.is_empty() {
+            tell(&format!("after {:.1} s; what was missing last: {late}", began.elapsed().as_secs_f64()));
+        }
+        sizes
     }
+
+    fn compare(&self) -> Result<(u64, u64), String> {
+        let wish = Wish::ask(&self.hosts, NETWORK, &self.gone)?;
+        let mut sizes = (0, 0);
+        for (host, (inside, pid)) in HOSTS.into_iter().zip(&self.inside) {
+            let want: View = wish.of(host);
+            let names = want.names.keys().cloned();
+            let have = read(&self.hosts, host, &self.network_id, (inside, *pid), names)?;
+            if let Some(difference) = have.difference(&want) {
+                return Err(format!("{host}: {difference}"));
+            }
+            let size = have.size();
+            sizes = (sizes.0 + size.0, sizes.1 + size.1);
+        }
+        Ok(sizes)
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "who plays a soak learns what took long")]
+fn tell(text: &str) {
+    eprintln!("{text}");
 }
 
 #[allow(clippy::disallowed_methods, reason = "a partition lasts as long as its seed says")]
