@@ -17,6 +17,7 @@ use weft_types::Mtu;
 const VIP: &str = "10.0.1.100";
 const VIP6: &str = "fd00:1::100";
 const EMPTY: &str = "10.0.1.101";
+const EMPTY6: &str = "fd00:1::101";
 
 /// Containers 10.0.1.n and fd00:1::n on one bridge.
 struct World {
@@ -72,6 +73,7 @@ impl World {
             (ip(VIP), of(|n| v4(n).into())),
             (ip(VIP6), of(|n| ip(&format!("fd00:1::{n:x}")))),
             (ip(EMPTY), BalancedService::default()),
+            (ip(EMPTY6), BalancedService::default()),
         ];
         Balancer { engine: self.engine, sockets: true, tracked: Vec::new(), services: services.into() }
     }
@@ -181,16 +183,17 @@ fn what_nobody_listens_to_and_what_has_no_task_is_refused_at_once() {
             assert_eq!(kind, std::io::ErrorKind::ConnectionRefused, "{engine} {address}");
             assert!(after < Duration::from_millis(500), "{engine} {address}: {after:?}");
         }
-        let socket = world[2].netns.udp_socket("0.0.0.0:0".parse().unwrap()).unwrap();
-        socket.set_nonblocking(false).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        socket.connect(format!("{EMPTY}:53")).unwrap();
-        // Rules refuse the datagram itself, IPVS answers it.
-        let refused = match socket.send(b"query") {
-            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
-            Ok(_) => socket.recv(&mut [0; 64]).unwrap_err().kind() == std::io::ErrorKind::ConnectionRefused,
-        };
-        assert!(refused, "{engine}");
+        // Also where somebody here listens at that port.
+        servers(&world, &[2], 53);
+        for (any, address) in [("0.0.0.0:0", EMPTY), ("[::]:0", EMPTY6)] {
+            let socket = world[2].netns.udp_socket(any.parse().unwrap()).unwrap();
+            socket.set_nonblocking(false).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.connect((ip(address), 53)).unwrap();
+            assert_eq!(socket.send(b"query").ok(), Some(5), "{engine} {address}");
+            let error = socket.recv(&mut [0; 64]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{engine} {address}");
+        }
     }
 }
 

@@ -123,13 +123,21 @@ fn backends(service: &KnownService, vip: IpAddr) -> BTreeMap<IpAddr, u16> {
     tasks.filter(|(ip, _)| ip.is_ipv6() == vip.is_ipv6()).collect()
 }
 
-/// The connections that have to be forgotten: all of tasks that are gone, and UDP's of those that take no new flows.
-/// Datagrams have no end that one could wait for.
+/// The connections that have to be forgotten: all of tasks that are gone, and UDP's of those that take no new flows, also
+/// where none took any. Datagrams have no end that one could wait for.
 pub(crate) fn left_behind(before: &Balancer, after: &Balancer) -> Vec<ConntrackFilter> {
     let nothing = BTreeMap::new();
     let mut filters = Vec::new();
     for (vip, service) in &before.services {
-        let now = after.services.get(vip).map_or(&nothing, BalancedService::backends);
+        let now = after.services.get(vip);
+        if service.slots().is_empty() && now.is_none_or(|now| !now.slots().is_empty()) {
+            filters.push(ConntrackFilter {
+                protocol: Some(PortProtocol::Udp),
+                original_destination: Some(*vip),
+                ..ConntrackFilter::default()
+            });
+        }
+        let now = now.map_or(&nothing, BalancedService::backends);
         for (task, weight) in service.backends() {
             let protocol = match now.get(task) {
                 None => None,
@@ -168,6 +176,18 @@ mod tests {
         let expected = [("10.0.1.4", Some(PortProtocol::Udp)), ("10.0.1.5", None), ("10.0.1.6", None)];
         assert_eq!(left, expected.map(|(ip, protocol)| (ip.to_owned(), protocol)));
         assert_eq!(left_behind(&after, &after), []);
+    }
+
+    #[test]
+    fn datagrams_that_were_refused_are_taken_once_there_is_a_task() {
+        let (none, one) = (balancer(&[("10.0.1.3", 0)]), balancer(&[("10.0.1.3", 1)]));
+        let refused = ConntrackFilter {
+            protocol: Some(PortProtocol::Udp),
+            original_destination: Some("10.0.1.2".parse().unwrap()),
+            ..ConntrackFilter::default()
+        };
+        assert_eq!(left_behind(&none, &one), [refused]);
+        assert_eq!(left_behind(&none, &none), []);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A mark stands for all protocols and ports of one virtual IP, as Docker does it, but here in the namespace of the
 //! client: nothing is masqueraded. IPVS has its own tracking, so the kernel's is kept out of everything but pings,
-//! which IPVS does not carry.
+//! which IPVS does not carry, and datagrams that no task takes: IPVS would fail the sender's call as not permitted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -38,16 +38,22 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
     incoming.push(NftRule::new("IPVS tracks", "notrack"));
     chain("before-input", HookKind::Filter, "prerouting", RAW, incoming);
     let mut outgoing: Vec<NftRule> = balancer.mesh(ipv6, "saddr").into_iter().collect();
+    let refused = format!("{ip} daddr @empty meta l4proto udp");
     outgoing.extend([
+        NftRule::new("to be refused", format!("{refused} accept")),
         NftRule::new("pings of services", format!("{ip} daddr @vips {echo} accept")),
         NftRule::new("echo and errors of this host", format!("oifname \"lo\" meta l4proto {icmp} accept")),
         NftRule::new("IPVS tracks", "notrack"),
     ]);
     chain("before-output", HookKind::Filter, "output", RAW, outgoing);
-    let mark = NftRule::new("services", format!("meta mark set {ip} daddr map @marks"));
-    chain("services", HookKind::Filter, "output", MANGLE, vec![mark]);
+    let marking = vec![
+        NftRule::new("to be refused", format!("{refused} accept")),
+        NftRule::new("services", format!("meta mark set {ip} daddr map @marks")),
+    ];
+    chain("services", HookKind::Filter, "output", MANGLE, marking);
     let answer = NftRule::new("a virtual IP answers pings", format!("{ip} daddr @vips {echo} redirect"));
-    chain("output", HookKind::Nat, "output", NAT_DST, vec![answer]);
+    let refuse = NftRule::new("no task takes flows", format!("{refused} redirect to :0"));
+    chain("output", HookKind::Nat, "output", NAT_DST, vec![answer, refuse]);
     chain("itself", HookKind::Route, "output", AFTER, vec![itself()]);
     let mut vips = NftSet::set(&[w.address]);
     let mut marked = NftSet::map(&[w.address], &["mark"]);
@@ -55,7 +61,12 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
         vips.elements.insert(vip.to_string());
         marked.elements.insert(format!("{vip} : {mark}"));
     }
-    table.sets = [("vips".to_owned(), vips), ("marks".to_owned(), marked)].into();
+    let mut empty = NftSet::set(&[w.address]);
+    let without = balancer.of(ipv6).filter(|(_, service)| service.slots().is_empty());
+    empty.elements.extend(without.map(|(vip, _)| vip.to_string()));
+    table.sets = [("vips", vips), ("empty", empty), ("marks", marked)]
+        .map(|(name, set)| (name.to_owned(), set))
+        .into();
     table
 }
 
