@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
@@ -17,7 +16,8 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
+use netlink_packet_route::{AddressFamily, IpProtocol};
 use weft_plan::{
     Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkChange, LinkName, Neighbour,
     PolicyRule, Route, RouteTarget, RuleSelector, Vxlan, mark,
@@ -213,6 +213,10 @@ pub(crate) fn rule(rule: &PolicyRule) -> RuleMessage {
             message.attributes.extend([RuleAttribute::FwMark(*bits), RuleAttribute::FwMask(*bits)]);
         }
         RuleSelector::Incoming(link) => message.attributes.push(RuleAttribute::Iifname(link.to_string())),
+        RuleSelector::DatagramFrom(port) => message.attributes.extend([
+            RuleAttribute::IpProtocol(IpProtocol::Udp),
+            RuleAttribute::SourcePortRange(RulePortRange { start: *port, end: *port }),
+        ]),
     }
     message
 }

@@ -16,7 +16,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
 };
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use weft_plan::{
     Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkKind, LinkName, NamespaceRef,
     Observed, Owner, PolicyRule, Route, RouteTarget, RuleSelector, SeenLink, SeenNeighbour, Vxlan, mark,
@@ -306,17 +306,20 @@ fn rules(socket: &mut NetlinkSocket) -> Result<BTreeMap<PolicyRule, Owner>, Kern
     Ok(seen.collect())
 }
 
-/// Only rules by mark or incoming interface are of interest.
+/// Only rules by mark, incoming interface or port of datagrams are of interest.
 fn rule(message: &RuleMessage) -> Option<(PolicyRule, Owner)> {
     let (mut priority, mut table, mut selector) = (0, u32::from(message.header.table), None);
     let mut owner = Owner::Foreign;
     let mut mask = u32::MAX;
+    let (mut of_udp, mut port) = (false, None);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::FwMask(value) => mask = *value,
             RuleAttribute::Priority(value) => priority = *value,
             RuleAttribute::FwMark(mark) => selector = Some(RuleSelector::Mark(*mark)),
             RuleAttribute::Iifname(name) => selector = name.parse().ok().map(RuleSelector::Incoming),
+            RuleAttribute::IpProtocol(protocol) => of_udp = *protocol == IpProtocol::Udp,
+            RuleAttribute::SourcePortRange(range) if range.start == range.end => port = Some(range.start),
             RuleAttribute::Table(value) => table = *value,
             RuleAttribute::Protocol(protocol) => owner = protocol_owner(*protocol),
             _ => {}
@@ -327,6 +330,9 @@ fn rule(message: &RuleMessage) -> Option<(PolicyRule, Owner)> {
     {
         // One with another mask is nobody's we know.
         selector = (mark == mask).then_some(RuleSelector::Bits(mask));
+    }
+    if of_udp && selector.is_none() {
+        selector = port.map(RuleSelector::DatagramFrom);
     }
     let ipv6 = message.header.family == AddressFamily::Inet6;
     Some((PolicyRule { ipv6, priority, selector: selector?, table }, owner))

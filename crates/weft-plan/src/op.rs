@@ -222,6 +222,7 @@ impl fmt::Display for PolicyRule {
             RuleSelector::Mark(mark) => write!(f, "fwmark {mark:#x}")?,
             RuleSelector::Bits(bits) => write!(f, "fwmark {bits:#x}/{bits:#x}")?,
             RuleSelector::Incoming(link) => write!(f, "iif {link}")?,
+            RuleSelector::DatagramFrom(port) => write!(f, "ipproto udp sport {port}")?,
         }
         write!(f, " table {}", self.table)
     }

@@ -110,4 +110,6 @@ pub enum RuleSelector {
     Bits(u32),
     /// That it came in by this interface.
     Incoming(LinkName),
+    /// That it is a datagram of UDP from this port here.
+    DatagramFrom(u16),
 }

@@ -6,7 +6,9 @@
 //!
 //! A UDP server that listens on all addresses answers from the address that the ordinary route to the client has, which
 //! is another network's. Who sent datagrams by the mesh is therefore remembered for a while, and datagrams to them from
-//! that port leave with the address that they were sent to, before connection tracking looks at them.
+//! that port leave with the address that they were sent to, before connection tracking looks at them. Where there is no
+//! ordinary route, because a container's way out is IPv4 alone, datagrams from such a port have one of their own: without
+//! any, the server's call would fail before a rule sees the answer.
 //!
 //! Nodes of Docker send to the published port, from an address of the network itself: for them the port is redirected.
 //! As Docker, nothing else than the published targets is reachable on the interface, and no connection begins there.
@@ -31,6 +33,8 @@ const FILTER: i32 = 0;
 
 /// Place of the routing rules.
 const RULE: u32 = 100;
+/// Place of those that count where the ordinary ones (32766, `main`) have no route.
+const LAST_RULE: u32 = 32_800;
 
 /// Senders of datagrams are remembered longer than connection tracking remembers a stream of them
 /// (`nf_conntrack_udp_timeout_stream`, 120 s): an answer after that has no connection any more.
@@ -74,6 +78,9 @@ impl IngressTask {
             for entry in &self.entries {
                 self.plan_way_back(stack, *entry, &mut state);
             }
+            if stack == Stack::V6 {
+                self.plan_answers(&mut state);
+            }
         }
         state.set(format!("net/ipv4/conf/{}/src_valid_mark", self.interface), "1");
         // Accepted sockets have the mark from the start: their packets need not be routed a second time.
@@ -90,6 +97,15 @@ impl IngressTask {
         let selector = RuleSelector::Mark(entry.mark());
         state.rules.insert(PolicyRule { ipv6, priority: RULE, selector, table });
         state.neighbours.insert(Neighbour { link, ip: gateway, mac: entry.mac() });
+    }
+
+    /// A route over IPv6 for what answers datagrams; which node it then goes to, its mark says.
+    fn plan_answers(&self, state: &mut NamespaceState) {
+        let Some(entry) = self.entries.first() else { return };
+        for port in self.ports.iter().filter(|port| port.protocol == PortProtocol::Udp) {
+            let selector = RuleSelector::DatagramFrom(port.target);
+            state.rules.insert(PolicyRule { ipv6: true, priority: LAST_RULE, selector, table: entry.mark() });
+        }
     }
 
     fn table(&self, stack: Stack, address: IpAddr) -> Table {

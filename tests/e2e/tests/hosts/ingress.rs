@@ -161,6 +161,31 @@ fn d1_every_node_answers_and_tasks_see_who_asks() {
 }
 
 #[test]
+fn d1_ports_are_published_over_ipv6_where_the_ingress_network_has_it() {
+    let hosts = mesh("d1six", 2);
+    let url = hosts.daemon("h1").url();
+    hosts.host("h1").sh(&format!("echo y | docker -H {url} network rm ingress")).unwrap();
+    let create = "network create -d overlay --ingress --ipv6 --subnet 10.11.0.0/24 --subnet fd11::/64 both";
+    eventually("the other ingress network", CONVERGED, || {
+        hosts.docker("h1", create).map(drop).map_err(|error| error.to_string())
+    });
+    let flags = "--constraint node.hostname==h1 -p 8080:80 -p published=5353,target=80,protocol=udp";
+    serve(&hosts, "web", flags);
+    let format = "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}";
+    let addresses = hosts.docker("h1", ["service", "inspect", "--format", format, "web"]).unwrap();
+    assert!(addresses.contains("10.11.0.") && addresses.contains("fd11::"), "{addresses}");
+    let client = hosts.host("h3");
+    for node in ["h1", "h2"] {
+        let node = hosts.host(node);
+        for (port, protocol) in [(8080, "tcp"), (5353, "udp")] {
+            let six = format!("[{}]:{port}", node.ipv6);
+            sees(&hosts, "h3", protocol, &six, &client.ipv6.to_string());
+            sees(&hosts, "h3", protocol, &format!("{}:{port}", node.ipv4), &client.ipv4.to_string());
+        }
+    }
+}
+
+#[test]
 fn d1_ports_come_and_go_with_the_service() {
     let hosts = mesh("d1b", 2);
     serve(&hosts, "web", "--constraint node.hostname==h1 -p 8080:80");
