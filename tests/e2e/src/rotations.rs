@@ -96,8 +96,8 @@ fn sleep(hosts: &Hosts, sleeper: &str, turn: usize, period: Duration) -> Duratio
     woken.elapsed()
 }
 
-/// Rotations so far, by the manager's log.
-fn count(hosts: &Hosts) -> u64 {
+/// Rotations so far, by the log of a manager `h1` of Weft.
+pub fn count(hosts: &Hosts) -> u64 {
     let log = std::fs::read_to_string(&hosts.daemon("h1").log).unwrap_or_default();
     log.lines().filter(|line| line.contains("rotated the keys of gossip")).count() as u64
 }
