@@ -8,7 +8,7 @@ use weft_lab::eventually;
 
 use crate::Hosts;
 use crate::dice::Dice;
-use crate::load::Load;
+use crate::load::{Answered, Load};
 use crate::slices::{Game, Played, Text};
 use crate::updates::{CLIENTS, Update, by_virtual_ip, hosts, published, running, serve};
 
@@ -110,13 +110,14 @@ impl Game for Updates {
         Text {
             title: "Rolling updates under load",
             hosts: "a manager and two workers, twice: stop-first and start-first beside each other",
-            counts: "answers, events that name a silent node",
+            counts: "answers, events that name a node which did not acknowledge",
             settled: "update of two tasks",
             rules: "Each round replaces both tasks of a service. Meanwhile a client in a container of every host asks it \
                     without a pause on its virtual IP and through a published port, and from each of them a download \
                     and an upload of five seconds are under way to each. Not one request may fail. In two \
                     rounds of five the daemon of a node with a task is killed (`kill -9`) at a random instant and \
-                    started again; in one of five the daemon of a node without tasks is stopped (SIGSTOP) from before the \
+                    started again: only if it is away for longer than the drain's limit, and an event says so, may \
+                    requests by that node fail; in one of five the daemon of a node without tasks is stopped (SIGSTOP) from before the \
                     update until after it: the update must not wait for it longer than the drain's limit, and an event \
                     must name the node. What a stopped daemon does not know it cannot tell its kernel, so that node's \
                     own client is left out of these rounds and must be answered again right after them.",
@@ -129,6 +130,7 @@ impl Rollout {
     /// An update with a daemon killed at this instant, if any.
     fn play_killed(&mut self, instant: Option<Duration>) -> Played {
         let mut load = Load::begin(&self.hosts, &CLIENTS, &self.servers);
+        let since = self.now();
         load.transfer();
         let update = Update::begin(&self.hosts);
         if let Some(instant) = instant {
@@ -137,20 +139,32 @@ impl Rollout {
             self.hosts.start(KILLED);
         }
         let settled = update.end(&self.hosts, REPLICAS);
-        let answers = finish(load);
+        load.go_on();
+        let Answered { answers, mut failures } = load.end();
         self.hosts.wait_ready(CLIENTS.len());
-        Played { settled, counts: (answers, 0) }
+        // Away for longer than tasks wait for it: what it sends goes where it knew them, by its client and its door.
+        let events = if instant.is_some() { self.events(&since, KILLED).unwrap_or_default() } else { 0 };
+        if events > 0 {
+            let door = self.servers[1].to_string();
+            failures.retain(|failure| !failure.contains(&door) && !failure.contains(&format!("{KILLED} ")));
+        }
+        assert!(failures.is_empty(), "{answers} answers, and {failures:?}");
+        Played { settled, counts: (answers, events) }
     }
 
     fn play_silent(&mut self) -> Played {
         let others: Vec<(&str, &str)> = CLIENTS.into_iter().filter(|(host, _)| *host != SILENT).collect();
         let mut load = Load::begin(&self.hosts, &others, &self.servers);
-        let since = self.hosts.host("h1").sh("date +%s.%N").expect("the time");
+        let since = self.now();
         let stopped = Stopped::of(&self.hosts, SILENT);
         load.transfer();
         let settled = Update::begin(&self.hosts).end(&self.hosts, REPLICAS);
         let answers = finish(load);
-        let events = self.events(since.trim());
+        let events =
+            eventually("an event names the silent node", TOLD, || match self.events(&since, SILENT)? {
+                0 => Err("none".to_owned()),
+                count => Ok(count),
+            });
         drop(stopped);
         self.hosts.wait_ready(CLIENTS.len());
         let caught_up = Load::begin(&self.hosts, &CLIENTS, &self.servers);
@@ -160,21 +174,20 @@ impl Rollout {
         Played { settled, counts: (answers + finish(caught_up), events) }
     }
 
-    /// How many events since then say that the silent node did not acknowledge something of the service.
-    fn events(&self, since: &str) -> u64 {
+    fn now(&self) -> String {
+        self.hosts.host("h1").sh("date +%s.%N").expect("the time").trim().to_owned()
+    }
+
+    /// How many events since then say that this node did not acknowledge something of the service in time.
+    fn events(&self, since: &str, node: &str) -> Result<u64, String> {
         let format = "{{.Type}} {{.Action}} {{.Actor.Attributes}}";
         let args =
             ["events", "--since", since, "--until", "0s", "--filter", "scope=swarm", "--format", format];
-        eventually("an event names the silent node", TOLD, || {
-            let told = self.hosts.docker("h1", args).map_err(|error| error.to_string())?;
-            let names = |line: &&str| {
-                line.starts_with("service unacknowledged ") && line.contains(&format!("node.name:{SILENT} "))
-            };
-            match told.lines().filter(names).count() as u64 {
-                0 => Err(told),
-                count => Ok(count),
-            }
-        })
+        let told = self.hosts.docker("h1", args).map_err(|error| error.to_string())?;
+        let names = |line: &&str| {
+            line.starts_with("service unacknowledged ") && line.contains(&format!("node.name:{node} "))
+        };
+        Ok(told.lines().filter(names).count() as u64)
     }
 }
 
