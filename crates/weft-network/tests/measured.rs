@@ -208,7 +208,9 @@ async fn measured_programming() {
         took.sort();
         println!("{containers} containers: {SERVICES} services (goal <= 2 s): {all:?}");
         let (median, most) = (took[MORE / 2], took[MORE - 1]);
-        println!("{containers} containers: one service more (goal <= 10 ms): median {median:?}, most {most:?}");
+        println!(
+            "{containers} containers: one service more (goal <= 10 ms): median {median:?}, most {most:?}"
+        );
         node.controller.shutdown(false).await;
     }
 }

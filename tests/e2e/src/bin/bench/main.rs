@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
-    println!("{:<64} {:>8} {:>8} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
+    println!("{:<70} {:>8} {:>8} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
     if wanted("ready") {
         ready();
     }
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     if wanted("managers") {
         apart("manager with 1,000 services, PSS, MiB (goal <= 64)", 1, managers::with_services);
     }
-    println!("\n{:<64} {:>8} {:>8} {:>7}", "median of rounds", "direct", "Weft", "ratio");
+    println!("\n{:<70} {:>8} {:>8} {:>7}", "median of rounds", "direct", "Weft", "ratio");
     for (name, measure) in
         [("vip", vip::measure as fn()), ("ingress", ingress::measure), ("changes", changes::measure)]
     {
@@ -177,7 +177,7 @@ fn traffic(docker: &Side, weft: &Side) {
         ] {
             report(&line, [of(&on_docker, part), of(&on_weft, part)]);
         }
-        println!("  {:<62} {:>8} {:>8.3}", "bare hosts", "", median(of(&bare, |s| s.value)));
+        println!("  {:<68} {:>8} {:>8.3}", "bare hosts", "", median(of(&bare, |s| s.value)));
     }
 }
 
@@ -193,12 +193,12 @@ fn compare(what: &str, rounds: usize, sides: [&Side; 2], measure: impl Fn(&Side,
 
 fn report(what: &str, values: [Vec<f64>; 2]) {
     let [docker, weft] = values.map(median);
-    println!("{what:<64} {docker:>8.3} {weft:>8.3} {:>7.2}", weft / docker);
+    println!("{what:<70} {docker:>8.3} {weft:>8.3} {:>7.2}", weft / docker);
 }
 
 /// With nothing beside it.
 fn alone(what: &str, value: f64) {
-    println!("{what:<64} {:>8} {value:>8.3}", "");
+    println!("{what:<70} {:>8} {value:>8.3}", "");
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
