@@ -18,14 +18,29 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 type Addresses = BTreeSet<String>;
 
 /// Three hosts, the network `n`, and on each a container `ask` that is only on that.
-fn lab(name: &str) -> Hosts {
+struct Asking {
+    hosts: Hosts,
+    inside: [Inside; 3],
+}
+
+impl std::ops::Deref for Asking {
+    type Target = Hosts;
+
+    fn deref(&self) -> &Hosts {
+        &self.hosts
+    }
+}
+
+fn lab(name: &str) -> Asking {
     let hosts = Hosts::up(LabSpec::bridged(name, 3));
     hosts.swarm();
     hosts.docker("h1", "network create -d overlay --attachable n").unwrap();
-    for host in HOSTS {
-        hosts.run_idle(host, &format!("ask-{host}"), "--network n").unwrap();
-    }
-    hosts
+    let inside = HOSTS.map(|host| {
+        let name = format!("ask-{host}");
+        hosts.run_idle(host, &name, "--network n").unwrap();
+        Inside::of(&hosts, host, &name).unwrap()
+    });
+    Asking { hosts, inside }
 }
 
 fn service(hosts: &Hosts, name: &str, options: &str) {
@@ -38,15 +53,19 @@ fn service(hosts: &Hosts, name: &str, options: &str) {
 /// Addresses of a name by a container's resolver; none: the name is not known or stands for nothing. Asked without a
 /// program in the container: there are hundreds of questions, and starting one takes longer than all answers.
 fn asked(hosts: &Hosts, host: &str, container: &str, name: &str) -> Addresses {
-    let found = Inside::of(hosts, host, container).ok().and_then(|inside| inside.addresses(name));
-    found.unwrap_or_default().into_iter().map(|address| address.to_string()).collect()
+    Inside::of(hosts, host, container).map(|inside| answer(&inside, name)).unwrap_or_default()
+}
+
+fn answer(inside: &Inside, name: &str) -> Addresses {
+    let found = inside.addresses(name).unwrap_or_default();
+    found.into_iter().map(|address| address.to_string()).collect()
 }
 
 /// Waits until the name stands for these addresses on every host.
-fn stands_for(hosts: &Hosts, name: &str, want: &Addresses, deadline: Duration) {
-    for host in HOSTS {
+fn stands_for(lab: &Asking, name: &str, want: &Addresses, deadline: Duration) {
+    for (host, inside) in HOSTS.iter().zip(&lab.inside) {
         eventually(&format!("{name} on {host}"), deadline, || {
-            let have = asked(hosts, host, &format!("ask-{host}"), name);
+            let have = answer(inside, name);
             if have == *want { Ok(()) } else { Err(format!("want {want:?}, have {have:?}")) }
         });
     }
@@ -192,11 +211,10 @@ fn c5_tasks_have_names_until_they_take_no_traffic() {
     }
     // Killed, unwell, drained: the old address is in no answer soon after, and its successor's will be.
     let gone = |task: &Task, why: &str| {
-        for host in HOSTS {
+        for (host, inside) in HOSTS.iter().zip(&hosts.inside) {
             eventually(&format!("{why} task is in no answer on {host}"), AT_ONCE, || {
                 let names = ["web", "tasks.web", &task.name];
-                let have: Addresses =
-                    names.iter().flat_map(|name| asked(&hosts, host, &format!("ask-{host}"), name)).collect();
+                let have: Addresses = names.iter().flat_map(|name| answer(inside, name)).collect();
                 if have.contains(&task.address) { Err(format!("{have:?}")) } else { Ok(()) }
             });
         }
