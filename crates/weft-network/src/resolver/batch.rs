@@ -3,10 +3,12 @@
 //! A thread needs one of these for all its sockets, because nothing waits while it is in use.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd as _};
 
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg};
+use rustix::net::addr::SocketAddrArg as _;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 
 /// So many at once.
 pub(super) const BATCH: usize = 32;
@@ -17,12 +19,11 @@ const QUERY_MAX: usize = 2048;
 pub(super) struct Batch {
     room: Box<[[u8; QUERY_MAX]; BATCH]>,
     taking: MultiHeaders<SockaddrIn>,
-    sending: MultiHeaders<SockaddrIn>,
     /// Length and sender of what came.
     came: Vec<(usize, SockaddrIn)>,
     answers: Vec<Vec<u8>>,
     /// Where they go.
-    to: Vec<Option<SockaddrIn>>,
+    to: Vec<SocketAddrAny>,
 }
 
 impl Batch {
@@ -30,7 +31,6 @@ impl Batch {
         Self {
             room: Box::new([[0; QUERY_MAX]; BATCH]),
             taking: MultiHeaders::preallocate(BATCH, None),
-            sending: MultiHeaders::preallocate(BATCH, None),
             came: Vec::with_capacity(BATCH),
             answers: Vec::with_capacity(BATCH),
             to: Vec::with_capacity(BATCH),
@@ -41,27 +41,33 @@ impl Batch {
     /// many there were.
     pub(super) fn serve(
         &mut self,
-        socket: &impl AsRawFd,
+        socket: &impl AsFd,
         mut answer: impl FnMut(&[u8], SocketAddr) -> Option<Vec<u8>>,
     ) -> io::Result<usize> {
         self.take(socket)?;
         self.answers.clear();
         self.to.clear();
         for (query, (length, from)) in self.room.iter().zip(&self.came) {
-            if let Some(answer) = answer(&query[..*length], SocketAddr::V4((*from).into())) {
+            let from = SocketAddrV4::from(*from);
+            if let Some(answer) = answer(&query[..*length], SocketAddr::V4(from)) {
                 self.answers.push(answer);
-                self.to.push(Some(*from));
+                self.to.push(from.as_any());
             }
         }
         self.send(socket);
         Ok(self.came.len())
     }
 
-    fn take(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
+    fn take(&mut self, socket: &impl AsFd) -> io::Result<()> {
         self.came.clear();
         let mut room = self.room.each_mut().map(|query| [IoSliceMut::new(query)]);
-        let all =
-            recvmmsg(socket.as_raw_fd(), &mut self.taking, room.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+        let all = recvmmsg(
+            socket.as_fd().as_raw_fd(),
+            &mut self.taking,
+            room.iter_mut(),
+            MsgFlags::MSG_DONTWAIT,
+            None,
+        )?;
         // A datagram without a sender's address is none of IPv4's: it keeps its place, but has no length.
         let nobody = SockaddrIn::new(0, 0, 0, 0, 0);
         self.came.extend(all.map(|one| one.address.map_or((0, nobody), |from| (one.bytes, from))));
@@ -69,27 +75,24 @@ impl Batch {
     }
 
     /// A requester whose socket is full asks again, and one that is gone does not mind.
-    fn send(&mut self, socket: &impl AsRawFd) {
-        let mut done = 0;
-        while done < self.answers.len() {
-            let answers: Vec<[IoSlice<'_>; 1]> =
-                self.answers[done..].iter().map(|answer| [IoSlice::new(answer)]).collect();
-            let to = &self.to[done..];
-            let sent = sendmmsg(
-                socket.as_raw_fd(),
-                &mut self.sending,
-                &answers,
-                to,
-                [],
-                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-            );
-            match sent {
-                Ok(sent) => done += sent.count().max(1),
+    fn send(&mut self, socket: &impl AsFd) {
+        let answers: Vec<[IoSlice<'_>; 1]> =
+            self.answers.iter().map(|answer| [IoSlice::new(answer)]).collect();
+        let mut nothing: Vec<SendAncillaryBuffer<'_, '_, '_>> =
+            answers.iter().map(|_| SendAncillaryBuffer::default()).collect();
+        let parts = self.to.iter().zip(&answers).zip(&mut nothing);
+        let mut messages: Vec<MMsgHdr<'_>> =
+            parts.map(|((to, answer), nothing)| MMsgHdr::new_with_addr(to, answer, nothing)).collect();
+        let mut rest = messages.as_mut_slice();
+        while !rest.is_empty() {
+            let done = match sendmmsg(socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(sent) => sent.max(1),
                 Err(error) => {
-                    tracing::debug!(to = ?to.first(), %error, "answer not sent");
-                    done += 1;
+                    tracing::debug!(%error, "answer not sent");
+                    1
                 }
-            }
+            };
+            rest = &mut rest[done..];
         }
     }
 }
