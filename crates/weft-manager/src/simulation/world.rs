@@ -141,7 +141,7 @@ impl World {
         self.mend();
         let begin = Instant::now();
         let hosts = 0..self.hosts();
-        for host in hosts.clone().filter(|host| self.is_member(*host)) {
+        for host in hosts.clone() {
             self.bring_up(host).await;
         }
         self.until(begin, "all members know one leader", || self.is_agreed()).await?;
@@ -262,9 +262,11 @@ impl World {
         }
     }
 
-    /// Starts the manager of a host that is down.
+    /// Starts the manager of a host that is down, unless it was taken out meanwhile.
     pub(super) async fn bring_up(self: &Arc<Self>, host: usize) {
-        self.open(host, Opening::Join).await;
+        if self.is_member(host) {
+            self.open(host, Opening::Join).await;
+        }
     }
 
     /// A user comes to the host.
