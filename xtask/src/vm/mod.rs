@@ -32,14 +32,8 @@ fn cache() -> PathBuf {
 const HOSTS_TESTS: &[&str] =
     &["dataplane::what_someone_deleted_is_repaired", "dataplane::vxlan_of_a_stranger_is_dropped_and_counted"];
 
-/// Run only by name: by IPVS a task cannot reach its own service when the turn is its own (`docs/features.md`, row D2).
+/// Run only by name: the balancers of the kernel take minutes there.
 const OPEN: &[&str] = &["--skip", "ipvs::"];
-
-/// Scenarios of both engines that need Docker's load balancer, where both take part. The other cells belong to the soak.
-const INTEROP_TESTS: &[&str] = &[
-    "across::services_lead_across::manager_weft_worker_docker",
-    "across::services_lead_across::manager_docker_worker_weft",
-];
 
 /// Runs all checks in the virtual machine and adds up their results.
 pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
@@ -48,14 +42,7 @@ pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
         let part = part.to_string_lossy();
         return boot(&[("vm", &[&part]), ("interop", &[&part])], counts);
     }
-    boot(
-        &[
-            ("vm", OPEN),
-            ("hosts", &[&["--exact"], HOSTS_TESTS].concat()),
-            ("interop", &[&["--exact"], INTEROP_TESTS].concat()),
-        ],
-        counts,
-    )
+    boot(&[("vm", OPEN), ("hosts", &[&["--exact"], HOSTS_TESTS].concat())], counts)
 }
 
 /// All cells of the scenarios of both engines that need that kernel or show more on it.

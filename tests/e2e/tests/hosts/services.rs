@@ -161,15 +161,19 @@ fn c6_containers_are_restarted_as_their_policy_says() {
 
     // Without its shim nobody could tell a container's end: it goes, too, and leaves nothing behind.
     let (host, id) = container(&hosts, "any");
-    let [shim] = hosts.processes(&host, "shim")[..] else { panic!("one container on {host}") };
     let pid = hosts.inspect(&host, &id, "{{.State.Pid}}").unwrap();
-    hosts.host(&host).run("kill", ["-9", &shim.to_string()]).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+    assert!(hosts.processes(&host, "shim").contains(&shim.parse().unwrap()), "{status}");
+    hosts.host(&host).run("kill", ["-9", shim]).unwrap();
     eventually("another container in place of one without a shim", CONVERGED, || {
         let (_, now) = container(&hosts, "any");
         if now == id { Err(now) } else { Ok(()) }
     });
     assert_eq!(hosts.inspect(&host, &id, "{{.State.Status}} {{.State.ExitCode}}").unwrap(), "exited 255");
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "its process {pid} lives");
+    eventually("its process is gone", CONVERGED, || {
+        if std::path::Path::new(&format!("/proc/{pid}")).exists() { Err(pid.clone()) } else { Ok(()) }
+    });
     let mounts = hosts.host(&host).sh("cat /proc/mounts").unwrap();
     assert!(!mounts.contains(&id), "{mounts}");
 
