@@ -19,13 +19,14 @@ use weft_gossip::{
 
 use crate::helper::own_entries;
 use crate::helper::protocol::{FromHelper, GossipWish};
+use crate::helper::streams::{Place, Streams};
 use crate::peers::{GossipKey, GossipValue};
 use crate::store::MODE;
 use crate::swarm::GossipWord;
 
 /// A peer that opened a stream sends its frame within this time, or is not heard.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams of peers at a time.
+/// Streams of peers that wait for their answer at a time.
 const STREAMS: usize = 64;
 /// Between two attempts to get the sockets: a helper that ends may still hold them.
 const BIND_RETRY: Duration = Duration::from_millis(200);
@@ -49,7 +50,8 @@ pub(super) enum Command {
 
 /// Something of a stream.
 enum Inbound {
-    Frame(StreamId, SocketAddr, TcpStream, Vec<u8>),
+    /// Its place is taken until the frame was looked at.
+    Frame(StreamId, SocketAddr, TcpStream, Vec<u8>, Place),
     Answered(RequestId, Result<Vec<u8>, RequestFailure>),
 }
 
@@ -109,6 +111,8 @@ struct Driver {
     last_saved: Option<Snapshot>,
     events: mpsc::UnboundedSender<FromHelper>,
     inbound: (mpsc::UnboundedSender<Inbound>, mpsc::UnboundedReceiver<Inbound>),
+    /// Streams of peers that are being read.
+    streams: Streams,
     /// Streams of peers that wait for their answer.
     waiting: HashMap<StreamId, TcpStream>,
     next_stream: u64,
@@ -153,6 +157,7 @@ impl Driver {
             last_saved: None,
             events,
             inbound: mpsc::unbounded_channel(),
+            streams: Streams::default(),
             waiting: HashMap::new(),
             next_stream: 0,
             wish: None,
@@ -364,16 +369,17 @@ impl Driver {
     }
 
     fn accept(&mut self, mut stream: TcpStream, from: SocketAddr) {
-        if self.waiting.len() >= STREAMS {
+        let Some(place) = self.streams.admit(from.ip()) else {
+            tracing::debug!(%from, "gossip stream refused: too many at a time");
             return;
-        }
+        };
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
         let done = self.inbound.0.clone();
         tokio::spawn(async move {
             match timeout(STREAM_TIMEOUT, read_frame(&mut stream)).await {
                 Ok(Ok(frame)) => {
-                    let _ = done.send(Inbound::Frame(id, from, stream, frame));
+                    let _ = done.send(Inbound::Frame(id, from, stream, frame, place));
                 }
                 Ok(Err(error)) => tracing::debug!(%from, %error, "gossip stream"),
                 Err(_) => tracing::debug!(%from, "gossip stream silent"),
@@ -384,7 +390,7 @@ impl Driver {
     fn on_inbound(&mut self, inbound: Inbound) {
         let now = self.now();
         match inbound {
-            Inbound::Frame(id, from, stream, frame) => {
+            Inbound::Frame(id, from, stream, frame, _place) => {
                 if self.waiting.len() >= STREAMS {
                     self.waiting.clear();
                 }
@@ -469,5 +475,56 @@ async fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         frame.extend_from_slice(&chunk[..len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the other side closed the stream.
+    async fn is_closed(stream: &mut TcpStream) -> bool {
+        let closed = timeout(Duration::from_millis(300), stream.read(&mut [0u8; 1])).await;
+        matches!(closed, Ok(Ok(0) | Err(_)))
+    }
+
+    /// One peer opens streams and says nothing, another sends what is no frame: neither is held, and the endpoint goes on.
+    #[tokio::test]
+    async fn silent_and_malformed_streams_are_not_heaped_up() {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let key = |lamport_time| crate::swarm::SwarmKey { lamport_time, key: vec![7; 16] };
+        let wish = GossipWish {
+            advertise: port,
+            keys: vec![key(1), key(2)],
+            join: Vec::new(),
+            networks: Vec::new(),
+            entries: Vec::new(),
+            owners: None,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (told, mut events) = mpsc::unbounded_channel();
+        let (commands, task) = start(wish, dir.path().join("gossip.json"), told);
+        assert!(matches!(events.recv().await, Some(FromHelper::GossipName(_))));
+
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(TcpStream::connect(port).await.unwrap());
+        }
+        let mut held = 0;
+        for stream in &mut silent {
+            held += usize::from(!is_closed(stream).await);
+        }
+        assert!(held <= STREAMS / 4, "{held} of {} streams of one peer are held", silent.len());
+        drop(silent);
+        for garbage in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[10, 0xff, 0xff, 0xff, 0xff], &[10, 0, 0, 0, 0]] {
+            let mut stream = TcpStream::connect(port).await.unwrap();
+            stream.write_all(garbage).await.unwrap();
+            let end = timeout(Duration::from_secs(5), stream.read(&mut [0u8; 1])).await;
+            assert!(matches!(end, Ok(Ok(0) | Err(_))), "{garbage:?} is answered or held");
+        }
+        commands.send(Command::Doubt { number: 3, address: [192, 0, 2, 1].into() }).unwrap();
+        let word = timeout(Duration::from_secs(5), events.recv()).await.unwrap();
+        assert!(matches!(word, Some(FromHelper::Word { number: 3, .. })), "it still works");
+        assert!(!task.is_finished());
     }
 }

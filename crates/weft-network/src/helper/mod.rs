@@ -11,5 +11,6 @@ mod main_loop;
 mod own_entries;
 pub(crate) mod protocol;
 mod resolvers;
+mod streams;
 
 pub use main_loop::helper_main;
