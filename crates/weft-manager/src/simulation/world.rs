@@ -61,6 +61,7 @@ fn play(plan: &Plan, traced: bool) -> (Result<Outcome, Failure>, Vec<String>) {
             Some(broken) => Err(failure(broken)),
             None => outcome.map_err(failure),
         };
+        world.dissolve();
         (outcome, world.traced())
     });
     runtime.shutdown_background();
@@ -267,6 +268,12 @@ impl World {
         if self.is_member(host) {
             self.open(host, Opening::Join).await;
         }
+    }
+
+    /// Lets go of the managers, which hold the world in turn.
+    fn dissolve(&self) {
+        let lives: Vec<_> = self.state().hosts.iter_mut().map(|host| host.life.take()).collect();
+        drop(lives);
     }
 
     /// A user comes to the host.
