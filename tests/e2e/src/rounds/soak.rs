@@ -56,7 +56,7 @@ impl Game for Quorum {
                     and by its newest specification, on every host exactly their containers, no address with two \
                     holders; and nothing that was acknowledged may be lost. At the end of a slice all services are \
                     removed, and nothing of them may stay on any host. Jumps of the clock are not played here, because \
-                    a machine has one clock for all of its hosts: they are part of the simulation (`swarm.md`).",
+                    a machine has one clock for all of its hosts: they are part of the simulation (`raft.md`).",
             name: "quorum",
         }
     }
