@@ -75,7 +75,7 @@ fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let tests = ["--test", "hosts", "--test", "local_engine", "--test", "api_refusals"];
     let mut command = cargo(&["test", "--no-fail-fast", "--package", "weft-e2e"]);
-    run_tests(command.args(tests).args(["--", "--test-threads=3"]), counts)
+    run_tests(command.args(tests).args(["--", "--test-threads=2"]), counts)
 }
 
 /// Swarms of both engines beside the machine's Docker engine, and the wire check also beside the newest to be had.
