@@ -70,7 +70,7 @@ fn sim(counts: &mut Counts) -> Result<()> {
     run_tests(&mut cargo(&["test", "--quiet", "--release", "--package", "weft-sim"]), counts)
 }
 
-/// Whole hosts with daemons, driven with the docker CLI. Three tests at a time: each has several hosts, which mostly wait.
+/// Whole hosts with daemons, driven with the docker CLI; two tests at a time, because each has several hosts.
 fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let tests = ["--test", "hosts", "--test", "local_engine", "--test", "api_refusals"];
