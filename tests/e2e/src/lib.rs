@@ -3,13 +3,14 @@
 //! Every test has a lab of its own, named after it. The tests see what a user sees: the unmodified `docker` CLI,
 //! `weft`, and the wire.
 
-mod api;
+pub mod api;
 pub mod balance;
 mod command;
 mod dice;
 pub mod dns;
 mod hosts;
 mod load;
+mod pause;
 mod probe;
 mod registry;
 pub mod rotations;

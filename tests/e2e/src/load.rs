@@ -14,6 +14,7 @@ use weft_lab::eventually;
 
 use crate::Hosts;
 use crate::dns::Inside;
+use crate::pause::pause;
 
 /// A request without an answer in this time has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -244,9 +245,4 @@ fn now() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let of_day = now.as_secs() % 86_400;
     format!("{:02}:{:02}:{:02}.{:03}", of_day / 3600, of_day / 60 % 60, of_day % 60, now.subsec_millis())
-}
-
-#[allow(clippy::disallowed_methods, reason = "a client's pace")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

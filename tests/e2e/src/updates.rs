@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 use crate::load::{Load, PIECES};
-use crate::{Hosts, weft_exe};
+use crate::{Hosts, services, weft_exe};
 
 /// Time for one update of two tasks, container starts included, on a machine that does much else.
 const UPDATED: Duration = Duration::from_secs(90);
@@ -79,18 +79,9 @@ pub fn published(hosts: &Hosts, host: &str) -> SocketAddr {
 
 /// Ids and states of the tasks that shall run.
 fn tasks(hosts: &Hosts) -> Vec<(String, String)> {
-    let args = [
-        "service",
-        "ps",
-        "--filter",
-        "desired-state=running",
-        "--format",
-        "{{.ID}} {{.CurrentState}}",
-        "web",
-    ];
-    let list = hosts.docker("h1", args).expect("a command");
-    let task = |line: &str| line.split_once(' ').map(|(id, state)| (id.to_owned(), state.to_owned()));
-    list.lines().filter_map(task).collect()
+    let list = services::running(hosts, "web", "{{.ID}} {{.CurrentState}}");
+    let task = |line: &String| line.split_once(' ').map(|(id, state)| (id.to_owned(), state.to_owned()));
+    list.iter().filter_map(task).collect()
 }
 
 /// Waits until so many tasks run, none of which is in `old`.

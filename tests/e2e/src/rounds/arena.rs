@@ -11,6 +11,7 @@ use super::fault::{Fault, instant};
 use super::model::{Model, Wish};
 use crate::api;
 use crate::dice::Dice;
+use crate::pause::pause;
 use crate::{Hosts, weft_exe};
 
 /// Hosts that manage.
@@ -282,9 +283,4 @@ fn fill_disk(host: &Host) {
 
 fn empty_disk(host: &Host) {
     host.sh(&format!("rm -f {}/filler", data_root(host).display())).expect("room on the disk");
-}
-
-#[allow(clippy::disallowed_methods, reason = "faults happen at instants that follow from the seed")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

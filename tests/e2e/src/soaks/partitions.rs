@@ -9,6 +9,7 @@ use super::kernel::{View, Wish, read};
 use crate::Hosts;
 use crate::dice::Dice;
 use crate::dns::Inside;
+use crate::pause::pause;
 use crate::slices::{Game, Played, Text};
 
 /// Partitions are mostly waiting.
@@ -28,6 +29,7 @@ const IN_ORDER: Duration = Duration::from_secs(120);
 const ALIKE: Duration = Duration::from_secs(5);
 /// What takes longer is told.
 const LATE: Duration = Duration::from_secs(8);
+
 /// Who is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cut {
@@ -229,9 +231,4 @@ impl Parted {
 #[allow(clippy::print_stderr, reason = "who plays a soak learns what took long")]
 fn tell(text: &str) {
     eprintln!("{text}");
-}
-
-#[allow(clippy::disallowed_methods, reason = "a partition lasts as long as its seed says")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

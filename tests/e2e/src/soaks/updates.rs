@@ -9,6 +9,7 @@ use weft_lab::eventually;
 use crate::Hosts;
 use crate::dice::Dice;
 use crate::load::{Answered, Load};
+use crate::pause::pause;
 use crate::slices::{Game, Played, Text};
 use crate::updates::{CLIENTS, Update, by_virtual_ip, hosts, published, running, serve};
 
@@ -219,9 +220,4 @@ impl Drop for Stopped {
 fn signal(name: &str, pid: i32) {
     // It may be gone by itself, which others notice.
     let _ = Command::new("kill").args([name, &pid.to_string()]).status();
-}
-
-#[allow(clippy::disallowed_methods, reason = "faults happen at instants that follow from the seed")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

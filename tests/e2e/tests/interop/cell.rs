@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub(crate) use weft_e2e::services::running;
 use weft_e2e::{Hosts, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
@@ -134,15 +135,6 @@ pub(crate) fn converged(hosts: &Hosts, service: &str, replicas: &str) {
         let ps = hosts.docker("h1", format!("service ps --no-trunc {service}")).unwrap_or_default();
         Err(format!("{list}\n{ps}"))
     });
-}
-
-/// Values of a service's tasks that shall run, sorted.
-pub(crate) fn running(hosts: &Hosts, service: &str, format: &str) -> Vec<String> {
-    let filter = "desired-state=running";
-    let args = ["service", "ps", "--no-trunc", "--filter", filter, "--format", format, service];
-    let mut lines: Vec<String> = hosts.docker("h1", args).unwrap().lines().map(str::to_owned).collect();
-    lines.sort_unstable();
-    lines
 }
 
 /// The container of a service's only task, or of its task on `host`, by the word of the daemon there.

@@ -3,8 +3,8 @@
 use weft_e2e::Hosts;
 use weft_lab::{LabSpec, eventually};
 
-use crate::traffic::{Kind, Path, Sample};
-use crate::{BURSTS, DEADLINE, report};
+use crate::traffic::{Kind, Path, in_turn, of};
+use crate::{DEADLINE, report};
 
 /// Where the task listens, and its port on every node and on its own.
 const TARGET: u16 = 80;
@@ -50,14 +50,9 @@ fn compare(by: &str, direct: &Path, mesh: &Path) {
     for (what, kind) in
         [("request on a connection", Kind::Echo), ("connection with a request", Kind::Connect)]
     {
-        let mut samples = [Vec::new(), Vec::new()];
-        for _ in 0..BURSTS {
-            for (path, samples) in [direct, mesh].into_iter().zip(&mut samples) {
-                samples.push(path.measure(kind));
-            }
-        }
-        let of = |part: fn(&Sample) -> f64| samples.each_ref().map(|all| all.iter().map(part).collect());
-        report(&format!("ingress, {by}, {what}: p50, us (goal <= 1.25)"), of(|sample| sample.p50));
-        report("  p99, us", of(|sample| sample.p99));
+        let samples = in_turn([direct, mesh], kind);
+        let both = |part| samples.each_ref().map(|all| of(all, part));
+        report(&format!("ingress, {by}, {what}: p50, us (goal <= 1.25)"), both(|sample| sample.p50));
+        report("  p99, us", both(|sample| sample.p99));
     }
 }

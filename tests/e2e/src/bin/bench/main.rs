@@ -24,38 +24,54 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use side::Side;
-use traffic::{Kind, Sample};
+use traffic::{Kind, Sample, in_turn, of};
 use weft_e2e::weft_exe;
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
 /// Rounds of each measurement.
 const ROUNDS: usize = 5;
-/// Rounds of short bursts of traffic.
-const BURSTS: usize = 24;
 /// Rounds of elections, each with hosts of its own.
 const ELECTIONS: usize = 3;
 /// For what has to become visible elsewhere.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What can be measured alone, by its name as the argument. The first ones share hosts of both engines.
-const PARTS: [&str; 11] = [
-    "ready", "names", "traffic", "visible", "memory", "services", "vip", "ingress", "changes", "election",
-    "managers",
-];
+/// Parts that share hosts of both engines. Each part can be measured alone, by its name as the argument.
+const ON_BOTH: [&str; 5] = ["names", "traffic", "visible", "memory", "services"];
+/// Those of which each engine has hosts of its own.
+const APART: [&str; 3] = ["ready", "election", "managers"];
+/// Those beside direct access.
+const DIRECT: [(&str, fn()); 3] =
+    [("vip", vip::measure), ("ingress", ingress::measure), ("changes", changes::measure)];
 
 fn main() -> ExitCode {
     let part = std::env::args().nth(1);
-    if part.as_deref().is_some_and(|part| !PARTS.contains(&part)) {
-        println!("bench: the parts are {}", PARTS.join(", "));
+    let parts = [&ON_BOTH[..], &APART, &DIRECT.map(|(name, _)| name)].concat();
+    if part.as_deref().is_some_and(|part| !parts.contains(&part)) {
+        println!("bench: the parts are {}", parts.join(", "));
         return ExitCode::from(2);
     }
     let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
-    println!("{:<70} {:>8} {:>8} {:>7}", "median of rounds", "Docker", "Weft", "ratio");
+    if ON_BOTH.iter().chain(&APART).any(|name| wanted(name)) {
+        head("Docker");
+        beside_docker(wanted);
+    }
+    if DIRECT.iter().any(|(name, _)| wanted(name)) {
+        head("direct");
+        DIRECT.iter().filter(|(name, _)| wanted(name)).for_each(|(_, measure)| measure());
+    }
+    ExitCode::SUCCESS
+}
+
+fn head(other: &str) {
+    println!("{:<70} {other:>8} {:>8} {:>7}", "median of rounds", "Weft", "ratio");
+}
+
+fn beside_docker(wanted: impl Fn(&str) -> bool) {
     if wanted("ready") {
         ready();
     }
-    if PARTS[1..6].iter().any(|name| wanted(name)) {
-        on_both(wanted);
+    if ON_BOTH.iter().any(|name| wanted(name)) {
+        on_both(&wanted);
     }
     if wanted("election") {
         apart("leader of 3 killed until another answers, s (goal <= 3 s)", ELECTIONS, managers::election);
@@ -63,15 +79,6 @@ fn main() -> ExitCode {
     if wanted("managers") {
         apart("manager with 1,000 services, PSS, MiB (goal <= 64)", 1, managers::with_services);
     }
-    println!("\n{:<70} {:>8} {:>8} {:>7}", "median of rounds", "direct", "Weft", "ratio");
-    for (name, measure) in
-        [("vip", vip::measure as fn()), ("ingress", ingress::measure), ("changes", changes::measure)]
-    {
-        if wanted(name) {
-            measure();
-        }
-    }
-    ExitCode::SUCCESS
 }
 
 /// What is measured on the same hosts.
@@ -161,16 +168,7 @@ fn traffic(docker: &Side, weft: &Side) {
         ("request-response, us (goal <= 0.85)", "CPU of both ends, us", Kind::Echo),
         ("connections per second (goal >= 1.2)", "CPU of both ends, us each", Kind::Connect),
     ] {
-        let mut samples = [Vec::new(), Vec::new(), Vec::new()];
-        for _ in 0..BURSTS {
-            for (path, samples) in
-                [&docker.overlay, &weft.overlay, &weft.underlay].into_iter().zip(&mut samples)
-            {
-                samples.push(path.measure(kind));
-            }
-        }
-        let [on_docker, on_weft, bare] = samples;
-        let of = |samples: &[Sample], part: fn(&Sample) -> f64| samples.iter().map(part).collect::<Vec<_>>();
+        let [on_docker, on_weft, bare] = in_turn([&docker.overlay, &weft.overlay, &weft.underlay], kind);
         for (line, part) in [
             (format!("overlay {what}"), (|s| s.value) as fn(&Sample) -> f64),
             (format!("  {cpu}"), |s| s.cpu),

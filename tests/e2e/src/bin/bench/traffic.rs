@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
+/// Rounds of short bursts.
+const BURSTS: usize = 24;
 const PORT: u16 = 5001;
 /// What one burst of a stream carries.
 const STREAM_BYTES: usize = 192 << 20;
@@ -162,6 +164,22 @@ impl Asked {
         let cpu = (self.cpu + servers_cpu) / self.units;
         Sample { value: self.value, p50: at(50), p99: at(99), cpu }
     }
+}
+
+/// Bursts over all of these in turn.
+pub(crate) fn in_turn<const PATHS: usize>(paths: [&Path; PATHS], kind: Kind) -> [Vec<Sample>; PATHS] {
+    let mut samples = [const { Vec::new() }; PATHS];
+    for _ in 0..BURSTS {
+        for (path, samples) in paths.into_iter().zip(&mut samples) {
+            samples.push(path.measure(kind));
+        }
+    }
+    samples
+}
+
+/// One part of all samples.
+pub(crate) fn of(samples: &[Sample], part: fn(&Sample) -> f64) -> Vec<f64> {
+    samples.iter().map(part).collect()
 }
 
 fn enter(namespace: &File) {

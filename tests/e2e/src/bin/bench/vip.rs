@@ -6,8 +6,8 @@
 use weft_e2e::{Hosts, updates};
 use weft_lab::{LabSpec, eventually};
 
-use crate::traffic::{Kind, Path, Sample};
-use crate::{BURSTS, DEADLINE, report, requests};
+use crate::traffic::{Kind, Path, in_turn, of};
+use crate::{DEADLINE, report, requests};
 
 /// Real tasks behind the virtual IP.
 const BACKENDS: usize = 3;
@@ -70,14 +70,9 @@ fn compare(among: &str, direct: &Path, by_vip: &Path) {
     for (what, kind) in
         [("connections per second (goal >= 0.85)", Kind::Connect), ("TCP, Gb/s (goal >= 0.9)", Kind::Stream)]
     {
-        let mut samples = [Vec::new(), Vec::new()];
-        for _ in 0..BURSTS {
-            for (path, samples) in [direct, by_vip].into_iter().zip(&mut samples) {
-                samples.push(path.measure(kind));
-            }
-        }
-        let of = |part: fn(&Sample) -> f64| samples.each_ref().map(|all| all.iter().map(part).collect());
-        report(&format!("VIP, {BACKENDS} tasks, {among}: {what}"), of(|sample| sample.value));
-        report("  CPU of both ends", of(|sample| sample.cpu));
+        let samples = in_turn([direct, by_vip], kind);
+        let both = |part| samples.each_ref().map(|all| of(all, part));
+        report(&format!("VIP, {BACKENDS} tasks, {among}: {what}"), both(|sample| sample.value));
+        report("  CPU of both ends", both(|sample| sample.cpu));
     }
 }
