@@ -19,6 +19,7 @@ pub struct Change {
     before: NamespaceState,
     after: NamespaceState,
     settings: Vec<(String, String)>,
+    /// What is to be done to tables and virtual services.
     ops: Vec<Op>,
     /// All changes of elements; none if one of them has no place in a message.
     elements: Option<Vec<Message>>,
@@ -34,11 +35,6 @@ impl Change {
         let settings = differing.map(|(key, value)| (key.clone(), value.clone())).collect();
         let elements = netfilter::encode(&ops.iter().filter(|op| is_of_elements(op)).collect::<Vec<_>>());
         Self { before, after, settings, ops, elements }
-    }
-
-    /// What is to be done to tables and virtual services.
-    pub fn ops(&self) -> &[Op] {
-        &self.ops
     }
 
     /// The program that sets whole tables must be born inside, and settings are those of the thread's namespace; everything

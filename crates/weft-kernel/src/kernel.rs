@@ -98,12 +98,6 @@ impl Kernel {
 
     /// Carries out a change, if the namespace holds what it starts from, as Weft left or found it. False: it does not, or
     /// the kernel refused; then only [`Kernel::reconcile`] helps.
-    pub async fn advance(&self, change: &Arc<Change>) -> Result<bool, KernelError> {
-        let (kernel, change) = (self.clone(), change.clone());
-        on_pool(move || kernel.advance_blocking(&change)).await
-    }
-
-    /// [`Kernel::advance`], blocking.
     pub fn advance_blocking(&self, change: &Change) -> Result<bool, KernelError> {
         let work = |sockets: &mut Sockets| change.carry_out(sockets, &self.netns);
         if change.needs_thread() { self.inside(|sockets| Ok(work(sockets))) } else { Ok(self.with(work)) }

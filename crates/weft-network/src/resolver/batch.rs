@@ -11,13 +11,13 @@ use rustix::net::addr::SocketAddrArg as _;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 
 /// So many at once.
-pub(super) const BATCH: usize = 32;
+pub(super) const LIMIT: usize = 32;
 /// No query over UDP is longer; the rest of a longer one is lost, and it is refused as malformed.
 const QUERY_MAX: usize = 2048;
 
 /// See the module. Addresses are IPv4's: the resolver has no other.
 pub(super) struct Batch {
-    room: Box<[[u8; QUERY_MAX]; BATCH]>,
+    room: Box<[[u8; QUERY_MAX]; LIMIT]>,
     taking: MultiHeaders<SockaddrIn>,
     /// Length and sender of what came.
     came: Vec<(usize, SockaddrIn)>,
@@ -29,15 +29,15 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new() -> Self {
         Self {
-            room: Box::new([[0; QUERY_MAX]; BATCH]),
-            taking: MultiHeaders::preallocate(BATCH, None),
-            came: Vec::with_capacity(BATCH),
-            answers: Vec::with_capacity(BATCH),
-            to: Vec::with_capacity(BATCH),
+            room: Box::new([[0; QUERY_MAX]; LIMIT]),
+            taking: MultiHeaders::preallocate(LIMIT, None),
+            came: Vec::with_capacity(LIMIT),
+            answers: Vec::with_capacity(LIMIT),
+            to: Vec::with_capacity(LIMIT),
         }
     }
 
-    /// Takes what waits at a socket that does not block, up to [`BATCH`], and sends what `answer` gives for each. Says how
+    /// Takes what waits at a socket that does not block, up to [`LIMIT`], and sends what `answer` gives for each. Says how
     /// many there were.
     pub(super) fn serve(
         &mut self,
@@ -117,19 +117,19 @@ mod tests {
         let second = UdpSocket::bind("127.0.0.1:0").unwrap();
         second.connect(server.local_addr().unwrap()).unwrap();
         second.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-        for n in 0..BATCH as u8 {
+        for n in 0..LIMIT as u8 {
             let client = if n % 2 == 0 { &first } else { &second };
             client.send(&vec![n; usize::from(n) * 40]).unwrap();
         }
         first.send(&[200]).unwrap();
         let mut batch = Batch::new();
         let mut echo = |query: &[u8], _: SocketAddr| (query.first() != Some(&3)).then(|| query.to_vec());
-        assert_eq!(batch.serve(&server, &mut echo).unwrap(), BATCH);
+        assert_eq!(batch.serve(&server, &mut echo).unwrap(), LIMIT);
         assert_eq!(batch.serve(&server, &mut echo).unwrap(), 1);
         let nothing = batch.serve(&server, &mut echo).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         let mut buffer = [0; QUERY_MAX];
-        for n in (0..BATCH as u8).filter(|n| *n != 3) {
+        for n in (0..LIMIT as u8).filter(|n| *n != 3) {
             let client = if n % 2 == 0 { &first } else { &second };
             let length = client.recv(&mut buffer).unwrap();
             assert_eq!(buffer[..length], vec![n; usize::from(n) * 40]);

@@ -133,5 +133,5 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
 fn serve_batch(socket: &Arc<UdpSocket>, shared: &Shared) -> io::Result<()> {
     let answer = |query: &[u8], from| shared.handle(query, || Reply::Udp(socket.clone(), from), false);
     let served = BATCH.with_borrow_mut(|batch| batch.serve(socket, answer))?;
-    if served < batch::BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    if served < batch::LIMIT { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
 }

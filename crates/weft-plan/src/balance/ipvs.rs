@@ -71,8 +71,8 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
 }
 
 /// Where a task reaches its own service and the turn is its own, IPVS puts the container's own address into the packet
-/// and lets it go on by the route to the virtual one (`ip_vs_nat_xmit`: "skb to local stack, preserve old route"): out by
-/// the network, where no neighbour has that address. A changed mark in a chain of this kind has the route looked up anew.
+/// and lets it go on by the route to the virtual one (`ip_vs_nat_xmit`): out by the network, where no neighbour has that
+/// address. A changed mark in a chain of this kind has the route looked up anew.
 fn itself() -> NftRule {
     NftRule::new("a task reaches itself", "oifname != \"lo\" fib daddr type local meta mark set 0")
 }
