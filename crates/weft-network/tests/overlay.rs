@@ -9,14 +9,15 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Host, ask, at, container, dns, dns_result, eventually, helper_launch, sandbox, serve, shell};
+use common::{
+    Host, ask, at, container, dns, dns_result, eventually, helper_launch, overlay, sandbox, serve, shell,
+};
 use weft_kernel::Netns;
 use weft_network::{
     AttachRefused, Controller, EndpointSpec, EndpointView, IpamConfig, NetworkSpec, OverlaySpec,
-    OverlaySubnet, SwarmAttachment, SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks,
-    SwarmState,
+    SwarmAttachment, SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
 };
-use weft_types::{ContainerId, EndpointAddress, Mtu, NodeId, TaskId, Vni};
+use weft_types::{ContainerId, EndpointAddress, Mtu, NodeId, TaskId};
 
 const NETWORK: &str = "ov1ov1ov1ov1ov1ov1ov1ov11";
 
@@ -33,33 +34,7 @@ struct Managers {
 }
 
 fn spec() -> OverlaySpec {
-    OverlaySpec {
-        id: NETWORK.parse().unwrap(),
-        name: "ov1".to_owned(),
-        subnets: vec![
-            OverlaySubnet {
-                subnet: "10.0.1.0/24".parse().unwrap(),
-                gateway: Some("10.0.1.1".parse().unwrap()),
-                vni: Some(Vni::try_from(4097).unwrap()),
-                range: None,
-                auxiliary: BTreeMap::new(),
-            },
-            OverlaySubnet {
-                subnet: "fd00:1::/64".parse().unwrap(),
-                gateway: Some("fd00:1::1".parse().unwrap()),
-                vni: Some(Vni::try_from(4097).unwrap()),
-                range: None,
-                auxiliary: BTreeMap::new(),
-            },
-        ],
-        mtu: None,
-        attachable: true,
-        internal: false,
-        encrypted: false,
-        ingress: false,
-        labels: BTreeMap::new(),
-        options: BTreeMap::new(),
-    }
+    overlay(NETWORK, &[("10.0.1.0/24", "10.0.1.1"), ("fd00:1::/64", "fd00:1::1")])
 }
 
 #[async_trait::async_trait]

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use weft_kernel::Netns;
 use weft_network::{
-    AttachRefused, Controller, EndpointSpec, OverlaySpec, OverlaySubnet, SourceMode, SwarmAttachment,
-    SwarmEndpoint, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmServiceState, SwarmState,
+    AttachRefused, Controller, EndpointSpec, OverlaySpec, SourceMode, SwarmAttachment, SwarmEndpoint,
+    SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmServiceState, SwarmState,
 };
-use weft_types::{ContainerId, EndpointAddress, MacAddr, NodeId, TaskId, Vni};
+use weft_types::{ContainerId, EndpointAddress, MacAddr, NodeId, TaskId};
 
-use super::{Host, container, helper_launch, sandbox, shell};
+use super::{Host, container, helper_launch, overlay, sandbox, shell};
 
 const NETWORK: &str = "ov1ov1ov1ov1ov1ov1ov1ov11";
 /// Of each service, all on another node.
@@ -48,24 +48,7 @@ impl SwarmNetworks for Managers {
 }
 
 fn network() -> OverlaySpec {
-    OverlaySpec {
-        id: NETWORK.parse().unwrap(),
-        name: "ov1".to_owned(),
-        subnets: vec![OverlaySubnet {
-            subnet: "10.1.0.0/16".parse().unwrap(),
-            gateway: Some("10.1.0.1".parse().unwrap()),
-            vni: Some(Vni::try_from(4097).unwrap()),
-            range: None,
-            auxiliary: BTreeMap::new(),
-        }],
-        mtu: None,
-        attachable: true,
-        internal: false,
-        encrypted: false,
-        ingress: false,
-        labels: BTreeMap::new(),
-        options: BTreeMap::new(),
-    }
+    overlay(NETWORK, &[("10.1.0.0/16", "10.1.0.1")])
 }
 
 /// 10.1.0.0 and `number` on.

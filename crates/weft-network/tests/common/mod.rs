@@ -10,6 +10,7 @@
 
 pub mod many;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -17,8 +18,31 @@ use std::time::{Duration, Instant};
 
 use rand::RngCore;
 use weft_kernel::Netns;
-use weft_network::{Controller, ControllerConfig, SandboxKind, SandboxSpec};
-use weft_types::ContainerId;
+use weft_network::{Controller, ControllerConfig, OverlaySpec, OverlaySubnet, SandboxKind, SandboxSpec};
+use weft_types::{ContainerId, Vni};
+
+/// An attachable overlay network with these subnets and their gateways.
+pub fn overlay(id: &str, subnets: &[(&str, &str)]) -> OverlaySpec {
+    let subnet = |(subnet, gateway): &(&str, &str)| OverlaySubnet {
+        subnet: subnet.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
+        vni: Some(Vni::try_from(4097).unwrap()),
+        range: None,
+        auxiliary: BTreeMap::new(),
+    };
+    OverlaySpec {
+        id: id.parse().unwrap(),
+        name: "ov1".to_owned(),
+        subnets: subnets.iter().map(subnet).collect(),
+        mtu: None,
+        attachable: true,
+        internal: false,
+        encrypted: false,
+        ingress: false,
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+    }
+}
 
 pub struct Host {
     pub netns: Netns,
