@@ -1,9 +1,10 @@
 //! `cargo xtask test vm`: checks that need a kernel with more in it than the machine's own.
 //!
 //! The machine that builds may run a kernel without IPVS, ESP, SCTP or netem, and without modules. So the checks of
-//! `tests/e2e/tests/vm`, and those of `tests/e2e/tests/interop` that need Docker's own load balancer, run inside a
-//! virtual machine with a Debian kernel: software emulation, no disk, everything in an initial file system. They are
-//! ordinary tests; all of them share one boot. A new check is a new `#[test] #[ignore]` function there.
+//! `tests/e2e/tests/vm` run inside a virtual machine with a Debian kernel: software emulation, no disk, everything in an
+//! initial file system. They are ordinary tests; all of them share one boot. A new check is a new `#[test] #[ignore]`
+//! function there. Those of `tests/e2e/tests/interop` that need Docker's own load balancer run there by name, and in
+//! `cargo xtask soak interop`.
 //!
 //! Its hosts are network namespaces inside the one virtual machine. Speed there says nothing.
 
@@ -32,17 +33,19 @@ fn cache() -> PathBuf {
 const HOSTS_TESTS: &[&str] =
     &["dataplane::what_someone_deleted_is_repaired", "dataplane::vxlan_of_a_stranger_is_dropped_and_counted"];
 
-/// Run only by name: the balancers of the kernel take minutes there.
-const OPEN: &[&str] = &["--skip", "ipvs::"];
+/// Run only by name, because it takes minutes there: the whole scenario of services by IPVS.
+const BY_NAME: &[&str] = &["--skip", "ipvs::"];
+/// Tests of `weft-kernel`, run only by name for the same reason: they try every engine that the kernel has.
+const KERNEL: &str = "balance";
 
 /// Runs all checks in the virtual machine and adds up their results.
 pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     if let Some(part) = std::env::var_os(ONLY) {
         let part = part.to_string_lossy();
-        return boot(&[("vm", &[&part]), ("interop", &[&part])], counts);
+        return boot(&[("vm", &[&part]), (KERNEL, &[&part]), ("interop", &[&part])], counts);
     }
-    boot(&[("vm", OPEN), ("hosts", &[&["--exact"], HOSTS_TESTS].concat())], counts)
+    boot(&[("vm", BY_NAME), ("hosts", &[&["--exact"], HOSTS_TESTS].concat())], counts)
 }
 
 /// All cells of the scenarios of both engines that need that kernel or show more on it.
@@ -72,10 +75,11 @@ fn boot(tests: &[(&str, &[&str])], counts: &mut Counts) -> Result<()> {
     }
 }
 
-/// Builds a test program of the end-to-end tests, with what belongs to it, and returns its path.
+/// Builds a test program, with what belongs to it, and returns its path.
 fn built(test: &str) -> Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
-    let mut command = cargo(&["test", "--no-run", "--package", "weft-e2e", "--test", test, format]);
+    let package = if test == KERNEL { "weft-kernel" } else { "weft-e2e" };
+    let mut command = cargo(&["test", "--no-run", "--package", package, "--test", test, format]);
     let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {
         bail!("the test program '{test}' does not build");
