@@ -54,6 +54,8 @@ const SETTINGS: &[&str] =
 pub(super) struct Check {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
+    /// It starts Docker's engine.
+    pub(super) docker: bool,
 }
 
 /// Builds the file system for one run of these test programs, one after the other, and writes it to `out`.
@@ -67,7 +69,8 @@ pub(super) fn build(cache: &Path, kernel: &Kernel, checks: &[Check], out: &Path)
         archive.link(name, to)?;
     }
     let mut libraries = BTreeSet::new();
-    for name in PROGRAMS.iter().chain(DOCKER) {
+    let docker = if checks.iter().any(|check| check.docker) { DOCKER } else { &[] };
+    for name in PROGRAMS.iter().chain(docker) {
         let path = find(name)?;
         libraries.extend(libraries_of(&path)?);
         archive.file(&format!("usr/bin/{name}"), 0o755, &fs::read(&path)?)?;

@@ -37,13 +37,15 @@ const HOSTS_TESTS: &[&str] =
 const BY_NAME: &[&str] = &["--skip", "ipvs::"];
 /// Tests of `weft-kernel`, run only by name for the same reason: they try every engine that the kernel has.
 const KERNEL: &str = "balance";
+/// Tests of `tests/e2e/tests/interop`.
+const INTEROP: &str = "interop";
 
 /// Runs all checks in the virtual machine and adds up their results.
 pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     if let Some(part) = std::env::var_os(ONLY) {
         let part = part.to_string_lossy();
-        return boot(&[("vm", &[&part]), (KERNEL, &[&part]), ("interop", &[&part])], counts);
+        return boot(&[("vm", &[&part]), (KERNEL, &[&part]), (INTEROP, &[&part])], counts);
     }
     boot(&[("vm", BY_NAME), ("hosts", &[&["--exact"], HOSTS_TESTS].concat())], counts)
 }
@@ -51,7 +53,7 @@ pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
 /// All cells of the scenarios of both engines that need that kernel or show more on it.
 pub(crate) fn interop(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    boot(&[("interop", &["across::", "mesh::"])], counts)
+    boot(&[(INTEROP, &["across::", "mesh::"])], counts)
 }
 
 /// Boots the machine once and runs these programs of the end-to-end tests in it, each with its arguments.
@@ -60,7 +62,7 @@ fn boot(tests: &[(&str, &[&str])], counts: &mut Counts) -> Result<()> {
     for (test, arguments) in tests {
         let always = ["--include-ignored", "--test-threads=1"];
         let arguments = always.iter().chain(*arguments).map(|word| (*word).to_owned()).collect();
-        checks.push(Check { program: built(test)?, arguments });
+        checks.push(Check { program: built(test)?, arguments, docker: *test == INTEROP });
     }
     let kernel = kernel::Kernel::get(&cache())?;
     let run = Run::new(&cache())?;
