@@ -194,9 +194,14 @@ fn d1_ports_come_and_go_with_the_service() {
     // Nobody else of the node may have the port.
     let taken = weft_e2e::refusal(hosts.docker("h2", "run -d -p 8080:80 busybox true"));
     assert!(taken.contains("port is already allocated"), "{taken}");
-    hosts.docker("h1", "service update -d --publish-rm 8080 --publish-add 8081:80 web").unwrap();
+    // The CLI removes what is published of the container's port.
+    hosts.docker("h1", "service update -d --publish-rm 80 --publish-add 8081:80 web").unwrap();
     sees(&hosts, "h3", "tcp", &format!("{far}:8081"), &client);
     refused(&hosts, "h3", &format!("{far}:8080"));
+    // Not only while the service's task is replaced.
+    sees(&hosts, "h3", "tcp", &format!("{far}:8081"), &client);
+    let gone = ask(&hosts, "h3", "tcp", &format!("{far}:8080")).unwrap_err();
+    assert!(gone.contains("refused"), "{gone}");
     hosts.docker("h1", "service scale -d web=0").unwrap();
     refused(&hosts, "h3", &format!("{far}:8081"));
     hosts.docker("h1", "service scale -d web=1").unwrap();
