@@ -6,6 +6,9 @@ use super::{Arena, Fault};
 use crate::Hosts;
 use crate::slices::{Game, Played, Text};
 
+/// Rounds mostly wait. No divisor of the cycle of faults: each lab sees all of them.
+const LABS: u64 = 3;
+
 /// Faults on a swarm of three managers and three workers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quorum {
@@ -22,8 +25,12 @@ impl Quorum {
 impl Game for Quorum {
     type Arena = Arena;
 
-    fn up(&self, _lab: u64) -> Arena {
-        Arena::up("chaos")
+    fn labs(&self) -> u64 {
+        LABS
+    }
+
+    fn up(&self, lab: u64) -> Arena {
+        Arena::up(&format!("chaos{lab}"))
     }
 
     fn hosts<'a>(&self, arena: &'a Arena) -> &'a Hosts {
