@@ -118,13 +118,11 @@ impl Daemon {
         self.wait_gone()
     }
 
-    /// Kills it without warning and waits until it is gone. A process counts as gone before its last thread has let go
-    /// of its socket; until then another daemon in its place would take it for one that lives.
+    /// Kills it without warning and waits until it is gone, its sockets included: another daemon in its place would take
+    /// it for one that lives.
     pub fn kill(&self) -> Result<(), LabError> {
         processes::signal(self.pid, Signal::SIGKILL);
-        self.wait_gone()?;
-        until("", STOP_DEADLINE, || std::os::unix::net::UnixStream::connect(&self.socket).is_err())
-            .map_err(|_| self.late("the end of its socket", STOP_DEADLINE))
+        self.wait_gone()
     }
 
     /// Whether its process lives.

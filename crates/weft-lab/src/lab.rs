@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::{Host, LabError, LabSpec, Topology, processes, tool};
@@ -158,11 +157,7 @@ impl Lab {
 
     /// Kills a host without warning: every process on it but the one that holds its namespaces.
     pub fn kill(&self, host: &str) -> Result<(), LabError> {
-        let host = self.host(host)?;
-        for pid in processes::of_host(host.keeper) {
-            processes::signal(pid, Signal::SIGKILL);
-        }
-        Ok(())
+        processes::kill_all(self.host(host)?.keeper)
     }
 
     /// Removes the lab: processes, namespaces, links, files. Goes on after errors and reports the first.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::until;
+use crate::{LabError, until};
 
 /// Time that processes get between being asked and being made to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -38,12 +38,26 @@ pub(crate) fn of_host(keeper: i32) -> Vec<i32> {
     members.into_iter().collect()
 }
 
-/// Whether a process exists and is not a zombie.
+/// Whether a process exists and any thread of it is not dead yet: the first one is a zombie before the last has let go
+/// of files and sockets.
 pub(crate) fn alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
-        .unwrap_or(false)
+    /// `num_threads` behind the name (proc_pid_stat(5)).
+    const THREADS: usize = 17;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    let threads = rest.split_whitespace().nth(THREADS).and_then(|count| count.parse().ok()).unwrap_or(0);
+    !rest.starts_with(['Z', 'X']) || threads > 1
+}
+
+/// Kills all processes of the host, and what they start meanwhile, until none is left.
+pub(crate) fn kill_all(keeper: i32) -> Result<(), LabError> {
+    until("the end of the host's processes", GRACE, || {
+        let left: Vec<i32> = of_host(keeper).into_iter().filter(|pid| alive(*pid)).collect();
+        for pid in &left {
+            signal(*pid, Signal::SIGKILL);
+        }
+        left.is_empty()
+    })
 }
 
 /// Asks processes to end and, after a while, makes them.

@@ -1,18 +1,23 @@
 //! The start of the daemon: what was there before is taken over.
 //!
 //! For each container on disk: its shim lives (then it goes on, or is stopped without live-restore), or it has ended
-//! while nobody looked (then its exit file says how). Then restart policies act.
+//! while nobody looked (then its exit file says how). What lives counts, not what was written: where the disk was full,
+//! a container runs whose start no file tells. Then restart policies act.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exit::unknown_exit;
-use super::{Engine, Result};
+use super::{Engine, Result, now};
 use crate::container::live::Container;
 use crate::container::record::{Phase, Record};
 use crate::error::EngineError;
 use crate::shim::bundle::Bundle;
 use crate::shim::protocol::{Reply, Request};
 use crate::shim_client::ShimConnection;
+
+/// How long a shim may take to undo a creation.
+const UNDONE: Duration = Duration::from_secs(10);
 
 /// A container that still runs.
 struct Survivor {
@@ -27,12 +32,14 @@ impl Engine {
         self.images.sweep()?;
         let (mut survivors, mut ended) = (Vec::new(), Vec::new());
         for container in self.containers() {
-            if !matches!(container.state().phase, Phase::Running | Phase::Restarting) {
+            let phase = container.state().phase;
+            if phase == Phase::Removing {
                 continue;
             }
             match find_shim(&container).await {
                 Some((pid, watcher)) => survivors.push(Survivor { container, pid, watcher }),
-                None => ended.push(container),
+                None if matches!(phase, Phase::Running | Phase::Restarting) => ended.push(container),
+                None => {}
             }
         }
         let running: Vec<_> = survivors.iter().map(|survivor| survivor.container.id.clone()).collect();
@@ -88,8 +95,13 @@ impl Engine {
     async fn adopt(self: &Arc<Self>, survivor: Survivor) {
         let Survivor { container, pid, watcher } = survivor;
         container.note(|record| {
-            record.state.phase = Phase::Running;
-            record.state.pid = i64::from(pid);
+            let state = &mut record.state;
+            if !matches!(state.phase, Phase::Running | Phase::Restarting) {
+                tracing::warn!(container = %container.id, phase = ?state.phase, "runs, though its start was not saved");
+                (state.started_at, state.exit_code, state.error) = (now(), 0, String::new());
+            }
+            state.phase = Phase::Running;
+            state.pid = i64::from(pid);
         });
         container.life.send_modify(|life| life.running = true);
         self.watch_exit(container.clone(), watcher);
@@ -182,12 +194,16 @@ impl Engine {
     }
 }
 
-/// The living shim of a container, if there is one.
+/// The living shim of a container, if there is one with a started process. One whose creator was killed before the start
+/// undoes what it did and ends; that is waited for, since the next start works in the same places.
 async fn find_shim(container: &Container) -> Option<(i32, ShimConnection)> {
     let mut connection = container.shim().open(&Request::Watch).await.ok()?;
-    match connection.reply().await.ok()? {
-        Reply::Started { pid } => Some((pid, connection)),
-        // It lives, but its container was never started: the shim ends by itself, the daemon that created it is gone.
-        _ => None,
+    if let Reply::Started { pid } = connection.reply().await.ok()? {
+        return Some((pid, connection));
     }
+    let ended = async { while connection.reply().await.is_ok() {} };
+    if tokio::time::timeout(UNDONE, ended).await.is_err() {
+        tracing::warn!(container = %container.id, "its shim neither runs it nor ends");
+    }
+    None
 }

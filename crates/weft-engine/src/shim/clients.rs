@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::{Connection, Role};
 use super::process::eprint_line;
 use super::protocol::{Reply, Request, take_request};
-use super::{CONTAINER, Shim, State};
+use super::{CONTAINER, LINGER, Shim, State};
 
 impl Shim {
     pub(super) fn accept(&mut self) {
@@ -132,6 +133,11 @@ impl Shim {
                 self.create()?;
             }
             Request::Start => self.start(key)?,
+            // Daemons create and then watch: this one is another than that which started the shim, which is gone.
+            Request::Watch if matches!(self.state, State::Empty(_)) => {
+                connection.finish(&Reply::Done);
+                self.state = State::Ended(Instant::now() + LINGER);
+            }
             Request::Watch => {
                 connection.role = Role::Watcher { creator: false };
                 let pid = self.processes.get(&CONTAINER).and_then(|process| process.pid);

@@ -14,7 +14,7 @@ use super::{CONTAINER, Shim, State, now};
 
 impl Shim {
     pub(super) fn create(&mut self) -> io::Result<()> {
-        if self.state != State::Empty {
+        if !matches!(self.state, State::Empty(_)) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "already created"));
         }
         let mut process = Process::default();

@@ -6,7 +6,7 @@
 //!
 //! Life: bind the socket, say so on standard output; `create`, `start`; poll; at the end of the container drain its
 //! output, remove its cgroups and runtime state, write the exit file, answer the watchers, exit. A creator that goes
-//! away before `start` undoes the creation.
+//! away before `start` undoes the creation; without any, the shim ends.
 
 pub(crate) mod bundle;
 mod clients;
@@ -47,6 +47,8 @@ const CONTAINER: ProcessKey = 0;
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long clients get to take the last output.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long a shim waits for its creator: the daemon may have been killed since it started the shim.
+const CREATOR: Duration = Duration::from_secs(10);
 /// Read and receive size.
 const CHUNK: usize = 16 * 1024;
 
@@ -99,7 +101,7 @@ fn run(bundle: &Bundle) -> io::Result<()> {
         children: Vec::new(),
         unclaimed: BTreeMap::new(),
         log,
-        state: State::Empty,
+        state: State::Empty(Instant::now() + CREATOR),
         starter: None,
         buffer: vec![0; CHUNK],
     };
@@ -109,8 +111,8 @@ fn run(bundle: &Bundle) -> io::Result<()> {
 /// Where the container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Not created yet.
-    Empty,
+    /// Not created yet. Nobody will, from then on.
+    Empty(Instant),
     /// The runtime is at it.
     Creating,
     /// Waits for its start.
@@ -144,10 +146,13 @@ struct Shim {
 impl Shim {
     fn poll_until_done(&mut self) -> io::Result<()> {
         loop {
-            if let State::Ended(deadline) = self.state
-                && (self.connections.is_empty() || Instant::now() > deadline)
-            {
-                return Ok(());
+            match self.state {
+                State::Ended(deadline) if self.connections.is_empty() || Instant::now() > deadline => {
+                    return Ok(());
+                }
+                // Another shim may be at work in the bundle by now: nothing is touched.
+                State::Empty(deadline) if Instant::now() > deadline => return Ok(()),
+                _ => {}
             }
             for source in self.wait()? {
                 match source {

@@ -82,8 +82,11 @@ impl Shim {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let ended = if let State::Ended(deadline) = self.state { Some(deadline) } else { None };
-        self.processes.values().filter_map(|process| process.drain_deadline).chain(ended).min()
+        let own = match self.state {
+            State::Empty(deadline) | State::Ended(deadline) => Some(deadline),
+            State::Creating | State::Created | State::Running => None,
+        };
+        self.processes.values().filter_map(|process| process.drain_deadline).chain(own).min()
     }
 
     pub(super) fn wants_input(&self, connection: &Connection) -> bool {

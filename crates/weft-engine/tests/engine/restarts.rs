@@ -1,5 +1,8 @@
 //! Restart policies, and daemons that come and go.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
+
 use bollard_stubs::models::{RestartPolicy, RestartPolicyNameEnum};
 use weft_engine::{AttachOptions, StopOptions, WaitCondition};
 
@@ -10,6 +13,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("on_failure_gives_up_after_its_retries", || run(on_failure_gives_up)),
     ("always_restarts_until_stopped", || run(always_restarts_until_stopped)),
     ("live_restore_adopts_what_runs", || run(live_restore_adopts_what_runs)),
+    ("what_runs_counts_not_what_was_saved", || run(what_runs_counts_not_what_was_saved)),
+    ("a_shim_without_creator_ends", || run(a_shim_without_creator_ends)),
     ("an_end_without_daemon_is_booked", || run(an_end_without_daemon_is_booked)),
     ("logs_go_on_without_daemon", || run(logs_go_on_without_daemon)),
     ("without_live_restore_survivors_are_stopped", || run(survivors_are_stopped)),
@@ -79,6 +84,41 @@ async fn live_restore_adopts_what_runs(mut lab: Lab) {
     tokio::io::AsyncWriteExt::shutdown(&mut stdin).await.unwrap();
     collect(streams.output).await;
     assert_eq!(timeout(wait).await.status_code, 3);
+}
+
+/// The disk was full when it started, and the daemon was killed before there was room again.
+async fn what_runs_counts_not_what_was_saved(mut lab: Lab) {
+    lab.reopen(true).await;
+    let id = lab.start("sleep 1000", |_| {}).await;
+    let (pid, shim) = (lab.pid(&id), lab.shim(&id));
+    lab.engine.shutdown().await;
+    std::fs::remove_file(lab.dir.path().join("data/containers").join(&id).join("state.json")).unwrap();
+    lab.reopen(true).await;
+    assert_eq!((lab.status(&id).as_str(), lab.pid(&id), lab.shim(&id)), ("running", pid, shim));
+    assert_eq!(lab.network.adopted.lock().unwrap().len(), 1);
+    lab.engine.kill(&id, None).await.unwrap();
+    eventually(|| (lab.status(&id) == "exited").then_some(())).await;
+}
+
+/// The daemon was killed when it had started the shim and had not asked it for anything yet.
+async fn a_shim_without_creator_ends(mut lab: Lab) {
+    lab.reopen(true).await;
+    let (first, second) = (lab.start("sleep 1000", |_| {}).await, lab.create("sleep 1000", |_| {}).await);
+    lab.engine.shutdown().await;
+    let bundles = lab.dir.path().join("run/containers");
+    std::fs::create_dir_all(bundles.join(&second)).unwrap();
+    std::fs::copy(bundles.join(&first).join("shim.json"), bundles.join(&second).join("shim.json")).unwrap();
+    let mut shim = Command::new(std::env::current_exe().unwrap());
+    shim.arg("shim").arg(bundles.join(&second)).stdout(Stdio::piped());
+    let mut shim = shim.spawn().unwrap();
+    shim.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
+    lab.reopen(true).await;
+    eventually(|| shim.try_wait().unwrap()).await;
+    assert_eq!((lab.status(&first).as_str(), lab.status(&second).as_str()), ("running", "created"));
+    lab.engine.start(&second).await.unwrap();
+    for id in [first, second] {
+        lab.engine.kill(&id, None).await.unwrap();
+    }
 }
 
 async fn an_end_without_daemon_is_booked(mut lab: Lab) {
