@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Host, LabError, processes, until};
+use crate::processes::Started;
+use crate::{Host, LabError, until};
 
 /// Time for a daemon to answer at its socket.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -53,12 +54,11 @@ impl DaemonSpec {
 /// A daemon that was started on a host. Dropping this does not stop it: the lab does.
 #[derive(Debug, Clone)]
 pub struct Daemon {
-    /// Its process.
-    pub pid: i32,
     /// Where it listens.
     pub socket: PathBuf,
     /// What it writes to standard output and error.
     pub log: PathBuf,
+    process: Started,
     dir: PathBuf,
     name: String,
 }
@@ -81,9 +81,10 @@ impl Host {
         let mut child = command
             .spawn()
             .map_err(|source| LabError::Start { program: crate::tool::show(&command), source })?;
-        let pid = child.id() as i32;
-        std::fs::write(at("started"), pid.to_string()).map_err(|e| file(&at("started"), e))?;
-        let daemon = Daemon { pid, socket, log, dir: self.dir.clone(), name: spec.name.clone() };
+        let ended_at_once = || LabError::Ended { host: self.name.clone(), log: String::new() };
+        let process = Started::now(child.id() as i32).ok_or_else(ended_at_once)?;
+        std::fs::write(at("started"), process.to_string()).map_err(|e| file(&at("started"), e))?;
+        let daemon = Daemon { process, socket, log, dir: self.dir.clone(), name: spec.name.clone() };
         let mut ended = false;
         let answered = until("", START_DEADLINE, || {
             ended = matches!(child.try_wait(), Ok(Some(_)));
@@ -103,8 +104,14 @@ impl Daemon {
     /// The daemon of that name which an earlier process started on the host.
     pub fn recorded(host: &Host, name: &str) -> Option<Self> {
         let at = |suffix: &str| host.dir.join(format!("{name}.{suffix}"));
-        let pid = std::fs::read_to_string(at("started")).ok()?.trim().parse().ok()?;
-        Some(Self { pid, socket: at("sock"), log: at("log"), dir: host.dir.clone(), name: name.to_owned() })
+        let process = Started::parse(&std::fs::read_to_string(at("started")).ok()?)?;
+        let (dir, name) = (host.dir.clone(), name.to_owned());
+        Some(Self { process, socket: at("sock"), log: at("log"), dir, name })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.process.pid
     }
 
     /// The socket as `-H` wants it.
@@ -114,20 +121,20 @@ impl Daemon {
 
     /// Asks it to end and waits until it has.
     pub fn stop(&self) -> Result<(), LabError> {
-        processes::signal(self.pid, Signal::SIGTERM);
+        self.process.signal(Signal::SIGTERM);
         self.wait_gone()
     }
 
     /// Kills it without warning and waits until it is gone, its sockets included: another daemon in its place would take
     /// it for one that lives.
     pub fn kill(&self) -> Result<(), LabError> {
-        processes::signal(self.pid, Signal::SIGKILL);
+        self.process.signal(Signal::SIGKILL);
         self.wait_gone()
     }
 
     /// Whether its process lives.
     pub fn is_alive(&self) -> bool {
-        processes::alive(self.pid)
+        self.process.alive()
     }
 
     /// The last lines it wrote.
@@ -138,7 +145,7 @@ impl Daemon {
     }
 
     fn wait_gone(&self) -> Result<(), LabError> {
-        until("", STOP_DEADLINE, || !processes::alive(self.pid))
+        until("", STOP_DEADLINE, || !self.process.alive())
             .map_err(|_| self.late("the daemon's end", STOP_DEADLINE))?;
         let record = self.dir.join(format!("{}.started", self.name));
         std::fs::remove_file(&record).map_err(|source| LabError::File { path: record, source })
@@ -150,9 +157,10 @@ impl Daemon {
     }
 }
 
-/// Processes of the daemons that were started on the host with this folder.
+/// Processes of the daemons that were started on the host with this folder, and live.
 pub(crate) fn recorded_pids(dir: &Path) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "started"));
-    paths.filter_map(|p| std::fs::read_to_string(p).ok()?.trim().parse().ok()).collect()
+    let started = paths.filter_map(|path| Started::parse(&std::fs::read_to_string(path).ok()?));
+    started.filter(|process| process.alive()).map(|process| process.pid).collect()
 }

@@ -38,15 +38,61 @@ pub(crate) fn of_host(keeper: i32) -> Vec<i32> {
     members.into_iter().collect()
 }
 
+/// A process that was started here. Its number alone says little: it is given to another one a minute later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    /// When, in ticks since the machine's start.
+    at: u64,
+}
+
+impl Started {
+    /// The process of this number now.
+    pub(crate) fn now(pid: i32) -> Option<Self> {
+        Some(Self { pid, at: field(pid, START_TIME)? })
+    }
+
+    /// As it was written down.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (pid, at) = text.trim().split_once(' ')?;
+        Some(Self { pid: pid.parse().ok()?, at: at.parse().ok()? })
+    }
+
+    /// Whether any thread of it lives.
+    pub(crate) fn alive(self) -> bool {
+        Self::now(self.pid) == Some(self) && alive(self.pid)
+    }
+
+    /// Signals it, if it is still there.
+    pub(crate) fn signal(self, signal: Signal) {
+        if Self::now(self.pid) == Some(self) {
+            // It may have ended in this instant, which is what we want.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+}
+
+impl std::fmt::Display for Started {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} {}", self.pid, self.at)
+    }
+}
+
+/// Fields behind the name in `/proc/PID/stat`, counted from the state (proc_pid_stat(5)).
+const THREADS: usize = 17;
+const START_TIME: usize = 19;
+
+fn field(pid: i32, number: usize) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(number)?.parse().ok()
+}
+
 /// Whether a process exists and any thread of it is not dead yet: the first one is a zombie before the last has let go
 /// of files and sockets.
 pub(crate) fn alive(pid: i32) -> bool {
-    /// `num_threads` behind the name (proc_pid_stat(5)).
-    const THREADS: usize = 17;
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
-    let threads = rest.split_whitespace().nth(THREADS).and_then(|count| count.parse().ok()).unwrap_or(0);
-    !rest.starts_with(['Z', 'X']) || threads > 1
+    !rest.starts_with(['Z', 'X']) || field(pid, THREADS).is_some_and(|threads| threads > 1)
 }
 
 /// Kills all processes of the host, and what they start meanwhile, until none is left.

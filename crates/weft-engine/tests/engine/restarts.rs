@@ -2,9 +2,12 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use bollard_stubs::models::{RestartPolicy, RestartPolicyNameEnum};
-use weft_engine::{AttachOptions, StopOptions, WaitCondition};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use weft_engine::{AttachOptions, RemoveOptions, StopOptions, WaitCondition};
 
 use crate::Test;
 use crate::support::{Lab, collect, eventually, host, read_until, run, timeout};
@@ -15,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("live_restore_adopts_what_runs", || run(live_restore_adopts_what_runs)),
     ("what_runs_counts_not_what_was_saved", || run(what_runs_counts_not_what_was_saved)),
     ("a_shim_without_creator_ends", || run(a_shim_without_creator_ends)),
+    ("a_start_ends_whenever_its_runtime_is_killed", || run(a_start_ends_whenever_its_runtime_is_killed)),
     ("an_end_without_daemon_is_booked", || run(an_end_without_daemon_is_booked)),
     ("logs_go_on_without_daemon", || run(logs_go_on_without_daemon)),
     ("without_live_restore_survivors_are_stopped", || run(survivors_are_stopped)),
@@ -119,6 +123,28 @@ async fn a_shim_without_creator_ends(mut lab: Lab) {
     for id in [first, second] {
         lab.engine.kill(&id, None).await.unwrap();
     }
+}
+
+async fn a_start_ends_whenever_its_runtime_is_killed(lab: Lab) {
+    let mut failed = 0;
+    for round in 0..30u64 {
+        let id = lab.create("sleep 1000", |_| {}).await;
+        let (engine, container) = (lab.engine.clone(), id.clone());
+        let start = tokio::spawn(async move { engine.start(&container).await });
+        let find = || lab.runtime(&id).or((start.is_finished()).then_some(0));
+        let runtime = eventually(find).await;
+        tokio::time::sleep(Duration::from_millis(2 * round)).await;
+        if runtime > 0 {
+            let _ = nix::sys::signal::kill(Pid::from_raw(runtime), Signal::SIGKILL);
+        }
+        let started = timeout(start).await.unwrap();
+        let status = lab.status(&id);
+        assert_eq!(status, if started.is_ok() { "running" } else { "created" }, "{started:?}");
+        failed += usize::from(started.is_err());
+        let force = RemoveOptions { force: true, volumes: true };
+        lab.engine.remove(&id, force).await.unwrap();
+    }
+    assert!(failed > 0, "no start was hit");
 }
 
 async fn an_end_without_daemon_is_booked(mut lab: Lab) {

@@ -186,6 +186,18 @@ impl Lab {
         String::from_utf8_lossy(&command).contains("\0shim\0").then(|| parent.parse().unwrap())
     }
 
+    /// The process in which a container is being created.
+    pub(crate) fn runtime(&self, id: &str) -> Option<i32> {
+        let pids =
+            std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().into_string().ok());
+        let mut runtimes = pids.filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains("\0runtime\0create\0") && line.contains(id)
+        });
+        runtimes.next()?.parse().ok()
+    }
+
     /// Directories of a container in all cgroup hierarchies.
     pub(crate) fn cgroups(&self, id: &str) -> Vec<PathBuf> {
         cgroups_of(id)

@@ -213,7 +213,7 @@ fn disturb(hosts: &Hosts, fault: Fault, dice: &mut Dice, finished: impl Fn() -> 
     let leader = leader(hosts).unwrap_or_else(|| manager.to_owned());
     pause(instant(dice));
     match fault {
-        Fault::LeaderDaemon => kill(&[hosts.daemon(&leader).pid]),
+        Fault::LeaderDaemon => kill(&[hosts.daemon(&leader).pid()]),
         Fault::LeaderHost => hosts.lab().kill(&leader).expect("kill a host"),
         Fault::WorkerHost => hosts.lab().kill(worker).expect("kill a host"),
         Fault::Minority => {

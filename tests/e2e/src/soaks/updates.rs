@@ -205,7 +205,7 @@ struct Stopped(i32);
 
 impl Stopped {
     fn of(hosts: &Hosts, host: &str) -> Self {
-        let pid = hosts.daemon(host).pid;
+        let pid = hosts.daemon(host).pid();
         signal("-STOP", pid);
         Self(pid)
     }

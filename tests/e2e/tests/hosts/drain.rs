@@ -39,7 +39,7 @@ fn c6_a_node_that_does_not_answer_holds_updates_up_for_a_limited_time_and_is_nam
     serve(&hosts, flags);
     running(&hosts, 1);
     let usual = update(&hosts, 1);
-    let stopped = hosts.daemon("h3").pid.to_string();
+    let stopped = hosts.daemon("h3").pid().to_string();
     hosts.host("h1").run("kill", ["-STOP", &stopped]).unwrap();
     let held_up = update(&hosts, 1);
     // The new task settles for as long as the service allows, and the update goes on without the node.

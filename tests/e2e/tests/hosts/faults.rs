@@ -198,7 +198,7 @@ fn tasks_stay_while_nodes_stall_lose_packets_or_restart() {
     assert_eq!(running.each_ref().map(Vec::len), [2; 5]);
 
     let began = Instant::now();
-    let stalled = hosts.daemon("h2").pid;
+    let stalled = hosts.daemon("h2").pid();
     signal("-STOP", stalled);
     hosts.lab().lose_half("h3").unwrap();
     let mut frozen = vec![Disk::freeze(hosts.host("h1")), Disk::freeze(hosts.host("h4"))];
