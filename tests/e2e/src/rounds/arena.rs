@@ -213,7 +213,7 @@ fn disturb(hosts: &Hosts, fault: Fault, dice: &mut Dice, finished: impl Fn() -> 
     let leader = leader(hosts).unwrap_or_else(|| manager.to_owned());
     pause(instant(dice));
     match fault {
-        Fault::LeaderDaemon => kill(&[hosts.daemon(&leader).pid()]),
+        Fault::LeaderDaemon => kill_daemon(hosts, &leader),
         Fault::LeaderHost => hosts.lab().kill(&leader).expect("kill a host"),
         Fault::WorkerHost => hosts.lab().kill(worker).expect("kill a host"),
         Fault::Minority => {
@@ -244,6 +244,9 @@ fn disturb(hosts: &Hosts, fault: Fault, dice: &mut Dice, finished: impl Fn() -> 
 /// Kills one process of a host: its daemon, its helper, a shim or a runtime.
 fn kill_any(hosts: &Hosts, host: &str, dice: &mut Dice) {
     let verb = *dice.pick(&["daemon", "helper", "shim", "shim", "runtime"]).expect("there are kinds");
+    if verb == "daemon" {
+        return kill_daemon(hosts, host);
+    }
     let mut found = hosts.processes(host, verb);
     // A runtime lives for a moment only.
     let end = Instant::now() + Duration::from_millis(400);
@@ -251,14 +254,16 @@ fn kill_any(hosts: &Hosts, host: &str, dice: &mut Dice) {
         found = hosts.processes(host, verb);
     }
     if let Some(pid) = dice.pick(&found) {
-        kill(&[*pid]);
+        // It may be gone by itself.
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
     }
 }
 
-fn kill(pids: &[i32]) {
-    for pid in pids {
-        // It may be gone by itself.
-        let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
+/// Returns when it is gone: one that is about to end would be taken for one that lives.
+fn kill_daemon(hosts: &Hosts, host: &str) {
+    let daemon = hosts.daemon(host);
+    if daemon.is_alive() {
+        daemon.kill().expect("kill a daemon");
     }
 }
 
