@@ -27,4 +27,4 @@ pub use error::LabError;
 pub use host::Host;
 pub use lab::Lab;
 pub use spec::{LabSpec, Topology};
-pub use wait::{eventually, until};
+pub use wait::{eventually, patient, until};

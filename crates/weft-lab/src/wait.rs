@@ -46,7 +46,8 @@ pub fn eventually<T, E: std::fmt::Display>(
     }
 }
 
-fn patient(deadline: Duration) -> Duration {
+/// A limit of time on this machine: some multiple of what holds on others where the machine is an emulated one.
+pub fn patient(deadline: Duration) -> Duration {
     let factor = std::env::var(PATIENCE).ok().and_then(|n| n.parse().ok());
     deadline * factor.unwrap_or(1)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use weft_lab::eventually;
+use weft_lab::{eventually, patient};
 
 use crate::Hosts;
 
@@ -15,7 +15,7 @@ const CONVERGED: Duration = Duration::from_secs(30);
 /// A refusal that takes longer is no refusal at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// UDP flows leave a task that is gone within this time.
-const MOVED_MS: u64 = 1000;
+const MOVED: Duration = Duration::from_secs(1);
 
 /// A swarm whose services are reached by virtual IP, and the program that both ends are made of.
 pub struct Balanced<'a> {
@@ -195,7 +195,8 @@ impl<'a> Balanced<'a> {
         });
         let out = self.exec("cli", "cat /flow.out").unwrap();
         let numbers: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        assert!(matches!(numbers.as_slice(), [gap, servers] if *gap <= MOVED_MS && *servers >= 2), "{out}");
+        let moved = patient(MOVED).as_millis() as u64;
+        assert!(matches!(numbers.as_slice(), [gap, servers] if *gap <= moved && *servers >= 2), "{out}");
         self.echoes("other", "end");
     }
 
