@@ -91,11 +91,12 @@ impl Shim {
         }
     }
 
+    /// Its runtime as well: that one is the first process's parent until it ends, and waits for word to go on.
     pub(super) fn kill_container(&mut self) {
-        if let Some(pid) = self.processes.get(&CONTAINER).and_then(|process| process.pid) {
+        let first = self.processes.get(&CONTAINER).and_then(|process| process.pid);
+        let runtime = self.children.iter().find(|child| child.process == CONTAINER).map(|child| child.pid);
+        for pid in first.into_iter().chain(runtime) {
             send_signal(pid, rustix::process::Signal::KILL);
-        } else if let Some(child) = self.children.iter().find(|child| child.process == CONTAINER) {
-            send_signal(child.pid, rustix::process::Signal::KILL);
         }
     }
 

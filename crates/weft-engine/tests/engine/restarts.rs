@@ -19,6 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_runs_counts_not_what_was_saved", || run(what_runs_counts_not_what_was_saved)),
     ("a_shim_without_creator_ends", || run(a_shim_without_creator_ends)),
     ("a_start_ends_whenever_its_runtime_is_killed", || run(a_start_ends_whenever_its_runtime_is_killed)),
+    ("a_creation_is_undone_whenever_its_creator_goes", || {
+        run(a_creation_is_undone_whenever_its_creator_goes)
+    }),
     ("an_end_without_daemon_is_booked", || run(an_end_without_daemon_is_booked)),
     ("logs_go_on_without_daemon", || run(logs_go_on_without_daemon)),
     ("without_live_restore_survivors_are_stopped", || run(survivors_are_stopped)),
@@ -145,6 +148,31 @@ async fn a_start_ends_whenever_its_runtime_is_killed(lab: Lab) {
         lab.engine.remove(&id, force).await.unwrap();
     }
     assert!(failed > 0, "no start was hit");
+}
+
+/// As if the daemon were killed on the way to a running process.
+async fn a_creation_is_undone_whenever_its_creator_goes(mut lab: Lab) {
+    lab.reopen(true).await;
+    let mut undone = 0;
+    for round in 0..30u64 {
+        let id = lab.create("sleep 1000", |_| {}).await;
+        let (engine, container) = (lab.engine.clone(), id.clone());
+        let start = tokio::spawn(async move { engine.start(&container).await });
+        eventually(|| lab.runtime(&id).or(start.is_finished().then_some(0))).await;
+        tokio::time::sleep(Duration::from_millis(2 * round)).await;
+        start.abort();
+        let started = start.await.is_ok();
+        // Where the start was on its way, the process runs, and the next daemon finds it.
+        lab.reopen(true).await;
+        let runs = lab.status(&id) == "running";
+        assert!(runs || !started);
+        undone += usize::from(!runs);
+        if !runs {
+            eventually(|| lab.processes(&id).is_empty().then_some(())).await;
+        }
+        lab.engine.remove(&id, RemoveOptions { force: true, volumes: true }).await.unwrap();
+    }
+    assert!(undone > 0, "no creation was hit");
 }
 
 async fn an_end_without_daemon_is_booked(mut lab: Lab) {

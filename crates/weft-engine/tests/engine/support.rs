@@ -186,6 +186,11 @@ impl Lab {
         String::from_utf8_lossy(&command).contains("\0shim\0").then(|| parent.parse().unwrap())
     }
 
+    /// Command lines that name a container.
+    pub(crate) fn processes(&self, id: &str) -> Vec<String> {
+        processes_naming(id)
+    }
+
     /// The process in which a container is being created.
     pub(crate) fn runtime(&self, id: &str) -> Option<i32> {
         let pids =
