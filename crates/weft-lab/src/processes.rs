@@ -49,7 +49,7 @@ pub(crate) struct Started {
 impl Started {
     /// The process of this number now.
     pub(crate) fn now(pid: i32) -> Option<Self> {
-        Some(Self { pid, at: field(pid, START_TIME)? })
+        Some(Self { pid, at: Stat::of(pid)?.started })
     }
 
     /// As it was written down.
@@ -60,7 +60,7 @@ impl Started {
 
     /// Whether any thread of it lives.
     pub(crate) fn alive(self) -> bool {
-        Self::now(self.pid) == Some(self) && alive(self.pid)
+        Stat::of(self.pid).is_some_and(|stat| stat.started == self.at && stat.lives())
     }
 
     /// Signals it, if it is still there.
@@ -78,21 +78,37 @@ impl std::fmt::Display for Started {
     }
 }
 
-/// Fields behind the name in `/proc/PID/stat`, counted from the state (proc_pid_stat(5)).
-const THREADS: usize = 17;
-const START_TIME: usize = 19;
-
-fn field(pid: i32, number: usize) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split_whitespace().nth(number)?.parse().ok()
+/// What is read of `/proc/PID/stat` (proc_pid_stat(5)).
+struct Stat {
+    state: char,
+    parent: i32,
+    threads: u64,
+    /// In ticks since the machine's start.
+    started: u64,
 }
 
-/// Whether a process exists and any thread of it is not dead yet: the first one is a zombie before the last has let go
-/// of files and sockets.
+impl Stat {
+    fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // A name may have anything in it; fields are counted from behind it.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_whitespace().collect();
+        Some(Self {
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Whether any thread is not dead yet: the first one is a zombie before the last has let go of files and sockets.
+    fn lives(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X') || self.threads > 1
+    }
+}
+
+/// Whether any thread of a process lives.
 pub(crate) fn alive(pid: i32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
-    !rest.starts_with(['Z', 'X']) || field(pid, THREADS).is_some_and(|threads| threads > 1)
+    Stat::of(pid).is_some_and(|stat| stat.lives())
 }
 
 /// Kills all processes of the host, and what they start meanwhile, until none is left.
@@ -133,13 +149,6 @@ fn mount_namespace(pid: i32) -> Option<std::path::PathBuf> {
 /// Parent of every process.
 fn parents() -> BTreeMap<i32, i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            let parent = stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()?;
-            Some((pid, parent))
-        })
-        .collect()
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| Some((pid, Stat::of(pid)?.parent))).collect()
 }

@@ -32,13 +32,13 @@ impl Engine {
         self.images.sweep()?;
         let (mut survivors, mut ended) = (Vec::new(), Vec::new());
         for container in self.containers() {
-            let phase = container.state().phase;
-            if phase == Phase::Removing {
+            let state = container.state();
+            if state.phase == Phase::Removing {
                 continue;
             }
             match find_shim(&container).await {
                 Some((pid, watcher)) => survivors.push(Survivor { container, pid, watcher }),
-                None if matches!(phase, Phase::Running | Phase::Restarting) => ended.push(container),
+                None if state.is_running() => ended.push(container),
                 None => {}
             }
         }
@@ -96,7 +96,7 @@ impl Engine {
         let Survivor { container, pid, watcher } = survivor;
         container.note(|record| {
             let state = &mut record.state;
-            if !matches!(state.phase, Phase::Running | Phase::Restarting) {
+            if !state.is_running() {
                 tracing::warn!(container = %container.id, phase = ?state.phase, "runs, though its start was not saved");
                 (state.started_at, state.exit_code, state.error) = (now(), 0, String::new());
             }

@@ -72,7 +72,7 @@ impl Shim {
         let key = child.process;
         let unreported = self.processes.get(&key).is_some_and(|process| process.pid.is_none());
         // Who waits for the start would wait for ever; the process that waits to be started ends with its cgroup.
-        let waits = matches!(self.state, State::Creating | State::Created) || self.starter.is_some();
+        let waits = self.state == State::Created || self.starter.is_some();
         if unreported || (key == CONTAINER && waits) {
             let reason = format!("the runtime ended with {code} before it had reported");
             self.on_start_failure(key, reason, 128);

@@ -22,6 +22,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_creation_is_undone_whenever_its_creator_goes", || {
         run(a_creation_is_undone_whenever_its_creator_goes)
     }),
+    ("a_created_container_is_undone_when_its_creator_goes", || {
+        run(a_created_container_is_undone_when_its_creator_goes)
+    }),
     ("an_end_without_daemon_is_booked", || run(an_end_without_daemon_is_booked)),
     ("logs_go_on_without_daemon", || run(logs_go_on_without_daemon)),
     ("without_live_restore_survivors_are_stopped", || run(survivors_are_stopped)),
@@ -173,6 +176,21 @@ async fn a_creation_is_undone_whenever_its_creator_goes(mut lab: Lab) {
         lab.engine.remove(&id, RemoveOptions { force: true, volumes: true }).await.unwrap();
     }
     assert!(undone > 0, "no creation was hit");
+}
+
+/// The same in one instant: everything is made, and the word to go on never comes.
+async fn a_created_container_is_undone_when_its_creator_goes(lab: Lab) {
+    let id = lab.create("sleep 1000", |_| {}).await;
+    let mut start = Box::pin(lab.engine.start(&id));
+    tokio::select! {
+        started = &mut start => panic!("{started:?} before its runtime was seen"),
+        _ = eventually(|| lab.runtime(&id)) => {}
+    }
+    // Nobody drives the start from here on.
+    let state = lab.dir.path().join("run/containers").join(&id).join("state").join(&id).join("state.json");
+    eventually(|| std::fs::read_to_string(&state).ok().filter(|text| text.contains("\"created\""))).await;
+    drop(start);
+    eventually(|| lab.processes(&id).is_empty().then_some(())).await;
 }
 
 async fn an_end_without_daemon_is_booked(mut lab: Lab) {
