@@ -1,13 +1,14 @@
 //! The interop suite: the same scenarios with each engine as manager and as worker, and the table of what came of it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
 use crate::peer::Engine;
-use crate::run::{Counts, cargo, need_root, root, run_tests};
+use crate::run::{Counts, cargo, need_root, root, run_tests, target};
 
 /// Cells as the tests are named, with their headings.
 const CELLS: [(&str, &str); 4] = [
@@ -40,11 +41,11 @@ struct Section {
 }
 
 impl Section {
-    fn run(heading: String, suite: impl FnOnce(&mut Counts) -> Result<()>) -> Self {
+    fn run(heading: &str, suite: impl FnOnce(&mut Counts) -> Result<()>) -> Self {
         println!("\n=== {heading}");
         let (start, mut counts) = (Instant::now(), Counts::default());
         let outcome = suite(&mut counts);
-        Self { heading, counts, minutes: start.elapsed().as_secs() / 60, outcome }
+        Self { heading: heading.to_owned(), counts, minutes: start.elapsed().as_secs() / 60, outcome }
     }
 
     fn text(&self) -> String {
@@ -54,8 +55,39 @@ impl Section {
     }
 }
 
+/// What a commit's sections said so far, so that a soak that was interrupted goes on.
+struct Done(PathBuf);
+
+impl Done {
+    fn of(commit: &str) -> Result<Self> {
+        let dir = target().join(format!("soak/interop-{commit}"));
+        std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+
+    /// The section's text: from an earlier run in which everything passed, or from one now.
+    fn section(
+        &self,
+        name: &str,
+        heading: &str,
+        suite: impl FnOnce(&mut Counts) -> Result<()>,
+    ) -> (String, Result<()>) {
+        let path = self.0.join(name);
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            println!("\n=== {heading}: passed before");
+            return (text, Ok(()));
+        }
+        let section = Section::run(heading, suite);
+        let text = section.text();
+        let kept = section
+            .outcome
+            .and_then(|()| std::fs::write(&path, &text).with_context(|| format!("write {}", path.display())));
+        (text, kept)
+    }
+}
+
 /// The whole matrix beside the machine's engine and the newest that can be had, and what needs another kernel in the
-/// virtual machine; writes `docs/soak/interop.md`.
+/// virtual machine; writes `docs/soak/interop.md`. What passed is not run again when it is repeated at the same commit.
 pub(crate) fn soak(commit: &str) -> Result<()> {
     need_root()?;
     crate::packages::for_tests()?;
@@ -68,20 +100,22 @@ pub(crate) fn soak(commit: &str) -> Result<()> {
          `docker` CLI\n(`cargo xtask soak interop`, `tests/e2e/tests/interop`).\n",
         said(Command::new(weft).arg("--version"))?
     );
-    let path = newest.path()?;
+    let (path, done) = (newest.path()?, Done::of(commit)?);
     let sections = [
-        Section::run(format!("{machines}, on Linux {kernel}"), |counts| run_tests(&mut suite(2), counts)),
-        Section::run(format!("{}, on Linux {kernel}", newest.version), |counts| {
+        done.section("machine.md", &format!("{machines}, on Linux {kernel}"), |counts| {
+            run_tests(&mut suite(2), counts)
+        }),
+        done.section("newest.md", &format!("{}, on Linux {kernel}", newest.version), |counts| {
             run_tests(suite(2).env("PATH", path), counts)
         }),
-        Section::run(format!("{machines}, in the virtual machine"), crate::vm::interop),
+        done.section("vm.md", &format!("{machines}, in the virtual machine"), crate::vm::interop),
     ];
-    for section in &sections {
-        record += &section.text();
+    for (text, _) in &sections {
+        record += text;
     }
     let path = root().join("docs/soak/interop.md");
     std::fs::write(&path, record).with_context(|| format!("write {}", path.display()))?;
-    sections.into_iter().try_for_each(|section| section.outcome)
+    sections.into_iter().try_for_each(|(_, outcome)| outcome)
 }
 
 /// What a program says, for example of its version.
@@ -136,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_section_says_what_it_ran_beside_and_how_it_ended() {
-        let section = Section::run("Docker version 1".to_owned(), |counts| {
+        let section = Section::run("Docker version 1", |counts| {
             counts.note("test names::found::manager_weft_worker_weft ... ok");
             counts.note("test result: ok. 1 passed; 0 failed; 0 ignored");
             Ok(())

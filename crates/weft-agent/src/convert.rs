@@ -15,8 +15,8 @@ use weft_wire::weft_v1::{Member, RemoteEndpoint, ServicePort, ServiceView};
 
 use crate::outlook::NetworkOutlook;
 
-/// Keys of other subsystems (`networking:ipsec`) are not gossip's.
 const GOSSIP_SUBSYSTEM: &str = "networking:gossip";
+const ENCRYPTION_SUBSYSTEM: &str = "networking:ipsec";
 const VNI_OPTION: &str = "com.docker.network.driver.overlay.vxlanid_list";
 const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 /// Set by `docker stack deploy`.
@@ -138,8 +138,17 @@ fn host(text: &str) -> Option<IpAddr> {
 
 /// Gossip's keys.
 pub(crate) fn gossip_keys(keys: &[EncryptionKey]) -> Vec<SwarmKey> {
-    let gossip = keys.iter().filter(|key| key.subsystem == GOSSIP_SUBSYSTEM);
-    gossip.map(|key| SwarmKey { lamport_time: key.lamport_time, key: key.key.clone() }).collect()
+    keys_of(keys, GOSSIP_SUBSYSTEM)
+}
+
+/// Those of encrypted networks.
+pub(crate) fn encryption_keys(keys: &[EncryptionKey]) -> Vec<SwarmKey> {
+    keys_of(keys, ENCRYPTION_SUBSYSTEM)
+}
+
+fn keys_of(keys: &[EncryptionKey], subsystem: &str) -> Vec<SwarmKey> {
+    let keys = keys.iter().filter(|key| key.subsystem == subsystem);
+    keys.map(|key| SwarmKey { lamport_time: key.lamport_time, key: key.key.clone() }).collect()
 }
 
 /// A member, if its address is known by now.

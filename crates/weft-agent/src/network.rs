@@ -186,6 +186,7 @@ impl ControllerNetwork {
             data_path: self.data_path,
             data_path_port: port.unwrap_or(VXLAN_PORT),
             gossip_keys: convert::gossip_keys(inputs.keys),
+            encryption_keys: convert::encryption_keys(inputs.keys),
             gossip_join: inputs
                 .managers
                 .iter()

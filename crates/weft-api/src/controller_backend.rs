@@ -9,13 +9,14 @@ use futures_util::{Stream, StreamExt as _};
 use tokio_stream::wrappers::BroadcastStream;
 use weft_engine::NetworkFailure;
 use weft_network::{
-    Controller, EndpointOnNetwork, EndpointView, Network, NetworkError, NetworkEventSubject, NetworkSpec,
-    OverlaySpec, OverlaySubnet, Pool, ServiceOnNetwork, SwarmState,
+    Controller, EncryptionScheme, EndpointOnNetwork, EndpointView, Network, NetworkError,
+    NetworkEventSubject, NetworkSpec, OverlaySpec, OverlaySubnet, Pool, ServiceOnNetwork, SwarmState,
 };
 use weft_types::Classified as _;
 
 use crate::network_backend::{
-    Attachment, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService, Peer, Subnet,
+    Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService,
+    Peer, Subnet,
 };
 
 /// Option that tells a network's VNIs, one for each subnet.
@@ -35,6 +36,11 @@ impl NetworkBackend for Controller {
         Controller::services_on(self, &id).into_iter().map(service).collect()
     }
 
+    fn encrypted_paths(&self, id: &str) -> Option<Vec<EncryptedPath>> {
+        let paths = Controller::encrypted_paths(self, &id.parse().ok()?)?;
+        Some(paths.iter().map(encrypted_path).collect())
+    }
+
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure> {
         let made = Controller::create_network(self, spec).await.map_err(|error| failure(&error))?;
         Ok(made.id.to_string())
@@ -48,6 +54,21 @@ impl NetworkBackend for Controller {
     fn events(&self) -> Pin<Box<dyn Stream<Item = NetworkEvent> + Send>> {
         let events = BroadcastStream::new(Controller::events(self));
         Box::pin(events.filter_map(|event| async move { event.ok().map(event_of) }))
+    }
+}
+
+fn encrypted_path(path: &weft_network::EncryptedPath) -> EncryptedPath {
+    EncryptedPath {
+        address: path.address,
+        scheme: match path.scheme {
+            EncryptionScheme::Paired => "weft",
+            EncryptionScheme::Docker => "docker",
+        },
+        key_age: path.key_age,
+        last_received: path.heard_ago,
+        replayed: path.replayed,
+        not_authentic: path.not_authentic,
+        trouble: path.trouble(),
     }
 }
 

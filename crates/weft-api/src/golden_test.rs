@@ -215,11 +215,11 @@ fn local_network(driver: &str) -> LocalNetwork {
 
 #[test]
 fn networks_of_this_host() {
-    assert_shape("network-local", &networks::shape::local(&local_network("bridge"), &[]));
+    assert_shape("network-local", &networks::shape::local(&local_network("bridge"), &[], None));
     let builtin = LocalNetwork { ipam_options: None, ..local_network("bridge") };
-    assert_shape("network-bridge", &networks::shape::local(&builtin, &[]));
+    assert_shape("network-bridge", &networks::shape::local(&builtin, &[], None));
     let host = LocalNetwork { ipam_options: None, subnets: Vec::new(), ..local_network("host") };
-    assert_shape("network-host", &networks::shape::local(&host, &[]));
+    assert_shape("network-host", &networks::shape::local(&host, &[], None));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_swarm_network_with_endpoints_here() {
         }],
         ..NetworkService::default()
     };
-    assert_shape("network-instantiated", &networks::shape::local(&network, &[containers]));
+    assert_shape("network-instantiated", &networks::shape::local(&network, &[containers], None));
     // As recorded of a service that publishes nothing here, and of what a port looks like.
     let service = NetworkService {
         name: "s1".to_owned(),
@@ -249,7 +249,7 @@ fn a_swarm_network_with_endpoints_here() {
         ports: vec![(80, 8080)],
         endpoints: Vec::new(),
     };
-    let shown = networks::shape::local(&network, &[service]);
+    let shown = networks::shape::local(&network, &[service], None);
     let want =
         json!({ "VIP": "10.0.1.2", "Ports": ["Target: 80, Publish: 8080"], "LocalLBIndex": 0, "Tasks": [] });
     assert_eq!(shown["Services"]["s1"], want);

@@ -44,7 +44,8 @@ mod version;
 mod volumes;
 
 pub use network_backend::{
-    Attachment, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService, Peer, Subnet,
+    Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService,
+    Peer, Subnet,
 };
 pub use server::{Listener, Server};
 pub use state::{ApiState, SystemSettings};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::Stream;
@@ -115,6 +115,25 @@ pub struct Attachment {
     pub host: IpAddr,
 }
 
+/// What carries an encrypted network to another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedPath {
+    /// Data-path address of the node.
+    pub address: IpAddr,
+    /// `weft`: keys that both nodes agree on, ESP in UDP; `docker`: Docker's keys, ESP alone.
+    pub scheme: &'static str,
+    /// None: there are no keys.
+    pub key_age: Option<Duration>,
+    /// None: nothing came yet.
+    pub last_received: Option<Duration>,
+    /// Packets that came again.
+    pub replayed: u64,
+    /// Packets that were altered or forged.
+    pub not_authentic: u64,
+    /// What is wrong.
+    pub trouble: Option<&'static str>,
+}
+
 /// Something happened to a network of this host.
 #[derive(Debug, Clone)]
 pub struct NetworkEvent {
@@ -135,6 +154,8 @@ pub trait NetworkBackend: Send + Sync {
     fn networks(&self) -> Vec<LocalNetwork>;
     /// The services on an overlay network, with their endpoints on all nodes.
     fn services_on(&self, id: &str) -> Vec<NetworkService>;
+    /// What carries an encrypted network to other nodes; none: it is not encrypted.
+    fn encrypted_paths(&self, id: &str) -> Option<Vec<EncryptedPath>>;
     /// Makes one; its id.
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure>;
     /// Removes one without endpoints.

@@ -104,6 +104,7 @@ pub(crate) async fn update(mut call: Call) -> ApiResult {
         worker_token: rotation(&call, "rotateWorkerToken")?,
         manager_token: rotation(&call, "rotateManagerToken")?,
         manager_unlock_key: rotation(&call, "rotateManagerUnlockKey")?,
+        network_keys: rotation(&call, "rotateNetworkKeys")?,
     };
     let current = call.state.swarm.cluster().await?;
     let spec = convert::cluster_spec(&request, current.spec.as_ref())?;

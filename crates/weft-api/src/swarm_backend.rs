@@ -124,6 +124,8 @@ pub struct Rotate {
     pub manager_token: bool,
     /// The unlock key.
     pub manager_unlock_key: bool,
+    /// The keys of gossip and of encrypted networks, one step on. Not Docker's.
+    pub network_keys: bool,
 }
 
 /// How far a service is.

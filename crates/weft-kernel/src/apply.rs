@@ -11,7 +11,7 @@ use weft_plan::{Link, LinkChange, LinkKind, LinkName, Op, Owner};
 
 use crate::kernel::Sockets;
 use crate::socket::{NetlinkSocket, Refusal};
-use crate::{ApplyError, KernelError, Netns, ipvs, message, netfilter, nft, observe, sysctl};
+use crate::{ApplyError, KernelError, Netns, Tap, ipvs, message, netfilter, nft, observe, sysctl};
 
 /// What became of a list of operations.
 #[derive(Debug, Default)]
@@ -222,6 +222,7 @@ impl Applier<'_> {
                 NetlinkSocket::open(&underlay, NETLINK_ROUTE)?
                     .request(RouteNetlinkMessage::NewLink(message), create)
             }
+            LinkKind::Tap => return self.create_tap(op, name, link),
             LinkKind::Loopback | LinkKind::Veth(None) | LinkKind::VethEnd | LinkKind::Other(_) => {
                 Err(Refusal::Errno { errno: Errno::EOPNOTSUPP as i32, explanation: None })
             }
@@ -233,6 +234,15 @@ impl Applier<'_> {
             }
             Err(refusal) => Err(refusal.of(op.to_string())),
         }
+    }
+
+    /// Such devices are made by opening one. It stays only when it has our mark: a half-made one goes with the file.
+    fn create_tap(&mut self, op: &Op, name: &LinkName, link: &Link) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Tap { request: op.to_string(), source };
+        let tap = Tap::attach(name).map_err(failed)?;
+        let message = message::claim(self.index(name)?, link);
+        self.send(op, RouteNetlinkMessage::NewLink(message), 0, &[])?;
+        tap.persist().map_err(failed)
     }
 
     /// Already made by an earlier run of the same operation, in the way, or another of its resources is taken.

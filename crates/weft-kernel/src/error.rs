@@ -89,6 +89,15 @@ pub enum KernelError {
         /// What was asked.
         request: String,
     },
+    /// A TAP device could not be made.
+    #[error("{request}: /dev/net/tun")]
+    Tap {
+        /// What was asked.
+        request: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A setting could not be read or written.
     #[error("setting {key}")]
     Sysctl {
@@ -128,6 +137,7 @@ impl KernelError {
             Self::Socket { source, .. }
             | Self::NoAnswer { source, .. }
             | Self::Sysctl { source, .. }
+            | Self::Tap { source, .. }
             | Self::NftMissing { source } => source.raw_os_error(),
             Self::Netns(NetnsError::Step { source, .. }) => source.raw_os_error(),
             _ => None,

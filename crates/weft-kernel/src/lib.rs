@@ -29,6 +29,7 @@ mod nft;
 mod observe;
 mod socket;
 mod sysctl;
+mod tap;
 
 pub use apply::Report;
 pub use capabilities::Capabilities;
@@ -39,3 +40,4 @@ pub use error::{ApplyError, KernelError, NetnsError};
 pub use kernel::Kernel;
 pub use monitor::Monitor;
 pub use netns::Netns;
+pub use tap::Tap;

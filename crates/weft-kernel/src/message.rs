@@ -56,6 +56,15 @@ fn new_link(name: &LinkName, mac: Option<MacAddr>, mtu: Option<Mtu>) -> LinkMess
     message
 }
 
+/// A link that is there, and down, gets our mark and what a new one is made with.
+pub(crate) fn claim(index: u32, link: &Link) -> LinkMessage {
+    let mut message = link_indexed(index);
+    message.attributes.push(LinkAttribute::Group(mark::LINK_GROUP));
+    message.attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(link.mtu.map(|mtu| LinkAttribute::Mtu(mtu.get())));
+    message
+}
+
 fn with_info(mut message: LinkMessage, kind: InfoKind, data: InfoData) -> LinkMessage {
     message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]));
     message

@@ -123,6 +123,7 @@ fn link_kind(infos: &[LinkInfo]) -> Option<LinkKind> {
         (InfoKind::Bridge, Some(InfoData::Bridge(data))) => LinkKind::Bridge(bridge_options(data)),
         (InfoKind::Vxlan, Some(InfoData::Vxlan(data))) => vxlan_kind(data),
         (InfoKind::Veth, _) => LinkKind::Veth(None),
+        (InfoKind::Tun, _) => LinkKind::Tap,
         (other, _) => LinkKind::Other(other.to_string()),
     })
 }

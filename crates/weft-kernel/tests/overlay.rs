@@ -341,8 +341,8 @@ fn the_tunnel_can_run_over_ipv6() {
         node.overlay.remote[0].vtep = far;
         node.sandbox.interfaces[0].mtu = node.overlay.mtu;
         let mut host = host_state(node.host.address, &[]);
-        let guard =
-            VxlanGuard { address: own, port: PORT, interface: Some(name("eth0")), members: vec![own, far] };
+        let (interface, members) = (Some(name("eth0")), vec![own, far]);
+        let guard = VxlanGuard { address: own, port: PORT, interface, members, encryption: None };
         host.merge(guard.plan());
         clean(&node.host.kernel, &host);
         clean(&node.network.kernel, &node.overlay.plan());

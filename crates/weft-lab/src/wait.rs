@@ -20,7 +20,7 @@ pub fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool
         if Instant::now() >= end {
             return Err(LabError::Deadline { what: what.to_owned(), deadline, detail: String::new() });
         }
-        pause();
+        pause(STEP);
     }
 }
 
@@ -36,23 +36,29 @@ pub fn eventually<T, E: std::fmt::Display>(
     let deadline = patient(deadline);
     let end = Instant::now() + deadline;
     loop {
+        let began = Instant::now();
         match attempt() {
             Ok(value) => return value,
             Err(reason) if Instant::now() >= end => {
                 panic!("{what} did not happen within {deadline:?}: {reason}")
             }
-            Err(_) => pause(),
+            Err(_) if patience().is_some() => pause(STEP.max(began.elapsed())),
+            Err(_) => pause(STEP),
         }
     }
 }
 
 /// A limit of time on this machine: some multiple of what holds on others where the machine is an emulated one.
 pub fn patient(deadline: Duration) -> Duration {
-    let factor = std::env::var(PATIENCE).ok().and_then(|n| n.parse().ok());
-    deadline * factor.unwrap_or(1)
+    deadline * patience().unwrap_or(1)
+}
+
+/// The number, on a machine that is slow: there looks must not take the time in which the condition comes about.
+fn patience() -> Option<u32> {
+    std::env::var(PATIENCE).ok()?.parse().ok()
 }
 
 #[allow(clippy::disallowed_methods, reason = "the pause between two looks at a condition is the point here")]
-fn pause() {
-    std::thread::sleep(STEP);
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }

@@ -44,7 +44,7 @@ fn new_key(subsystem: &str, lamport_time: u64, rng: &mut impl RngCore) -> Encryp
 }
 
 /// The keys after one rotation: of each subsystem the oldest goes once there are three, and a new one comes.
-fn next_keys(cluster: &Cluster, rng: &mut impl RngCore) -> Cluster {
+pub(crate) fn next_keys(cluster: &Cluster, rng: &mut impl RngCore) -> Cluster {
     let mut clock = cluster.encryption_key_lamport_clock;
     let mut keys = Vec::with_capacity(cluster.network_bootstrap_keys.len());
     for subsystem in SUBSYSTEMS {

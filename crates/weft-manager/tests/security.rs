@@ -127,6 +127,22 @@ async fn certificate_settings_that_cannot_be_met_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn network_keys_rotate_when_asked_for() {
+    let swarm = Swarm::start().await;
+    let control = swarm.control();
+    let times = || -> Vec<u64> {
+        control.cluster().network_bootstrap_keys.iter().map(|key| key.lamport_time).collect()
+    };
+    let before = times();
+    update(&control, Rotation::default(), |_| {}).await.unwrap();
+    assert_eq!(times(), before);
+    let rotate = Rotation { network_keys: true, ..Default::default() };
+    update(&control, rotate, |_| {}).await.unwrap();
+    let fresh = times().iter().filter(|time| !before.contains(time)).count();
+    assert_eq!(fresh, 2, "one for gossip, one for encrypted networks: {:?}, then {:?}", before, times());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_locked_manager_opens_only_with_the_key() {
     let swarm = Swarm::start().await;
     let control = swarm.control();

@@ -11,6 +11,9 @@ use weft_types::{EndpointAddress, Mtu};
 use crate::balance::BalancerChoice;
 use crate::ipam::AddressPool;
 
+/// Where ESP in UDP is expected (RFC 3948, section 2.1).
+pub const ENCRYPTION_PORT: u16 = 4500;
+
 /// How to start this program again as the network helper.
 #[derive(Debug, Clone)]
 pub struct HelperLaunch {
@@ -55,6 +58,8 @@ pub struct ControllerConfig {
     pub audit_interval: Duration,
     /// What carries flows to virtual IPs.
     pub balancer: BalancerChoice,
+    /// UDP port of ESP, the same on all nodes; none: this node takes no part in encrypted networks.
+    pub encryption_port: Option<u16>,
     /// Beside these, look at a namespace whenever the kernel tells of a change there.
     pub watch_kernel: bool,
 }
@@ -79,6 +84,7 @@ impl ControllerConfig {
             helper: None,
             audit_interval: Duration::from_secs(5),
             balancer: BalancerChoice::Auto,
+            encryption_port: Some(ENCRYPTION_PORT),
             watch_kernel: true,
         }
     }

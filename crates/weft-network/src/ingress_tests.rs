@@ -60,6 +60,7 @@ fn state() -> State {
         data_path: ip("192.0.2.1"),
         data_path_port: 4789,
         gossip_keys: Vec::new(),
+        encryption_keys: Vec::new(),
         gossip_join: Vec::new(),
         members: vec![member(1, true), member(2, true), member(3, false)],
         managed: true,

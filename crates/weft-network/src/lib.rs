@@ -13,6 +13,7 @@
 mod balance;
 mod config;
 mod controller;
+mod encryption;
 mod error;
 mod etc;
 mod helper;
@@ -35,8 +36,9 @@ mod view;
 mod watchers;
 
 pub use balance::BalancerChoice;
-pub use config::{ControllerConfig, HelperLaunch};
+pub use config::{ControllerConfig, ENCRYPTION_PORT, HelperLaunch};
 pub use controller::{AuditCounters, Controller};
+pub use encryption::{EncryptedPath, EncryptionReport, EncryptionScheme};
 pub use error::{NetworkError, PortFailure};
 pub use helper::helper_main;
 pub use ipam::AddressPool;

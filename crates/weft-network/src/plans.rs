@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use weft_plan::{
-    BridgeEndpoint, BridgeNetwork, HostPlan, IngressHost, LinkName, LocalEndpoint, NamespaceRef,
-    OverlayNetwork, Published, RemoteEndpoint, ResolverHook, ResolverRedirect, SandboxInterface, Segment,
-    VxlanGuard,
+    BridgeEndpoint, BridgeNetwork, EncryptedPath, HostPlan, IngressHost, LinkName, LocalEndpoint,
+    NamespaceRef, OverlayNetwork, Published, RemoteEndpoint, ResolverHook, ResolverRedirect,
+    SandboxInterface, Segment, VxlanGuard,
 };
 use weft_types::{EndpointAddress, Mtu, NetworkId, Underlay};
 
+use crate::encryption::EncryptionScheme;
+use crate::helper::protocol::{EncryptedSegment, EncryptionWish};
 use crate::ingress;
 use crate::network::{BridgeSettings, Network, Pool};
 use crate::paths::Paths;
@@ -27,6 +29,8 @@ pub(crate) struct Surroundings {
     pub(crate) hook: ResolverHook,
     /// Whether this kernel shows bridged packets to the netfilter hooks of IP.
     pub(crate) bridge_netfilter: bool,
+    /// UDP port of ESP, if this node encrypts.
+    pub(crate) encryption_port: Option<u16>,
 }
 
 /// What the host's namespace shall hold. `data_path` is the interface with the data-path address.
@@ -38,7 +42,10 @@ pub(crate) fn host(
     ingress: Option<IngressHost>,
 ) -> HostPlan {
     let bridges = state.networks().filter_map(|n| Some(bridge(state, around, n, n.bridge()?))).collect();
-    let guard = state.swarm().map(|swarm| guard(swarm, data_path, members));
+    let guard = state.swarm().map(|swarm| VxlanGuard {
+        encryption: encrypted_path(state, around),
+        ..guard(swarm, data_path, members)
+    });
     HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress }
 }
 
@@ -48,7 +55,59 @@ fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<Ip
         port: swarm.data_path_port,
         interface: interface.cloned(),
         members: members.iter().copied().collect(),
+        encryption: None,
     }
+}
+
+/// What never comes or goes in the clear. Known networks count, whether anyone here is on them or not.
+fn encrypted_path(state: &State, around: &Surroundings) -> Option<EncryptedPath> {
+    let encrypted = state.networks().filter_map(Network::overlay).filter(|spec| spec.encrypted);
+    let vnis: BTreeSet<_> = encrypted.flat_map(|spec| spec.subnets.iter().filter_map(|s| s.vni)).collect();
+    let port = around.encryption_port?;
+    (!vnis.is_empty()).then_some(EncryptedPath { port, vnis })
+}
+
+/// What the helper encrypts, with those who share a network with this node. Weft's own keys are for those who are Weft
+/// nodes by the managers' word; Docker's scheme, whose nonces can repeat, is for the others alone.
+pub(crate) fn encryption(
+    state: &State,
+    around: &Surroundings,
+    peers: &BTreeMap<NetworkId, NetworkPeers>,
+) -> Option<EncryptionWish> {
+    let (swarm, port) = (state.swarm()?, around.encryption_port?);
+    let encrypted = state.networks().filter(|n| n.overlay().is_some_and(|spec| spec.encrypted));
+    let plans = encrypted.filter_map(|n| Some((n, overlay(state, around, n, peers)?)));
+    let mut segments = Vec::new();
+    for (network, plan) in plans {
+        let netns = around.paths.overlay_netns(&network.id);
+        segments.extend(plan.segments.iter().enumerate().map(|(index, segment)| {
+            EncryptedSegment {
+                vni: segment.vni,
+                netns: netns.clone(),
+                device: OverlayNetwork::tunnel_name(index),
+                stations: plan
+                    .forwarding()
+                    .filter(|(of, _, _)| *of == index)
+                    .map(|(_, mac, vtep)| (mac, vtep))
+                    .collect(),
+            }
+        }));
+    }
+    let weft: BTreeSet<IpAddr> = swarm.members.iter().filter(|m| m.is_weft).map(|m| m.data_path).collect();
+    let on_them = segments.iter().flat_map(|segment| segment.stations.iter().map(|(_, vtep)| *vtep));
+    let scheme = |vtep| match swarm.managed && weft.contains(&vtep) {
+        true => EncryptionScheme::Paired,
+        false => EncryptionScheme::Docker,
+    };
+    let peers = on_them.filter(|vtep| *vtep != swarm.data_path).map(|vtep| (vtep, scheme(vtep))).collect();
+    (!segments.is_empty()).then(|| EncryptionWish {
+        address: swarm.data_path,
+        port,
+        vxlan_port: swarm.data_path_port,
+        keys: swarm.encryption_keys.clone(),
+        peers,
+        segments,
+    })
 }
 
 fn bridge(
@@ -90,7 +149,15 @@ fn bridge(
 pub(crate) fn overlay_mtu(spec: &OverlaySpec, swarm: &SwarmState) -> Mtu {
     let told = swarm.networks.get(&spec.id).and_then(|network| network.mtu);
     let base = told.or(spec.mtu).unwrap_or(Mtu::ETHERNET);
-    base.over_vxlan(Underlay::of(swarm.data_path)).unwrap_or(Mtu::MIN)
+    let underlay = Underlay::of(swarm.data_path);
+    // What stands in an encrypted network's own options is meant for Docker's way to compute it.
+    let by_docker = told.is_none() && (spec.mtu.is_some() || !swarm.managed);
+    let left = match (spec.encrypted, by_docker) {
+        (false, _) => base.over_vxlan(underlay),
+        (true, false) => base.over_encrypted_vxlan(underlay),
+        (true, true) => base.over_dockers_encrypted_vxlan(underlay),
+    };
+    left.unwrap_or(Mtu::MIN)
 }
 
 /// What an overlay network's namespace shall hold; nothing when the swarm is unknown, or no endpoint is here and it is
@@ -133,6 +200,7 @@ pub(crate) fn overlay(
             .map(|peer| RemoteEndpoint { ips: peer.ips.clone(), mac: peer.mac, vtep: peer.vtep })
             .collect(),
         entries: is_mesh.then(|| ingress::entries(swarm)),
+        encrypted: spec.encrypted,
     })
 }
 

@@ -33,6 +33,7 @@ fn state(managed: bool) -> State {
         data_path: ip("192.0.2.1"),
         data_path_port: 4789,
         gossip_keys: Vec::new(),
+        encryption_keys: Vec::new(),
         gossip_join: Vec::new(),
         members: Vec::new(),
         managed,

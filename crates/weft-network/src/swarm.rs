@@ -269,6 +269,9 @@ pub struct SwarmState {
     pub data_path_port: u16,
     /// Keys of the `networking:gossip` subsystem.
     pub gossip_keys: Vec<SwarmKey>,
+    /// Keys of the `networking:ipsec` subsystem.
+    #[serde(default)]
+    pub encryption_keys: Vec<SwarmKey>,
     /// Managers to find the gossip cluster by (their addresses, port 7946).
     pub gossip_join: Vec<SocketAddr>,
     /// Members, this node included or not.

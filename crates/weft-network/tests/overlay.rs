@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,10 +31,12 @@ fn helper_entry() {
 struct Managers {
     next: Mutex<u8>,
     detached: Mutex<Vec<TaskId>>,
+    encrypted: bool,
 }
 
-fn spec() -> OverlaySpec {
-    overlay(NETWORK, &[("10.0.1.0/24", "10.0.1.1"), ("fd00:1::/64", "fd00:1::1")])
+fn spec(encrypted: bool) -> OverlaySpec {
+    let subnets = [("10.0.1.0/24", "10.0.1.1"), ("fd00:1::/64", "fd00:1::1")];
+    OverlaySpec { encrypted, ..overlay(NETWORK, &subnets) }
 }
 
 #[async_trait::async_trait]
@@ -55,7 +57,7 @@ impl SwarmNetworks for Managers {
         let addresses = [format!("10.0.1.{next}/24"), format!("fd00:1::{:x}/64", *next)];
         Ok(SwarmAttachment {
             attachment: TaskId::random(&mut rand::rng()),
-            network: spec(),
+            network: spec(self.encrypted),
             addresses: addresses.iter().map(|a| a.parse::<EndpointAddress>().unwrap()).collect(),
             service: None,
         })
@@ -72,6 +74,8 @@ struct Pair {
     controllers: [Arc<Controller>; 2],
     managers: Arc<Managers>,
     nodes: [NodeId; 2],
+    /// Lamport time of the oldest key.
+    keys: u64,
 }
 
 fn underlay(n: usize) -> IpAddr {
@@ -81,6 +85,17 @@ fn underlay(n: usize) -> IpAddr {
 impl Pair {
     async fn new() -> Self {
         Self::with(false).await
+    }
+
+    /// On an encrypted network.
+    async fn encrypted() -> Self {
+        let mut pair = Self::with(false).await;
+        pair.managers =
+            Arc::new(Managers { next: Mutex::new(1), detached: Mutex::default(), encrypted: true });
+        for controller in &pair.controllers {
+            controller.set_swarm(Some(pair.managers.clone()));
+        }
+        pair
     }
 
     /// With controllers that listen to the kernel, or not.
@@ -105,12 +120,13 @@ impl Pair {
             host
         });
         let controllers = [hosts[0].controller().await, hosts[1].controller().await];
-        let managers = Arc::new(Managers { next: Mutex::new(1), detached: Mutex::default() });
+        let managers =
+            Arc::new(Managers { next: Mutex::new(1), detached: Mutex::default(), encrypted: false });
         for controller in &controllers {
             controller.set_swarm(Some(managers.clone()));
         }
         let nodes = [0, 1].map(|_| NodeId::random(&mut rand::rng()));
-        Self { hosts, controllers, managers, nodes }
+        Self { hosts, controllers, managers, nodes, keys: 1 }
     }
 
     fn state(&self, n: usize) -> SwarmState {
@@ -126,6 +142,9 @@ impl Pair {
             data_path: underlay(n),
             data_path_port: 4789,
             gossip_keys: Vec::new(),
+            encryption_keys: (self.keys..self.keys + 3)
+                .map(|time| SwarmKey { lamport_time: time, key: vec![time as u8; 16] })
+                .collect(),
             gossip_join: Vec::new(),
             members: vec![member(0), member(1)],
             managed: true,
@@ -156,6 +175,20 @@ impl Pair {
             };
             let mut state = self.state(n);
             state.networks.insert(NETWORK.parse().unwrap(), network);
+            self.controllers[n].set_swarm_state(Some(state)).await.unwrap();
+        }
+    }
+
+    /// The managers are Docker's, and say nothing of endpoints and nodes.
+    async fn tell_by_gossip(&self) {
+        for n in [0, 1] {
+            let state = SwarmState {
+                gossip_keys: [1, 2, 3].map(|n| SwarmKey { lamport_time: n, key: vec![n as u8; 16] }).to_vec(),
+                gossip_join: vec![at(underlay(0), 7946)],
+                members: Vec::new(),
+                managed: false,
+                ..self.state(n)
+            };
             self.controllers[n].set_swarm_state(Some(state)).await.unwrap();
         }
     }
@@ -304,16 +337,7 @@ async fn refusals_of_the_managers_are_passed_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_alone_is_enough_and_survives_its_sources() {
     let pair = Pair::new().await;
-    for n in [0, 1] {
-        let state = SwarmState {
-            gossip_keys: [1, 2, 3].map(|n| SwarmKey { lamport_time: n, key: vec![n as u8; 16] }).to_vec(),
-            gossip_join: vec![at(underlay(0), 7946)],
-            members: Vec::new(),
-            managed: false,
-            ..pair.state(n)
-        };
-        pair.controllers[n].set_swarm_state(Some(state)).await.unwrap();
-    }
+    pair.tell_by_gossip().await;
     let (_, in_a, _) = pair.run(0, "a").await;
     let (b, in_b, at_b) = pair.run(1, "b").await;
     serve(&in_b, at(at_b.address.unwrap().ip(), 80), "b");
@@ -446,4 +470,227 @@ async fn the_users_gateway_bridge_is_used() {
         controller.set_swarm_state(None).await.unwrap();
     }
     pair.end().await;
+}
+
+/// Rows E1 and E2 without daemons: the whole life of an encrypted network, and what is on the wire meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_network_talks_and_never_in_the_clear() {
+    let mut pair = Pair::encrypted().await;
+    let wire = Recording::start(&pair.hosts[0].netns, pair.hosts[0].dir.path().join("wire.pcap")).await;
+    pair.tell(None).await;
+    let (_, in_a, at_a) = pair.run(0, "a").await;
+    // Alone on the network.
+    shell(&in_a, "ping -c 1 -W 1 -p a7 10.0.1.77");
+    let (_, in_b, at_b) = pair.run(1, "b").await;
+    pair.tell(None).await;
+    let far = at(at_b.address.unwrap().ip(), 80);
+    serve(&in_b, far, SECRET);
+    let expected = format!("{SECRET} 10.0.1.2");
+    eventually("the containers talk", || ask(&in_a, far).is_ok_and(|text| text == expected)).await;
+    assert!(shell(&in_a, "ip -o link show eth0").contains("mtu 1408"));
+    let full = shell(&in_a, "ping -c 2 -i 0.2 -W 2 -s 1380 -M do -p a7 10.0.1.3");
+    assert!(full.contains(" 0% packet loss"), "{full}");
+    let six = shell(&in_a, "ping -c 2 -i 0.2 -W 2 -p a7 fd00:1::3");
+    assert!(six.contains(" 0% packet loss"), "{six}");
+
+    // Bulk, so that the kernel hands out large frames; keys rotate meanwhile, on one node before the other.
+    let _server = serve_bytes(&in_b, at(far.ip(), 81));
+    let (client, server) = (in_a.clone(), at(far.ip(), 81));
+    let bulk = std::thread::spawn(move || fetch(&client, server));
+    while !bulk.is_finished() {
+        pair.keys += 1;
+        pair.tell(None).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(bulk.join().unwrap(), BULK, "bytes that came whole");
+    for _ in 0..4 {
+        pair.keys += 1;
+        pair.tell(None).await;
+        let through = shell(&in_a, "ping -c 20 -i 0.05 -W 2 -p a7 10.0.1.3");
+        assert!(through.contains(" 0% packet loss"), "keys rotate: {through}");
+    }
+
+    // All rules are flushed: nothing changes.
+    for host in &pair.hosts {
+        host.shell("nft flush ruleset");
+    }
+    assert_eq!(ask(&in_a, far).unwrap(), expected);
+    // A helper dies: its successor has no keys and gets some.
+    let pid = common::helper_pid(&pair.hosts[1]).unwrap();
+    common::kill(pid);
+    eventually("a new helper", || common::helper_pid(&pair.hosts[1]).is_some_and(|new| new != pid)).await;
+    eventually("new keys", || ask(&in_a, far).is_ok_and(|text| text == expected)).await;
+
+    let seen = wire.bytes().await;
+    let contains = |words: &[u8]| {
+        seen.iter().enumerate().any(|(at, byte)| *byte == words[0] && seen[at..].starts_with(words))
+    };
+    assert!(!contains(SECRET.as_bytes()) && !contains(&[0xa7; 16]), "readable on the wire");
+    let packets = datagrams(&seen);
+    assert!(packets.iter().all(|(port, _)| *port == 4500), "only ESP in UDP between the hosts");
+    assert!(packets.len() > 100, "{}", packets.len());
+    injected(&pair, &in_a, at_a.address.unwrap().ip()).await;
+    assert_eq!(ask(&in_a, far).unwrap(), expected);
+    pair.end().await;
+}
+
+/// Cleartext, replays and altered packets reach no container and are counted.
+async fn injected(pair: &Pair, in_a: &Netns, a: IpAddr) {
+    for host in &pair.controllers {
+        host.audit().await.unwrap();
+    }
+    let came = || shell(in_a, "grep ^Icmp: /proc/net/snmp | tail -1 | cut -d' ' -f2");
+    let before = came();
+    // Past this host's own rules, which would drop it here.
+    let out = pair.hosts[1].shell(&format!(
+        "ip link add vx type vxlan id 4097 local 192.0.2.2 remote 192.0.2.1 dstport 4789 && \
+         ip addr add 10.0.1.99/24 dev vx && ip link set vx up && ip neigh add {a} lladdr 02:42:0a:00:01:02 dev vx; \
+         ping -c 2 -i 0.2 -W 1 {a}; nft delete table inet weft-vxlan; ping -c 2 -i 0.2 -W 1 {a}; ip link del vx"
+    ));
+    assert!(out.matches("100% packet loss").count() == 2, "{out}");
+    let counters = pair.hosts[0].shell("nft list counters");
+    assert!(counters.contains("cleartext") && !counters.contains("cleartext {\n\t\tpackets 0"), "{counters}");
+
+    assert_eq!(came(), before, "cleartext reached the container");
+    // Fresh ones: old keys are forgotten soon.
+    let wire = Recording::start(&pair.hosts[0].netns, pair.hosts[0].dir.path().join("fresh.pcap")).await;
+    assert!(shell(in_a, "ping -c 3 -i 0.2 -W 2 10.0.1.3").contains(" 0% packet loss"));
+    let packets = datagrams(&wire.bytes().await);
+    let before = came();
+    let socket = pair.hosts[1].netns.run_in(|| std::net::UdpSocket::bind("192.0.2.2:0").unwrap()).unwrap();
+    for (_, packet) in packets.iter().rev().filter(|(_, packet)| packet.len() > 60).take(20) {
+        let mut flipped = packet.clone();
+        // Another sequence number, so that it is not taken for a replay.
+        (flipped[5], flipped[40]) = (flipped[5] ^ 0x40, flipped[40] ^ 1);
+        let mut foreign = packet.clone();
+        foreign[0] ^= 0xff;
+        for datagram in [&packet[..], &flipped, &foreign, &packet[..20], &[0; 3]] {
+            socket.send_to(datagram, "192.0.2.1:4500").unwrap();
+        }
+    }
+    let log = || std::fs::read_to_string(pair.hosts[0].dir.path().join("run/helper/log")).unwrap_or_default();
+    for kind in ["replayed", "not_authentic", "unknown_spi", "malformed"] {
+        eventually(kind, || log().contains(&format!("(\"{kind}\", "))).await;
+    }
+    assert_eq!(came(), before, "something forged reached the container");
+}
+
+/// As in a swarm of Docker's managers: keys by its scheme, ESP alone on the wire.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dockers_scheme_carries_an_encrypted_network() {
+    let mut pair = Pair::encrypted().await;
+    let wire = Recording::start(&pair.hosts[0].netns, pair.hosts[0].dir.path().join("wire.pcap")).await;
+    pair.tell_by_gossip().await;
+    let (_, in_a, _) = pair.run(0, "a").await;
+    let (_, in_b, at_b) = pair.run(1, "b").await;
+    let far = at(at_b.address.unwrap().ip(), 80);
+    serve(&in_b, far, SECRET);
+    eventually("the containers talk", || ask(&in_a, far).is_ok_and(|text| text.starts_with(SECRET))).await;
+    assert!(shell(&in_a, "ip -o link show eth0").contains("mtu 1424"));
+    let full = shell(&in_a, "ping -c 2 -i 0.2 -W 2 -s 1396 -M do -p a7 10.0.1.3");
+    assert!(full.contains(" 0% packet loss"), "{full}");
+
+    let _server = serve_bytes(&in_b, at(far.ip(), 81));
+    assert_eq!(fetch(&in_a, at(far.ip(), 81)), BULK, "bytes that came whole");
+    for _ in 0..4 {
+        pair.keys += 1;
+        pair.tell_by_gossip().await;
+        let through = shell(&in_a, "ping -c 20 -i 0.05 -W 2 -p a7 10.0.1.3");
+        assert!(through.contains(" 0% packet loss"), "keys rotate: {through}");
+    }
+    let seen = wire.bytes().await;
+    let contains = |words: &[u8]| seen.windows(words.len()).any(|window| window == words);
+    assert!(!contains(SECRET.as_bytes()) && !contains(&[0xa7; 16]), "readable on the wire");
+    let ports: BTreeSet<u16> = datagrams(&seen).iter().map(|(port, _)| *port).collect();
+    assert!(
+        !ports.contains(&4789) && !ports.contains(&4500),
+        "only ESP and gossip between the hosts: {ports:?}"
+    );
+    pair.end().await;
+}
+
+/// Row E3: a node that does not encrypt says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_cannot_encrypt_refuses() {
+    let pair = Pair::encrypted().await;
+    let mut alone = Host::new();
+    alone.config.encryption_port = None;
+    let controller = alone.controller().await;
+    controller.set_swarm(Some(pair.managers.clone()));
+    controller.set_swarm_state(Some(pair.state(0))).await.unwrap();
+    let id = container();
+    controller.create_sandbox(sandbox(&id, "a")).await.unwrap();
+    let refused = controller.connect(&id, "ov1", EndpointSpec::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("this node cannot encrypt overlay networks"), "{refused}");
+    assert_eq!(pair.managers.detached.lock().unwrap().len(), 1, "the place is given back");
+    controller.shutdown(false).await;
+    pair.end().await;
+}
+
+const SECRET: &str = "may-nobody-read-this";
+const BULK: usize = 4_000_000;
+
+fn serve_bytes(netns: &Netns, address: std::net::SocketAddr) -> std::thread::JoinHandle<()> {
+    let listener = netns.run_in(|| std::net::TcpListener::bind(address).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let bytes: Vec<u8> = SECRET.bytes().cycle().take(BULK).collect();
+        let _ = std::io::Write::write_all(&mut stream, &bytes);
+    })
+}
+
+/// How many of the right bytes come.
+fn fetch(netns: &Netns, address: std::net::SocketAddr) -> usize {
+    let run = || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut bytes).unwrap();
+        bytes
+    };
+    let bytes = netns.run_in(run).unwrap();
+    bytes.iter().zip(SECRET.bytes().cycle()).filter(|(got, sent)| **got == *sent).count()
+}
+
+/// Everything that passes the underlay, in a file.
+struct Recording {
+    child: std::process::Child,
+    file: std::path::PathBuf,
+}
+
+impl Recording {
+    async fn start(netns: &Netns, file: std::path::PathBuf) -> Self {
+        let mut command = std::process::Command::new("tcpdump");
+        command
+            .args(["-Z", "root", "--immediate-mode", "-U", "-s", "0", "-B", "65536", "-i", "u0", "-w"])
+            .arg(&file);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let child = netns.run_in(|| command.spawn().unwrap()).unwrap();
+        eventually("the recording", || file.metadata().is_ok_and(|file| file.len() > 0)).await;
+        Self { child, file }
+    }
+
+    async fn bytes(mut self) -> Vec<u8> {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        self.child.wait().unwrap();
+        std::fs::read(&self.file).unwrap()
+    }
+}
+
+/// Destination port and payload of every UDP datagram from the second host to the first.
+fn datagrams(pcap: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut rest = &pcap[24..];
+    while let Some((head, after)) = rest.split_first_chunk::<16>() {
+        let len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let Some(frame) = after.get(..len) else { break };
+        // Ethernet 14, IPv4 20 with protocol at 9 and source at 12, UDP 8.
+        let is_udp = len > 42 && frame[12..14] == [8, 0] && frame[23] == 17;
+        if is_udp && frame[26..30] == [192, 0, 2, 2] {
+            found.push((u16::from_be_bytes([frame[36], frame[37]]), frame[42..].to_vec()));
+        }
+        rest = &after[len..];
+    }
+    found
 }

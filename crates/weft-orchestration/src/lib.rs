@@ -37,7 +37,8 @@ pub use allocator::{Allocator, AllocatorConfig};
 pub use claim::Claim;
 pub use error::AllocationError;
 pub use mtu::{
-    MTU_OPTION, MTU_OPTION_GENERIC, MtuChoice, NodeMtu, carry_mtu, choose_mtu, mtu_option, too_small,
+    MTU_OPTION, MTU_OPTION_GENERIC, MtuChoice, NodeMtu, carry_mtu, choose_mtu, is_encrypted, mtu_option,
+    too_small,
 };
 pub use network::{NetworkAllocation, VXLAN_ID_LIST_OPTION, network_vnis, subnet_clash};
 pub use node_engine::NodeEngine;

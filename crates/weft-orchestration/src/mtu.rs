@@ -15,6 +15,9 @@ pub const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 /// Another spelling that users type; read, never written.
 pub const MTU_OPTION_GENERIC: &str = "com.docker.network.mtu";
 
+/// Its presence says that a network is encrypted, as with Docker.
+const ENCRYPTED_OPTION: &str = "encrypted";
+
 /// What is known of a node's data path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeMtu {
@@ -51,6 +54,11 @@ impl MtuChoice {
     pub fn interface(self) -> Mtu {
         self.data_path.over_vxlan(self.underlay).unwrap_or(Mtu::MIN)
     }
+
+    /// The same on an encrypted network: 92 bytes less over IPv4, 112 over IPv6.
+    pub fn encrypted_interface(self) -> Mtu {
+        self.data_path.over_encrypted_vxlan(self.underlay).unwrap_or(Mtu::MIN)
+    }
 }
 
 /// The network's own MTU option, if given.
@@ -81,13 +89,24 @@ pub fn too_small(choice: MtuChoice, nodes: &[NodeMtu]) -> impl Iterator<Item = &
     nodes.iter().filter(move |node| node.data_path_mtu.is_some_and(|mtu| mtu < choice.data_path))
 }
 
-/// Writes the choice where all nodes read it. Docker's default is left unsaid unless the user said it.
+/// Whether frames of the network are encrypted between nodes.
+pub fn is_encrypted(driver_state: &Driver) -> bool {
+    driver_state.options.contains_key(ENCRYPTED_OPTION)
+}
+
+/// Writes the choice where all nodes read it. Docker's default is left unsaid unless the user said it; of an encrypted
+/// network it is said what lets Docker's nodes come to the same MTU as Weft's, which take more for encryption.
 pub fn carry_mtu(driver_state: &mut Driver, choice: MtuChoice, option: Option<Mtu>) {
-    if choice.data_path == Mtu::ETHERNET && option.is_none() {
-        driver_state.options.remove(MTU_OPTION);
-    } else {
-        driver_state.options.insert(MTU_OPTION.to_owned(), choice.data_path.to_string());
-    }
+    let encrypted = Some(choice.encrypted_interface()).filter(|_| is_encrypted(driver_state));
+    let told = match encrypted.and_then(Mtu::dockers_encrypted_path) {
+        Some(path) => Some(path),
+        None if option.is_none() => Some(choice.data_path).filter(|path| *path != Mtu::ETHERNET),
+        None => Some(choice.data_path),
+    };
+    match told {
+        Some(path) => driver_state.options.insert(MTU_OPTION.to_owned(), path.to_string()),
+        None => driver_state.options.remove(MTU_OPTION),
+    };
 }
 
 #[cfg(test)]
@@ -155,5 +174,14 @@ mod tests {
         assert_eq!(driver.options.get(MTU_OPTION).map(String::as_str), Some("1400"));
         carry_mtu(&mut driver, choice, None);
         assert!(driver.options.is_empty());
+    }
+
+    #[test]
+    fn dockers_nodes_on_encrypted_networks_are_told_what_makes_them_agree() {
+        let mut driver = Driver::default();
+        driver.options.insert(ENCRYPTED_OPTION.to_owned(), String::new());
+        carry_mtu(&mut driver, choose_mtu(None, &[]), None);
+        let told: u32 = driver.options[MTU_OPTION].parse().unwrap();
+        assert_eq!((told, (told - 76) / 4 * 4), (1484, 1408));
     }
 }

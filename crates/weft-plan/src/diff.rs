@@ -166,6 +166,7 @@ fn is_left_behind(observed: &Observed, name: &LinkName, seen: &SeenLink, want: &
 fn can_become(have: &LinkKind, want: &LinkKind) -> bool {
     match (have, want) {
         (LinkKind::Bridge(_), LinkKind::Bridge(_)) | (LinkKind::Loopback, LinkKind::Loopback) => true,
+        (LinkKind::Tap, LinkKind::Tap) => true,
         (LinkKind::Veth(_) | LinkKind::VethEnd, LinkKind::Veth(_) | LinkKind::VethEnd) => true,
         (LinkKind::Vxlan(a), LinkKind::Vxlan(b)) => a.vni == b.vni && a.local == b.local && a.port == b.port,
         _ => false,

@@ -91,7 +91,9 @@ fn state() -> impl Strategy<Value = NamespaceState> {
             state.sysctls.insert("net/ipv4/ip_forward".to_owned(), "1".to_owned());
             if let Some(members) = members {
                 let address = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
-                state.merge(VxlanGuard { address, port: 4789, interface: None, members }.plan());
+                state.merge(
+                    VxlanGuard { address, port: 4789, interface: None, members, encryption: None }.plan(),
+                );
             }
             prune(&mut state);
             state

@@ -4,9 +4,11 @@
 //! member's data-path address sends to ours, on the interface that holds it; everything else to the port is dropped
 //! and counted. The table works before connection tracking, and accepted tunnel packets skip tracking altogether.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use weft_types::Vni;
 
 use crate::{Chain, Family, Hook, HookKind, LinkName, NamespaceState, NftRule, NftSet, Table, TableId};
 
@@ -24,6 +26,17 @@ pub struct VxlanGuard {
     pub interface: Option<LinkName>,
     /// Data-path addresses of the other members.
     pub members: Vec<IpAddr>,
+    /// What is encrypted; none where nothing is.
+    pub encryption: Option<EncryptedPath>,
+}
+
+/// The encrypted networks of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncryptedPath {
+    /// UDP port of ESP.
+    pub port: u16,
+    /// Networks that never come or go in the clear.
+    pub vnis: BTreeSet<Vni>,
 }
 
 impl VxlanGuard {
@@ -36,6 +49,9 @@ impl VxlanGuard {
     pub const STRANGER: &'static str = "stranger";
     /// Counter of packets to another address, or through another interface, than the data path's.
     pub const MISDIRECTED: &'static str = "misdirected";
+
+    /// Counter of packets of encrypted networks in the clear, in either direction.
+    pub const CLEARTEXT: &'static str = "cleartext";
 
     /// The table for the host's namespace.
     pub fn table(&self) -> Table {
@@ -53,7 +69,32 @@ impl VxlanGuard {
         let outgoing = NftRule::new("data path out", format!("udp dport {port} notrack"));
         table.chains.insert("output".to_owned(), hooked("output", outgoing));
         table.chains.insert("check".to_owned(), Chain { hook: None, rules: self.check() });
+        if let Some(encryption) = &self.encryption {
+            self.encrypt(encryption, &mut table);
+        }
         table
+    }
+
+    /// Only members may send ESP, and what must be encrypted is dropped where it is not, before anything else looks at it.
+    fn encrypt(&self, encryption: &EncryptedPath, table: &mut Table) {
+        table.counters.insert(Self::CLEARTEXT.to_owned());
+        let (port, esp) = (self.port, encryption.port);
+        // The identifier is the 24 bits at offset 4 of VXLAN's header (RFC 7348, section 5), behind UDP's 8 bytes.
+        let drops: Vec<NftRule> = encryption
+            .vnis
+            .iter()
+            .map(|vni| {
+                let (vni, counter) = (vni.get(), Self::CLEARTEXT);
+                let rule = format!("udp dport {port} @th,96,24 {vni} counter name {counter} drop");
+                NftRule::new(&format!("network {vni} in the clear"), rule)
+            })
+            .collect();
+        for (chain, verdict) in [("prerouting", "jump check"), ("output", "notrack")] {
+            let Some(chain) = table.chains.get_mut(chain) else { continue };
+            chain.rules.splice(0..0, drops.iter().cloned());
+            chain.rules.push(NftRule::new("encrypted data path", format!("udp dport {esp} {verdict}")));
+            chain.rules.push(NftRule::new("ESP alone", format!("meta l4proto esp {verdict}")));
+        }
     }
 
     /// [`VxlanGuard::table`] as a wish for the host's namespace.
@@ -95,12 +136,20 @@ mod tests {
             port: 4789,
             interface: Some("eth0".parse().unwrap()),
             members: ["192.0.2.1", "192.0.2.2", "198.51.100.7"].map(|ip| ip.parse().unwrap()).to_vec(),
+            encryption: None,
         }
     }
 
     #[test]
     fn golden_ipv4() {
         crate::golden::assert_golden("vxlan_guard.nft", &guard().table().to_string());
+    }
+
+    #[test]
+    fn golden_encrypted() {
+        let vnis = [4098, 4100].map(|vni| Vni::try_from(vni).unwrap()).into();
+        let guard = VxlanGuard { encryption: Some(EncryptedPath { port: 4500, vnis }), ..guard() };
+        crate::golden::assert_golden("vxlan_guard_encrypted.nft", &guard.table().to_string());
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod state;
 pub use balance::{BalanceEngine, BalancedService, Balancer, MAX_SLOTS};
 pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published, user_table};
 pub use diff::diff;
-pub use guard::VxlanGuard;
+pub use guard::{EncryptedPath, VxlanGuard};
 pub use ingress::{EntryNode, INGRESS_LINK, IngressBackend, IngressHost, IngressTask, MeshPort, TaskPort};
 pub use ipvs::{Ipvs, IpvsScheduler, IpvsService, IpvsServiceId, IpvsTimeouts};
 pub use link::{

@@ -122,6 +122,8 @@ pub enum LinkKind {
     Bridge(BridgeOptions),
     /// A VXLAN tunnel device.
     Vxlan(Vxlan),
+    /// A TAP device: its frames go to the process that holds it, and nowhere while none does.
+    Tap,
     /// One end of a veth pair whose other end is made with it, in another namespace. Observed ends have no peer data.
     Veth(Option<VethPeer>),
     /// The far end of such a pair: it appears when the near end is made, here it is only looked after.
@@ -137,6 +139,7 @@ impl LinkKind {
             Self::Loopback => "loopback",
             Self::Bridge(_) => "bridge",
             Self::Vxlan(_) => "vxlan",
+            Self::Tap => "tun",
             Self::Veth(_) | Self::VethEnd => "veth",
             Self::Other(kind) => kind,
         }

@@ -36,6 +36,9 @@ pub struct OverlayNetwork {
     pub remote: Vec<RemoteEndpoint>,
     /// The nodes where connections enter, on the ingress network; none on others.
     pub entries: Option<Entries>,
+    /// Frames to other nodes are encrypted. There is then no VXLAN device, but one that hands them to the helper: what
+    /// is not there cannot send in the clear, whatever happens to rules and processes.
+    pub encrypted: bool,
 }
 
 /// Where connections enter the ingress network: on every Weft node, by a port without an address.
@@ -103,6 +106,18 @@ impl OverlayNetwork {
         LinkName::built(format!("vxlan{index}"))
     }
 
+    /// Which station of a segment is behind which tunnel endpoint.
+    pub fn forwarding(&self) -> impl Iterator<Item = (usize, MacAddr, IpAddr)> + '_ {
+        let remote = self.remote.iter().filter(|endpoint| endpoint.vtep != self.vtep);
+        let remote = remote.filter_map(|endpoint| {
+            let index = endpoint.ips.iter().find_map(|ip| self.segment_of(*ip))?;
+            Some((index, endpoint.mac, endpoint.vtep))
+        });
+        let others = self.entries.iter().flat_map(|entries| &entries.others);
+        let others = others.filter(|node| node.0 != self.vtep).map(|node| (0, node.mac(), node.0));
+        remote.chain(others)
+    }
+
     fn segment_of(&self, ip: IpAddr) -> Option<usize> {
         self.segments.iter().position(|segment| segment.holds(ip))
     }
@@ -119,11 +134,14 @@ impl OverlayNetwork {
                 self.plan_local(index, endpoint, &mut state);
             }
         }
-        if let Some(entries) = &self.entries {
-            self.plan_entries(entries, &mut state);
+        if self.entries.is_some() {
+            self.plan_entry(&mut state);
         }
         for endpoint in self.remote.iter().filter(|endpoint| endpoint.vtep != self.vtep) {
             self.plan_remote(endpoint, &mut state);
+        }
+        for (index, mac, vtep) in self.forwarding() {
+            self.plan_forwarding(index, mac, vtep, &mut state);
         }
         state
     }
@@ -141,13 +159,14 @@ impl OverlayNetwork {
         for gateway in &segment.gateways {
             state.addresses.insert(Address { link: bridge.clone(), address: *gateway });
         }
-        let tunnel =
+        let vxlan =
             Vxlan { vni: segment.vni, local: self.vtep, port: self.port, underlay: self.host.clone() };
+        let tunnel = if self.encrypted { LinkKind::Tap } else { LinkKind::Vxlan(vxlan) };
         let link = Link {
             mtu: Some(self.mtu),
             master: Some(bridge),
             port: Some(BridgePort::TUNNEL),
-            ..Link::new(LinkKind::Vxlan(tunnel))
+            ..Link::new(tunnel)
         };
         state.links.insert(Self::tunnel_name(index), link);
     }
@@ -172,7 +191,7 @@ impl OverlayNetwork {
     }
 
     /// Tasks' answers go by Ethernet address alone to the node that let the connection in.
-    fn plan_entries(&self, entries: &Entries, state: &mut NamespaceState) {
+    fn plan_entry(&self, state: &mut NamespaceState) {
         let own = EntryNode(self.vtep);
         let peer = VethPeer {
             namespace: self.host.clone(),
@@ -189,23 +208,23 @@ impl OverlayNetwork {
         let port = LinkName::built("entry".to_owned());
         state.links.insert(port.clone(), link);
         state.fdb.insert(FdbEntry { link: port, mac: own.mac(), target: FdbTarget::Port });
-        for node in entries.others.iter().filter(|node| **node != own) {
-            let (tunnel, mac) = (Self::tunnel_name(0), node.mac());
-            state.fdb.insert(FdbEntry { link: tunnel.clone(), mac, target: FdbTarget::Port });
-            state.fdb.insert(FdbEntry { link: tunnel, mac, target: FdbTarget::Vtep(node.0) });
-        }
     }
 
     fn plan_remote(&self, endpoint: &RemoteEndpoint, state: &mut NamespaceState) {
         let Some(index) = endpoint.ips.iter().find_map(|ip| self.segment_of(*ip)) else { return };
-        let tunnel = Self::tunnel_name(index);
         for ip in endpoint.ips.iter().filter(|ip| self.segments[index].holds(**ip)) {
             let link = Self::bridge_name(index);
             state.neighbours.insert(Neighbour { link, ip: *ip, mac: endpoint.mac });
         }
-        let vtep = FdbTarget::Vtep(endpoint.vtep);
-        state.fdb.insert(FdbEntry { link: tunnel.clone(), mac: endpoint.mac, target: FdbTarget::Port });
-        state.fdb.insert(FdbEntry { link: tunnel, mac: endpoint.mac, target: vtep });
+    }
+
+    /// A TAP device has no table of its own: the helper's says where its frames go.
+    fn plan_forwarding(&self, index: usize, mac: MacAddr, vtep: IpAddr, state: &mut NamespaceState) {
+        let link = Self::tunnel_name(index);
+        state.fdb.insert(FdbEntry { link: link.clone(), mac, target: FdbTarget::Port });
+        if !self.encrypted {
+            state.fdb.insert(FdbEntry { link, mac, target: FdbTarget::Vtep(vtep) });
+        }
     }
 }
 

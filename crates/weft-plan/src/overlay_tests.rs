@@ -26,6 +26,7 @@ fn network() -> OverlayNetwork {
             remote(&["10.0.2.4"], "02:42:0a:00:02:04", "192.0.2.3"),
         ],
         entries: None,
+        encrypted: false,
     }
 }
 
@@ -58,4 +59,17 @@ fn nothing_floods_and_nothing_is_learnt_from_the_tunnel() {
         }
     }
     assert!(network().plan().fdb.iter().all(|entry| entry.mac.is_unicast()));
+}
+
+#[test]
+fn an_encrypted_network_has_no_device_that_could_send_in_the_clear() {
+    let network = OverlayNetwork { encrypted: true, ..network() };
+    let state = network.plan();
+    let kinds: Vec<&str> = state.links.values().map(|link| link.kind.name()).collect();
+    assert!(!kinds.contains(&"vxlan") && kinds.contains(&"tun"), "{kinds:?}");
+    assert!(state.fdb.iter().all(|entry| entry.target == FdbTarget::Port));
+    let plain = OverlayNetwork { encrypted: false, ..network.clone() }.plan();
+    assert_eq!(state.neighbours, plain.neighbours);
+    let forwarding: Vec<_> = network.forwarding().map(|(index, _, vtep)| (index, vtep.to_string())).collect();
+    assert_eq!(forwarding, [(0, "192.0.2.2".to_owned()), (1, "192.0.2.3".to_owned())]);
 }

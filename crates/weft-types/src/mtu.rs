@@ -56,6 +56,36 @@ impl Mtu {
     pub fn over_vxlan(self, underlay: Underlay) -> Option<Mtu> {
         Mtu::try_from(self.0.checked_sub(underlay.vxlan_overhead())?).ok()
     }
+
+    /// The MTU of an encrypted VXLAN overlay of Weft's managers: ESP inside UDP (RFC 3948) with a check value of 16 bytes,
+    /// the largest of what encrypts.
+    pub fn over_encrypted_vxlan(self, underlay: Underlay) -> Option<Mtu> {
+        const UDP: u32 = 8;
+        const ICV: u32 = 16;
+        self.inside_esp(underlay, UDP, ICV)
+    }
+
+    /// The same where Docker's nodes compute it: ESP without UDP, with a check value of 8 bytes.
+    pub fn over_dockers_encrypted_vxlan(self, underlay: Underlay) -> Option<Mtu> {
+        const ICV: u32 = 8;
+        self.inside_esp(underlay, 0, ICV)
+    }
+
+    /// The inside of ESP with its two last bytes fills words of four (RFC 4303, section 2.4).
+    fn inside_esp(self, underlay: Underlay, framing: u32, icv: u32) -> Option<Mtu> {
+        const ESP_HEADER_AND_IV: u32 = 8 + 8;
+        const TRAILER: u32 = 2;
+        let vxlan = Underlay::V4.vxlan_overhead() - 20;
+        let ip = underlay.vxlan_overhead() - vxlan;
+        let inside = self.0.checked_sub(ip + framing + ESP_HEADER_AND_IV + icv)? / 4 * 4;
+        Mtu::try_from(inside.checked_sub(TRAILER + vxlan)?).ok()
+    }
+
+    /// The data path for which Docker's nodes compute this MTU of an encrypted overlay: they subtract 76 bytes whatever
+    /// the underlay, and what does not fill a word.
+    pub fn dockers_encrypted_path(self) -> Option<Mtu> {
+        Mtu::try_from(self.0.checked_add(76)?).ok()
+    }
 }
 
 impl TryFrom<u32> for Mtu {
@@ -86,5 +116,27 @@ mod tests {
         assert_eq!(Mtu::ETHERNET.over_vxlan(Underlay::V4), Some(Mtu(1450)));
         assert_eq!(Mtu::ETHERNET.over_vxlan(Underlay::V6), Some(Mtu(1430)));
         assert_eq!(Mtu(100).over_vxlan(Underlay::V4), None);
+    }
+
+    #[test]
+    fn encryption_takes_42_more_and_what_does_not_fill_a_word() {
+        assert_eq!(Mtu::ETHERNET.over_encrypted_vxlan(Underlay::V4), Some(Mtu(1408)));
+        assert_eq!(Mtu::ETHERNET.over_encrypted_vxlan(Underlay::V6), Some(Mtu(1388)));
+        assert_eq!(Mtu(150).over_encrypted_vxlan(Underlay::V4), None);
+        for path in 1400..1520 {
+            let inner = Mtu(path).over_encrypted_vxlan(Underlay::V4).unwrap();
+            let on_the_wire = |inner: u32| 20 + 8 + 16 + (inner + 30 + 2).next_multiple_of(4) + 16;
+            assert!(on_the_wire(inner.get()) <= path && on_the_wire(inner.get() + 1) > path, "{path}");
+            // Docker's nodes come to the same by what they are told.
+            let told = inner.dockers_encrypted_path().unwrap();
+            assert_eq!((told.get() - 76) / 4 * 4, inner.get() / 4 * 4, "{path}");
+            assert_eq!(told.over_dockers_encrypted_vxlan(Underlay::V4), Some(inner), "{path}");
+        }
+    }
+
+    #[test]
+    fn under_dockers_managers_it_is_1424() {
+        assert_eq!(Mtu::ETHERNET.over_dockers_encrypted_vxlan(Underlay::V4), Some(Mtu(1424)));
+        assert_eq!(Mtu(1476).over_dockers_encrypted_vxlan(Underlay::V4), Some(Mtu(1400)));
     }
 }

@@ -21,6 +21,8 @@ ln -sf /proc/self/fd /dev/fd
 mkdir -p /run/netns
 mount --make-rshared /
 ip link set lo up
+# New namespaces take it from the first one. Docker's load balancers forward, and rely on its daemon's having set it here.
+echo 1 >/proc/sys/net/ipv4/ip_forward
 hostname vm
 exec </dev/null >/dev/ttyS0 2>&1
 echo "kernel $(cat /proc/sys/kernel/osrelease), up after $(cut -d. -f1 /proc/uptime) s"

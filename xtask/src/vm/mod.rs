@@ -2,9 +2,9 @@
 //!
 //! The machine that builds may run a kernel without IPVS, ESP, SCTP or netem, and without modules. So the checks of
 //! `tests/e2e/tests/vm` run inside a virtual machine with a Debian kernel: software emulation, no disk, everything in an
-//! initial file system. They are ordinary tests; all of them share one boot. A new check is a new `#[test] #[ignore]`
-//! function there. Those of `tests/e2e/tests/interop` that need Docker's own load balancer run there by name, and in
-//! `cargo xtask soak interop`.
+//! initial file system. They are ordinary tests, and share one boot. A new check is a new `#[test] #[ignore]`
+//! function there. Those of `tests/e2e/tests/interop` that need Docker's own load balancer have a boot of their own, for one
+//! pair of engines; all pairs run by name, and in `cargo xtask soak interop`.
 //!
 //! Its hosts are network namespaces inside the one virtual machine. Speed there says nothing.
 
@@ -15,9 +15,11 @@ mod kernel;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use self::boot::Boot;
 use self::image::Check;
 use crate::run::{Counts, cargo, target};
 
@@ -36,42 +38,70 @@ const HOSTS_TESTS: &[&str] =
 /// Run only by name, because it takes minutes there: the whole scenario of services by IPVS.
 const BY_NAME: &[&str] = &["--skip", "ipvs::"];
 /// Tests of `weft-kernel`, run only by name for the same reason: they try every engine that the kernel has.
-const KERNEL: &str = "balance";
+const BALANCE: &str = "balance";
 /// Tests of `tests/e2e/tests/interop`.
 const INTEROP: &str = "interop";
+/// The one of them that runs every time: a Docker node in Weft's swarm, whose keys rotate often.
+const ACROSS: &str = "across::services_lead_across::manager_weft_worker_docker";
+
+/// Time for everything in a run of all checks.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// The same where only some are run, which may be slow ones: Docker's engine takes minutes to get ready there.
+const LONG: Duration = Duration::from_secs(2400);
 
 /// Runs all checks in the virtual machine and adds up their results.
 pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    if let Some(part) = std::env::var_os(ONLY) {
-        let part = part.to_string_lossy();
-        return boot(&[("vm", &[&part]), (KERNEL, &[&part]), (INTEROP, &[&part])], counts);
+    let Some(part) = std::env::var_os(ONLY) else {
+        let (hosts, before) = ([&["--exact"], HOSTS_TESTS].concat(), counts.verdicts.len());
+        boot(&[("vm", BY_NAME), ("hosts", &hosts)], DEADLINE, counts)?;
+        boot(&[(INTEROP, &["--exact", ACROSS])], DEADLINE, counts)?;
+        return need_run(&[HOSTS_TESTS, &[ACROSS]].concat(), &counts.verdicts[before..]);
+    };
+    let part = part.to_string_lossy();
+    let only = [&*part];
+    let before = counts.verdicts.len();
+    boot(&["vm", BALANCE, INTEROP].map(|test| (test, &only[..])), LONG, counts)?;
+    if counts.verdicts.len() == before {
+        bail!("no check's name contains {ONLY}={part}");
     }
-    boot(&[("vm", BY_NAME), ("hosts", &[&["--exact"], HOSTS_TESTS].concat())], counts)
+    Ok(())
+}
+
+/// To a test program a name that no test has is no mistake: it runs nothing, and passes.
+fn need_run(names: &[&str], verdicts: &[(String, bool)]) -> Result<()> {
+    match names.iter().find(|name| !verdicts.iter().any(|(ran, _)| ran == *name)) {
+        Some(name) => {
+            bail!("no check is named {name} any more: name the one that shall run in xtask/src/vm/mod.rs")
+        }
+        None => Ok(()),
+    }
 }
 
 /// All cells of the scenarios of both engines that need that kernel or show more on it.
 pub(crate) fn interop(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    boot(&[(INTEROP, &["across::", "mesh::"])], counts)
+    boot(&[(INTEROP, &["across::", "mesh::"])], LONG, counts)
 }
 
 /// Boots the machine once and runs these programs of the end-to-end tests in it, each with its arguments.
-fn boot(tests: &[(&str, &[&str])], counts: &mut Counts) -> Result<()> {
+fn boot(tests: &[(&str, &[&str])], deadline: Duration, counts: &mut Counts) -> Result<()> {
     let mut checks = Vec::new();
     for (test, arguments) in tests {
         let always = ["--include-ignored", "--test-threads=1"];
         let arguments = always.iter().chain(*arguments).map(|word| (*word).to_owned()).collect();
         checks.push(Check { program: built(test)?, arguments, docker: *test == INTEROP });
     }
-    let kernel = kernel::Kernel::get(&cache())?;
+    let kernel = &kernel::Kernel::get(&cache())?;
     let run = Run::new(&cache())?;
-    image::build(&cache(), &kernel, &checks, &run.image())?;
+    image::build(&cache(), kernel, &checks, &run.image())?;
     let mut told = |line: &str| {
         println!("{line}");
         counts.note(line);
     };
-    match boot::boot(&run.console(), &kernel, &run.image(), &mut told)? {
+    let (image, console) = (&run.image(), &run.console());
+    let docker = checks.iter().any(|check| check.docker);
+    match boot::boot(&Boot { kernel, image, console, docker, deadline }, &mut told)? {
         0 => Ok(()),
         code => bail!("a test program ended with {code} in the virtual machine"),
     }
@@ -80,7 +110,7 @@ fn boot(tests: &[(&str, &[&str])], counts: &mut Counts) -> Result<()> {
 /// Builds a test program, with what belongs to it, and returns its path.
 fn built(test: &str) -> Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
-    let package = if test == KERNEL { "weft-kernel" } else { "weft-e2e" };
+    let package = if test == BALANCE { "weft-kernel" } else { "weft-e2e" };
     let mut command = cargo(&["test", "--no-run", "--package", package, "--test", test, format]);
     let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {
@@ -126,6 +156,13 @@ impl Drop for Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_check_that_was_renamed_is_missed() {
+        let ran = [("a::b".to_owned(), true), ("a::c".to_owned(), true)];
+        assert!(need_run(&["a::c", "a::b"], &ran).is_ok());
+        assert!(need_run(&["a::b", "a::d"], &ran).unwrap_err().to_string().contains("a::d"));
+    }
 
     #[test]
     fn the_test_program_is_found_in_cargos_messages() {

@@ -34,7 +34,7 @@ pub(crate) async fn list(call: Call) -> ApiResult {
     let mut networks = swarm_view(&call.state).await?;
     let seen: Vec<String> = networks.iter().filter_map(|n| text(n, "Id").map(str::to_owned)).collect();
     let local = call.state.networks.networks();
-    networks.extend(local.iter().filter(|n| !seen.contains(&n.id)).map(|n| shape::local(n, &[])));
+    networks.extend(local.iter().filter(|n| !seen.contains(&n.id)).map(|n| shape::local(n, &[], None)));
     networks
         .retain(|network| matches(network, &filters) && dangling.is_none_or(|d| is_dangling(network) == d));
     networks.iter_mut().for_each(shape::listed);
@@ -104,8 +104,10 @@ pub(crate) async fn inspect(call: Call, term: String) -> ApiResult {
     };
     match find(&call.state, &term, call.query.get("scope")).await? {
         Found::Local(network) => {
-            let services = if verbose { call.state.networks.services_on(&network.id) } else { Vec::new() };
-            ok(&shape::local(&network, &services))
+            let networks = &call.state.networks;
+            let services = if verbose { networks.services_on(&network.id) } else { Vec::new() };
+            let paths = verbose.then(|| networks.encrypted_paths(&network.id)).flatten();
+            ok(&shape::local(&network, &services, paths.as_deref()))
         }
         Found::Swarm(network) => ok(&convert::swarm_network(&network)),
     }

@@ -3,10 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use crate::convert::rfc3339;
-use crate::network_backend::{LocalEndpoint, LocalNetwork, NetworkService, Subnet};
+use crate::network_backend::{EncryptedPath, LocalEndpoint, LocalNetwork, NetworkService, Subnet};
 
-/// `GET /networks/{id}`; services only where they are asked for.
-pub(crate) fn local(network: &LocalNetwork, services: &[NetworkService]) -> Value {
+/// `GET /networks/{id}`; services and encrypted paths only where they are asked for.
+pub(crate) fn local(
+    network: &LocalNetwork,
+    services: &[NetworkService],
+    encrypted: Option<&[EncryptedPath]>,
+) -> Value {
     let subnets: Vec<Value> = network.subnets.iter().map(subnet).collect();
     let no_subnets = matches!(network.driver.as_str(), "host" | "null") && subnets.is_empty();
     let containers: Map<String, Value> =
@@ -39,7 +43,22 @@ pub(crate) fn local(network: &LocalNetwork, services: &[NetworkService]) -> Valu
     if !services.is_empty() {
         map["Services"] = services.iter().map(|s| (s.name.clone(), service(s))).collect();
     }
+    if let Some(paths) = encrypted {
+        map["Encryption"] = paths.iter().map(|p| (p.address.to_string(), encrypted_path(p))).collect();
+    }
     map
+}
+
+/// Times in seconds. Not Docker's: its answer says nothing of this.
+fn encrypted_path(path: &EncryptedPath) -> Value {
+    json!({
+        "Scheme": path.scheme,
+        "KeyAge": path.key_age.map(|age| age.as_secs()),
+        "LastReceived": path.last_received.map(|ago| ago.as_secs()),
+        "Replayed": path.replayed,
+        "NotAuthentic": path.not_authentic,
+        "Trouble": path.trouble,
+    })
 }
 
 /// Lists do not show endpoints, peers and services.

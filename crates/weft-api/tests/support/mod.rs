@@ -16,9 +16,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::{
-    ApiState, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState, NetworkBackend, NetworkEvent,
-    NetworkService, Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs,
-    SwarmResult, SwarmStatus, SystemSettings,
+    ApiState, EncryptedPath, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState,
+    NetworkBackend, NetworkEvent, NetworkService, Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges,
+    SwarmError, SwarmLogs, SwarmResult, SwarmStatus, SystemSettings,
 };
 use weft_engine::{ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxSpec, SandboxView};
 use weft_network::NetworkSpec;
@@ -201,6 +201,9 @@ impl NetworkBackend for FakeNetworks {
     }
     fn services_on(&self, _: &str) -> Vec<NetworkService> {
         Vec::new()
+    }
+    fn encrypted_paths(&self, _: &str) -> Option<Vec<EncryptedPath>> {
+        None
     }
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure> {
         Ok(format!("{spec:?}"))

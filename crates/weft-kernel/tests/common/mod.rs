@@ -153,6 +153,7 @@ pub(crate) fn overlay(hosts: Vec<Host>) -> Vec<Node> {
                 })
                 .collect(),
             entries: None,
+            encrypted: false,
         };
         let sandbox = Sandbox {
             interfaces: vec![SandboxInterface {
@@ -178,7 +179,8 @@ pub(crate) fn host_state(address: IpAddr, members: &[IpAddr]) -> NamespaceState 
     state.links.insert(LinkName::lo(), Link::new(LinkKind::Loopback));
     state.links.insert(name("eth0"), Link::new(LinkKind::VethEnd));
     state.addresses.insert(Address { link: name("eth0"), address: net(&format!("{address}/24")) });
-    let guard = VxlanGuard { address, port: PORT, interface: Some(name("eth0")), members: members.to_vec() };
+    let (interface, members) = (Some(name("eth0")), members.to_vec());
+    let guard = VxlanGuard { address, port: PORT, interface, members, encryption: None };
     state.merge(guard.plan());
     state
 }

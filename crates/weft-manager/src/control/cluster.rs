@@ -12,6 +12,7 @@ use weft_wire::swarmkit::{
 use super::{Control, Rotation};
 use crate::autolock;
 use crate::error::{ControlError, SpecProblem};
+use crate::keys;
 use crate::root_rotation;
 use crate::store::version_of;
 
@@ -46,12 +47,14 @@ impl Control {
                 let ca = spec.ca_config.clone().unwrap_or_default();
                 let root = root_rotation::next_root(&root, &ca).map_err(ControlError::InvalidSpec)?;
                 let unlock_keys = autolock::next_keys(&cluster, &spec, rotation.manager_unlock_key);
-                transaction.update(Cluster {
+                let next = Cluster {
                     spec: Some(spec.clone()),
                     root_ca: Some(rotate(root, rotation)),
                     unlock_keys,
                     ..Cluster::clone(&cluster)
-                });
+                };
+                let rotated = rotation.network_keys.then(|| keys::next_keys(&next, &mut rand::rng()));
+                transaction.update(rotated.unwrap_or(next));
                 Ok(())
             })
             .await?;

@@ -40,6 +40,8 @@ pub struct Rotation {
     pub manager_join_token: bool,
     /// The key that opens a locked manager's store.
     pub manager_unlock_key: bool,
+    /// The keys of gossip and of encrypted networks, one step on.
+    pub network_keys: bool,
 }
 
 /// The control interface. Cheap to clone.

@@ -16,7 +16,7 @@ use weft_wire::swarmkit::{
 
 pub(crate) use attachment::{AttachError, attach, detach, forget_tasks};
 pub(crate) use balancing::{Balancing, ensure_ingress, settle};
-pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu};
+pub(crate) use mtu::{interface_mtu, mtu_warnings, reconcile as reconcile_mtu, vxlan_mtu};
 pub(crate) use report::{Reports, data_path_address, decode as decode_report, engine_of, to_resource};
 pub(crate) use spec::check_name;
 pub(crate) use subnets::{subnet_warning, subnet_warnings, subnets_of};

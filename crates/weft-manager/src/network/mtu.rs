@@ -1,6 +1,8 @@
 //! The one MTU of each network: chosen from what nodes report, carried in the network's driver state.
 
-use weft_orchestration::{MtuChoice, NodeMtu, carry_mtu, choose_mtu, mtu_option, too_small};
+use weft_orchestration::{
+    MtuChoice, NodeMtu, carry_mtu, choose_mtu, is_encrypted as is_encrypted_by, mtu_option, too_small,
+};
 use weft_types::{Mtu, Underlay};
 use weft_wire::swarmkit::Network;
 
@@ -52,7 +54,17 @@ fn update(network: &Network, nodes: &[NodeMtu], transaction: &mut Transaction) {
 
 /// MTU of the interfaces in containers.
 pub(crate) fn interface_mtu(view: &View, reports: &Reports, network: &Network) -> Mtu {
+    let choice = choice(network, &nodes(view, reports));
+    if is_encrypted(network) { choice.encrypted_interface() } else { choice.interface() }
+}
+
+/// What nodes are told: the MTU that interfaces would have without encryption. They know what theirs takes.
+pub(crate) fn vxlan_mtu(view: &View, reports: &Reports, network: &Network) -> Mtu {
     choice(network, &nodes(view, reports)).interface()
+}
+
+fn is_encrypted(network: &Network) -> bool {
+    network.driver_state.as_ref().is_some_and(is_encrypted_by)
 }
 
 /// What users should know: nodes whose data path cannot carry full packets of this network.

@@ -17,7 +17,7 @@ use super::{endpoints, services};
 use crate::brain::Brain;
 use crate::control::is_ingress;
 use crate::dispatcher::Session;
-use crate::network::interface_mtu;
+use crate::network::vxlan_mtu;
 use crate::store::{Change, Commit, Object, View, networks_of};
 
 /// Messages that wait for a slow reader.
@@ -192,7 +192,7 @@ impl Watch {
         let object = view.network(&network)?;
         let reports = &self.brain.reports;
         let now = Known {
-            mtu: Some(interface_mtu(view, reports, object)),
+            mtu: Some(vxlan_mtu(view, reports, object)),
             endpoints: endpoints::remote(view, reports, &network, &self.session.node_id),
             services: services::services(view, object),
         };

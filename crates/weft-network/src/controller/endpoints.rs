@@ -80,15 +80,25 @@ impl Controller {
             reason: error.to_string(),
         };
         let attached = SwarmNetworks::attach(&*swarm, &name, container, wanted).await.map_err(refused)?;
-        if attached.network.encrypted {
+        if let Some(reason) = self.why_not_encrypt(&attached.network) {
             self.detach(vec![attached.attachment]).await;
-            // Fails closed: nothing of this network leaves this host in the clear.
-            return Err(NetworkError::Attach {
-                network: term.to_owned(),
-                reason: "this node cannot encrypt overlay networks".to_owned(),
-            });
+            return Err(NetworkError::Attach { network: term.to_owned(), reason: reason.to_owned() });
         }
         Ok(Some(attached))
+    }
+
+    /// Fails closed: a container that would be alone on its network, or heard by others, is told instead.
+    fn why_not_encrypt(&self, network: &OverlaySpec) -> Option<&'static str> {
+        if !network.encrypted {
+            return None;
+        }
+        match self.around.encryption_port {
+            Some(_) => None,
+            None if self.config.encryption_port.is_none() => Some(
+                "this node cannot encrypt overlay networks: it is told not to (--weft-encryption-port 0)",
+            ),
+            None => Some("this node cannot encrypt overlay networks: it has no /dev/net/tun"),
+        }
     }
 
     /// After a restart containers can be started before the agent has found its managers: worth a wait.

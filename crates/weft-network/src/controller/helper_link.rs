@@ -248,6 +248,7 @@ impl Controller {
             sandboxes: sandboxes.map(|sandbox| self.resolver_wish(state, sandbox)).collect(),
             networks: named.map(|network| self.names(state, network)).collect(),
             gossip: state.swarm().and_then(|swarm| gossip_wish(state, swarm)),
+            encryption: plans::encryption(state, &self.around, &self.peers.load()),
             balance: self.balanced_places(state),
             audit: self
                 .desired_with(|sandbox| plans::sandbox(state, &self.around, sandbox).plan())
@@ -568,6 +569,7 @@ async fn on_message(controller: &Arc<Controller>, message: FromHelper) {
     match message {
         FromHelper::Hello { .. } => {}
         FromHelper::Repaired { repairs, failures } => controller.note_away(&repairs, failures),
+        FromHelper::Encryption(report) => controller.note_encryption(report),
         FromHelper::GossipName(name) => {
             controller.gossip_name.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
         }

@@ -4,6 +4,7 @@ mod audit;
 mod balance;
 mod dataplane;
 mod doubts;
+mod encryption;
 mod endpoints;
 mod files;
 mod helper_link;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, watch};
 use tracing::field;
-use weft_kernel::{Capabilities, Kernel, Netns};
+use weft_kernel::{Capabilities, Kernel, Netns, Tap};
 use weft_plan::LinkName;
 use weft_types::{ContainerId, NetworkId};
 
@@ -85,6 +86,7 @@ pub struct Controller {
     /// Audits after which all that was wished was in the kernel.
     whole: watch::Sender<u64>,
     counters: Mutex<AuditCounters>,
+    encryption: Mutex<encryption::Known>,
     /// Set by a stop, so that background work ends.
     stopped: watch::Sender<bool>,
 }
@@ -147,6 +149,9 @@ impl Controller {
             host: config.host.clone(),
             hook: capabilities.resolver_hook(),
             bridge_netfilter,
+            encryption_port: config
+                .encryption_port
+                .filter(|_| config.helper.is_some() && Tap::is_available()),
         };
         let engine = config.balancer.engine(&capabilities).ok_or(match config.balancer {
             BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),
@@ -180,6 +185,7 @@ impl Controller {
             gossip_name: watch::Sender::default(),
             whole: watch::Sender::default(),
             counters: Mutex::default(),
+            encryption: Mutex::default(),
             stopped: watch::channel(false).0,
             config,
         });

@@ -90,6 +90,7 @@ impl Gossiped {
             FromHelper::Hello { .. }
             | FromHelper::Applied { .. }
             | FromHelper::Repaired { .. }
+            | FromHelper::Encryption(_)
             | FromHelper::Word { .. }
             | FromHelper::GossipName(_) => {}
         }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_plan::{BalancedService, Balancer, NamespaceRef, NamespaceState};
 
-use crate::helper::protocol::{BalancedPlaces, GossipWish, HelperState, ResolverWish};
+use crate::helper::protocol::{BalancedPlaces, EncryptionWish, GossipWish, HelperState, ResolverWish};
 use crate::resolver::{NetworkNames, RecordChange};
 
 /// See the module.
@@ -29,6 +29,8 @@ pub(crate) struct HelperDelta {
     pub(crate) gone_networks: Vec<String>,
     /// The whole, if it changed.
     pub(crate) gossip: Option<Option<GossipWish>>,
+    /// The whole, if it changed.
+    pub(crate) encryption: Option<Option<EncryptionWish>>,
     /// New or changed.
     pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
     /// What changed of services reached by virtual IP.
@@ -138,6 +140,7 @@ impl HelperDelta {
                 .collect(),
             gone_networks: gone(old.networks.iter().map(|n| &n.id), new.networks.iter().map(|n| &n.id)),
             gossip: (old.gossip != new.gossip).then(|| new.gossip.clone()),
+            encryption: (old.encryption != new.encryption).then(|| new.encryption.clone()),
             audit: new.audit.iter().filter(is_other).cloned().collect(),
             balance: BalanceDelta::between(&old.balance, &new.balance),
             audit_order: (!same_order).then(order),
@@ -165,6 +168,9 @@ impl HelperDelta {
         }
         if let Some(gossip) = &self.gossip {
             state.gossip.clone_from(gossip);
+        }
+        if let Some(encryption) = &self.encryption {
+            state.encryption.clone_from(encryption);
         }
         if let Some(balance) = &self.balance {
             balance.apply(&mut state.balance);
@@ -258,6 +264,7 @@ mod tests {
                 sandboxes: sandboxes.into_iter().map(|id| wish(id, flags >> id & 1 == 1)).collect(),
                 networks: networks.into_iter().map(|id| names(id, &records[usize::from(id)])).collect(),
                 gossip: None,
+                encryption: None,
                 balance,
                 audit: places.into_iter().map(|id| place(id, flags >> id & 1 == 1)).collect(),
             },

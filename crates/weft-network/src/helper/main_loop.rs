@@ -16,6 +16,7 @@ use weft_plan::NamespaceRef;
 
 use crate::helper::audit::AwayAudit;
 use crate::helper::delta::HelperDelta;
+use crate::helper::encryption::Encryption;
 use crate::helper::gossip::{self, Command};
 use crate::helper::protocol::{FromHelper, HelperState, SOCKET, ToHelper, VERSION, receive, send};
 use crate::helper::resolvers::Resolvers;
@@ -23,6 +24,10 @@ use crate::swarm::GossipWord;
 
 /// Between two audits while the daemon is away.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two looks at what encryption could not have, such as a device that is still being made.
+const ENCRYPTION_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two words to the daemon on how encrypted paths stand.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// The log is begun anew above this size in bytes.
 const LOG_MAX: u64 = 4 << 20;
 
@@ -34,6 +39,8 @@ pub fn helper_main(args: Vec<String>) -> ExitCode {
     };
     // Signals to the daemon's terminal or group are not ours.
     let _ = nix::unistd::setsid();
+    // It holds keys: no core dumps, and nobody but root looks into it.
+    let _ = nix::sys::prctl::set_dumpable(false);
     start_log(&dir);
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
@@ -80,6 +87,7 @@ struct Helper {
     dir: PathBuf,
     state: HelperState,
     resolvers: Resolvers,
+    encryption: Encryption,
     gossip: Option<(mpsc::UnboundedSender<Command>, tokio::task::JoinHandle<()>)>,
     gossip_address: Option<std::net::SocketAddr>,
     events: mpsc::UnboundedSender<FromHelper>,
@@ -101,6 +109,7 @@ async fn serve(dir: &Path) -> io::Result<()> {
         dir: dir.to_owned(),
         state: HelperState::default(),
         resolvers: Resolvers::new(),
+        encryption: Encryption::default(),
         gossip: None,
         gossip_address: None,
         events,
@@ -111,6 +120,10 @@ async fn serve(dir: &Path) -> io::Result<()> {
     let mut connections = 0u64;
     let mut tick = tokio::time::interval(AUDIT_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(ENCRYPTION_INTERVAL);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut report = tokio::time::interval(REPORT_INTERVAL);
+    report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tracing::info!(dir = %dir.display(), pid = std::process::id(), "helper serves");
     loop {
         tokio::select! {
@@ -138,6 +151,8 @@ async fn serve(dir: &Path) -> io::Result<()> {
                 helper.audit_all().await;
             }
             place = helper.audit.changed(), if helper.daemon.is_none() => helper.look_at(&place).await,
+            _ = look.tick() => helper.encryption.look_after(helper.state.encryption.as_ref()),
+            _ = report.tick(), if helper.daemon.is_some() => helper.report().await,
             _ = terminate.recv() => break,
         }
     }
@@ -231,6 +246,12 @@ impl Helper {
         }
     }
 
+    async fn report(&mut self) {
+        if let Some(report) = self.encryption.report() {
+            self.tell(&FromHelper::Encryption(report)).await;
+        }
+    }
+
     /// Takes a wish over, unless it is no newer.
     async fn follow(&mut self, state: HelperState) {
         if state.generation > self.state.generation {
@@ -257,6 +278,7 @@ impl Helper {
     fn take_over(&mut self, state: HelperState, change: &HelperDelta) {
         self.resolvers.follow(&state, change);
         self.state = state;
+        self.encryption.follow(self.state.encryption.as_ref());
         self.follow_gossip(change.gossip.is_some());
     }
 
@@ -306,6 +328,7 @@ impl Helper {
         }
         self.daemon = None;
         self.resolvers = Resolvers::new();
+        self.encryption = Encryption::default();
         if let Some((commands, task)) = self.gossip.take() {
             let _ = commands.send(Command::Leave);
             let _ = task.await;

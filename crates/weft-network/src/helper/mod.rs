@@ -1,11 +1,12 @@
 //! The helper process: what must answer while the daemon is away.
 //!
 //! One a node, started by the daemon and adopted again after the daemon's restart. It holds the resolver's sockets and
-//! the gossip endpoint, and audits the kernel against the last state it was given while no daemon is connected. It
+//! the gossip endpoint, encrypts networks, and audits the kernel against the last state it was given while no daemon is connected. It
 //! takes no decisions of its own: everything it does follows from the daemon's last wish.
 
 mod audit;
 pub(crate) mod delta;
+mod encryption;
 mod gossip;
 mod main_loop;
 mod own_entries;

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use weft_plan::{Balancer, NamespaceRef, NamespaceState};
+use weft_plan::{Balancer, LinkName, NamespaceRef, NamespaceState};
+use weft_types::{MacAddr, Vni};
 
+use crate::encryption::{EncryptionReport, EncryptionScheme};
 use crate::etc::Upstream;
 use crate::helper::delta::HelperDelta;
 use crate::peers::{GossipKey, GossipValue};
@@ -22,7 +24,7 @@ use crate::resolver::NetworkNames;
 use crate::swarm::{GossipWord, SwarmKey};
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -60,6 +62,8 @@ pub(crate) enum FromHelper {
     Word { number: u64, word: GossipWord },
     /// What it repaired in the kernel while no daemon was there, by kind of object, and what it could not repair.
     Repaired { repairs: BTreeMap<String, u64>, failures: u64 },
+    /// How encrypted paths stand; every other second while there are any.
+    Encryption(EncryptionReport),
     /// The name of this node in gossip.
     GossipName(String),
     /// All that gossip knows.
@@ -87,10 +91,40 @@ pub(crate) struct HelperState {
     pub(crate) sandboxes: Vec<ResolverWish>,
     pub(crate) networks: Vec<NetworkNames>,
     pub(crate) gossip: Option<GossipWish>,
+    /// None: no encrypted network is here.
+    pub(crate) encryption: Option<EncryptionWish>,
     /// Every namespace with what it shall hold, in the order in which they are made.
     pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
     /// What some of them hold beside that: services reached by virtual IP, which are the same for many.
     pub(crate) balance: Vec<BalancedPlaces>,
+}
+
+/// This node's part in encrypted networks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EncryptionWish {
+    /// Data-path address.
+    pub(crate) address: IpAddr,
+    /// UDP port of ESP.
+    pub(crate) port: u16,
+    /// UDP port of VXLAN, inside.
+    pub(crate) vxlan_port: u16,
+    /// Keys of the `networking:ipsec` subsystem.
+    pub(crate) keys: Vec<SwarmKey>,
+    /// Data-path addresses of the nodes on these networks.
+    pub(crate) peers: BTreeMap<IpAddr, EncryptionScheme>,
+    pub(crate) segments: Vec<EncryptedSegment>,
+}
+
+/// One identifier of an encrypted network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EncryptedSegment {
+    pub(crate) vni: Vni,
+    /// The network's namespace.
+    pub(crate) netns: PathBuf,
+    /// The device in it.
+    pub(crate) device: LinkName,
+    /// Stations on other nodes.
+    pub(crate) stations: Vec<(MacAddr, IpAddr)>,
 }
 
 /// Services, and the namespaces that reach them.

@@ -147,6 +147,7 @@ fn swarm() -> SwarmState {
         data_path: member(1).data_path,
         data_path_port: 4789,
         gossip_keys: Vec::new(),
+        encryption_keys: Vec::new(),
         gossip_join: Vec::new(),
         members: vec![member(1), member(2)],
         managed: true,

@@ -24,6 +24,8 @@ pub(super) enum SwarmVerb {
         #[arg(long)]
         rotate: bool,
     },
+    /// Take the keys of gossip and of encrypted networks one step on; after three no old one is left
+    RotateKeys,
     /// Leave the swarm
     Leave {
         /// Also when this ends the swarm
@@ -151,6 +153,11 @@ pub(super) async fn execute_swarm(daemon: &Daemon, verb: SwarmVerb) -> Outcome {
         SwarmVerb::Init(init) => self::init(daemon, init).await,
         SwarmVerb::Join(join) => self::join(daemon, join).await,
         SwarmVerb::JoinToken { role, quiet, rotate } => join_token(daemon, role, quiet, rotate).await,
+        SwarmVerb::RotateKeys => {
+            rotate_secret(daemon, "rotateNetworkKeys").await?;
+            println!("Keys rotated.");
+            Ok(0)
+        }
         SwarmVerb::Leave { force } => {
             daemon.json(Call::post("/swarm/leave").query_if(force, "force", 1)).await?;
             println!("Node left the swarm.");
@@ -215,14 +222,11 @@ fn with_port(manager: &str) -> String {
 
 async fn join_token(daemon: &Daemon, role: Role, quiet: bool, rotate: bool) -> Outcome {
     if rotate {
-        let swarm = daemon.json(Call::get("/swarm")).await?;
         let which = match role {
             Role::Worker => "rotateWorkerToken",
             Role::Manager => "rotateManagerToken",
         };
-        let call =
-            Call::post("/swarm/update").query("version", &swarm["Version"]["Index"]).query(which, true);
-        daemon.json(call.json_body(&swarm["Spec"])).await?;
+        rotate_secret(daemon, which).await?;
     }
     if quiet {
         println!("{}", token(daemon, role).await?);
@@ -230,6 +234,13 @@ async fn join_token(daemon: &Daemon, role: Role, quiet: bool, rotate: bool) -> O
         print_join_command(daemon, role).await?;
     }
     Ok(0)
+}
+
+/// Makes a secret of the swarm anew.
+async fn rotate_secret(daemon: &Daemon, which: &'static str) -> Result<(), ClientError> {
+    let swarm = daemon.json(Call::get("/swarm")).await?;
+    let call = Call::post("/swarm/update").query("version", &swarm["Version"]["Index"]).query(which, true);
+    daemon.json(call.json_body(&swarm["Spec"])).await.map(drop)
 }
 
 async fn token(daemon: &Daemon, role: Role) -> Result<String, ClientError> {

@@ -96,6 +96,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "engine")]
     pub(super) weft_service_balancer: Option<String>,
 
+    /// UDP port of encrypted networks, the same on all nodes; 0: this node takes no part in them
+    #[arg(long, value_name = "port")]
+    pub(super) weft_encryption_port: Option<u16>,
+
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "key=value")]
     pub(super) labels: Vec<String>,

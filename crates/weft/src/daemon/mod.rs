@@ -43,6 +43,8 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     logging::start(if config.debug { tracing::Level::DEBUG } else { config.log_level }, config.log_json);
+    // It holds keys of the swarm: no core dumps, and nobody but root looks into it.
+    let _ = nix::sys::prctl::set_dumpable(false);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     let outcome =
@@ -148,6 +150,7 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
     network.default_address_pools =
         config.address_pools.iter().map(|p| AddressPool { base: p.base, size: p.size }).collect();
     network.balancer = config.balancer;
+    network.encryption_port = config.encryption_port;
     network.bip = config.bip;
     network.mtu = config.mtu.unwrap_or(network.mtu);
     network.dns = config.dns.iter().map(ToString::to_string).collect();

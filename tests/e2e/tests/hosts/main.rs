@@ -5,6 +5,7 @@ mod attach;
 mod customising;
 mod dataplane;
 mod drain;
+mod encryption;
 mod faults;
 mod ingress;
 mod names;

@@ -130,6 +130,7 @@ impl SwarmBackend for Cluster {
             worker_join_token: rotate.worker_token,
             manager_join_token: rotate.manager_token,
             manager_unlock_key: rotate.manager_unlock_key,
+            network_keys: rotate.network_keys,
         };
         self.fresh().await?.1.update_cluster(version, spec, rotation).await.map_err(refused).map(drop)
     }

@@ -10,6 +10,7 @@
 )]
 
 mod changes;
+mod encryption;
 mod ingress;
 mod managers;
 mod memory;
@@ -36,7 +37,7 @@ const ELECTIONS: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Parts that share hosts of both engines. Each part can be measured alone, by its name as the argument.
-const ON_BOTH: [&str; 5] = ["names", "traffic", "visible", "memory", "services"];
+const ON_BOTH: [&str; 6] = ["names", "traffic", "encryption", "visible", "memory", "services"];
 /// Those of which each engine has hosts of its own.
 const APART: [&str; 3] = ["ready", "election", "managers"];
 /// Those beside direct access.
@@ -90,6 +91,9 @@ fn on_both(wanted: impl Fn(&str) -> bool) {
     }
     if wanted("traffic") {
         traffic(&docker, &weft);
+    }
+    if wanted("encryption") {
+        encryption::measure(&docker, &weft);
     }
     let sides = [&docker, &weft];
     if wanted("visible") {

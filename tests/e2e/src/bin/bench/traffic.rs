@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,8 +19,14 @@ const BURSTS: usize = 24;
 const PORT: u16 = 5001;
 /// What one burst of a stream carries.
 const STREAM_BYTES: usize = 192 << 20;
+/// How many streams share that where there are several.
+const STREAMS: usize = 4;
 const ECHOES: usize = 3000;
 const CONNECTIONS: usize = 800;
+/// Bytes of a small datagram.
+const DATAGRAM: usize = 64;
+/// How long they are sent for.
+const FLOOD: Duration = Duration::from_secs(1);
 const BUFFER: usize = 128 * 1024;
 /// Bytes of the one request and answer of a short connection.
 const REQUEST: usize = 64;
@@ -34,6 +40,8 @@ pub(crate) struct Path {
     /// Where the servers listen.
     listen: u16,
     target: (String, u16),
+    /// Processes whose CPU time belongs to the path.
+    carriers: Vec<i32>,
 }
 
 /// One burst.
@@ -54,17 +62,28 @@ pub(crate) struct Sample {
 pub(crate) enum Kind {
     /// One TCP stream.
     Stream,
+    /// Four at once.
+    Streams,
     /// One byte there and back.
     Echo,
     /// Connect, ask, answer, close.
     Connect,
 }
 
+impl Kind {
+    /// What CPU time is given for: GB, or millionths of an echo or connection.
+    fn units(self) -> f64 {
+        match self {
+            Self::Stream | Self::Streams => STREAM_BYTES as f64 / 1e9,
+            Self::Echo => ECHOES as f64 / 1e6,
+            Self::Connect => CONNECTIONS as f64 / 1e6,
+        }
+    }
+}
+
 /// What the client found.
 struct Asked {
     value: f64,
-    /// GB, or millionths of an echo or connection.
-    units: f64,
     /// Of each echo or connection, sorted.
     times: Vec<f64>,
     cpu: f64,
@@ -84,7 +103,13 @@ impl Path {
             servers: servers.iter().map(|pid| namespace(pid)).collect(),
             listen,
             target: (target.0.trim().to_owned(), target.1),
+            carriers: Vec::new(),
         }
+    }
+
+    /// The same path, which these processes carry.
+    pub(crate) fn carried_by(self, carriers: Vec<i32>) -> Self {
+        Self { carriers, ..self }
     }
 
     /// Where the servers listen.
@@ -114,6 +139,24 @@ impl Path {
 
     /// One burst.
     pub(crate) fn measure(&self, kind: Kind) -> Sample {
+        let before = self.carriers_cpu();
+        let mut sample = self.burst(kind);
+        sample.cpu += (self.carriers_cpu() - before) / kind.units();
+        sample
+    }
+
+    /// CPU seconds of the processes that carry the path, so far.
+    fn carriers_cpu(&self) -> f64 {
+        let tasks =
+            self.carriers.iter().flat_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).unwrap());
+        let nanoseconds = |task: std::fs::DirEntry| -> Option<f64> {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        tasks.flatten().filter_map(nanoseconds).sum::<f64>() / 1e9
+    }
+
+    fn burst(&self, kind: Kind) -> Sample {
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let (ready, listening) = std::sync::mpsc::channel();
@@ -138,7 +181,41 @@ impl Path {
             ended.store(true, Ordering::Relaxed);
             self.wake_servers();
             let cpu: f64 = servers.into_iter().map(|server| server.join().unwrap()).sum();
-            asked.unwrap().sample(cpu)
+            asked.unwrap().sample(kind, cpu)
+        })
+    }
+
+    /// Small UDP datagrams a second that arrive while they are sent as fast as can be for a while.
+    pub(crate) fn datagrams(&self) -> f64 {
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (ready, listening) = std::sync::mpsc::channel();
+            let (server, ended, port) = (&self.servers[0], &ended, self.listen);
+            let receiver = scope.spawn(move || {
+                enter(server);
+                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                ready.send(()).unwrap();
+                let mut count = 0u64;
+                while !ended.load(Ordering::Relaxed) {
+                    count += u64::from(socket.recv(&mut [0; DATAGRAM]).is_ok());
+                }
+                count
+            });
+            listening.recv().unwrap();
+            let sender = scope.spawn(|| {
+                enter(&self.client);
+                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+                socket.connect((self.target.0.as_str(), self.target.1)).unwrap();
+                let start = Instant::now();
+                while start.elapsed() < FLOOD {
+                    // A full queue somewhere is what a flood is about.
+                    (0..64).for_each(|_| drop(socket.send(&[0; DATAGRAM])));
+                }
+            });
+            sender.join().unwrap();
+            ended.store(true, Ordering::Relaxed);
+            receiver.join().unwrap() as f64 / FLOOD.as_secs_f64()
         })
     }
 
@@ -156,12 +233,12 @@ impl Path {
 }
 
 impl Asked {
-    fn sample(&self, servers_cpu: f64) -> Sample {
+    fn sample(&self, kind: Kind, servers_cpu: f64) -> Sample {
         let at = |hundredths: usize| {
             let last = self.times.len().saturating_sub(1);
             self.times.get(last * hundredths / 100).copied().unwrap_or_default()
         };
-        let cpu = (self.cpu + servers_cpu) / self.units;
+        let cpu = (self.cpu + servers_cpu) / kind.units();
         Sample { value: self.value, p50: at(50), p99: at(99), cpu }
     }
 }
@@ -188,7 +265,7 @@ fn enter(namespace: &File) {
 
 /// Both ends of what waits for the other at every step run on the first CPU.
 fn share_cpu(kind: Kind) {
-    if !matches!(kind, Kind::Stream) {
+    if !matches!(kind, Kind::Stream | Kind::Streams) {
         let mut first = CpuSet::new();
         first.set(0);
         sched_setaffinity(None, &first).unwrap();
@@ -203,22 +280,40 @@ fn cpu_time() -> f64 {
 
 /// Serves one burst; its CPU seconds.
 fn serve(kind: Kind, listener: &TcpListener, ended: &AtomicBool) -> f64 {
-    let (mut buffer, start) = (vec![0; BUFFER], cpu_time());
+    let (mut buffer, mut takers, start) = (vec![0; BUFFER], 0.0, cpu_time());
     loop {
         let stream = listener.accept().unwrap().0;
         if ended.load(Ordering::Relaxed) {
-            return cpu_time() - start;
+            return cpu_time() - start + takers;
         }
         match kind {
-            Kind::Stream => take_stream(tuned(stream), &mut buffer),
+            Kind::Stream => take_stream(tuned(stream), STREAM_BYTES, &mut buffer),
+            Kind::Streams => takers += take_streams(stream, listener),
             Kind::Echo => echo(tuned(stream)),
             Kind::Connect => answer(stream, &mut buffer),
         }
     }
 }
 
-fn take_stream(mut stream: TcpStream, buffer: &mut [u8]) {
-    let mut left = STREAM_BYTES;
+/// As many as the client opens; the CPU seconds of all.
+fn take_streams(first: TcpStream, listener: &TcpListener) -> f64 {
+    std::thread::scope(|scope| {
+        let mut next = Some(first);
+        let takers: Vec<_> = (0..STREAMS)
+            .map(|_| {
+                let stream = next.take().unwrap_or_else(|| listener.accept().unwrap().0);
+                scope.spawn(move || {
+                    take_stream(tuned(stream), STREAM_BYTES / STREAMS, &mut vec![0; BUFFER]);
+                    cpu_time()
+                })
+            })
+            .collect();
+        takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+    })
+}
+
+fn take_stream(mut stream: TcpStream, bytes: usize, buffer: &mut [u8]) {
+    let mut left = bytes;
     while left > 0 {
         left -= stream.read(buffer).unwrap().min(left);
     }
@@ -242,7 +337,8 @@ fn answer(mut stream: TcpStream, buffer: &mut [u8]) {
 /// Asks for one burst.
 fn ask(kind: Kind, server: (&str, u16)) -> Asked {
     match kind {
-        Kind::Stream => send_stream(server),
+        Kind::Stream => send_stream(server, STREAM_BYTES),
+        Kind::Streams => send_streams(server),
         Kind::Echo => {
             let mut stream = tuned(TcpStream::connect(server).unwrap());
             let mut asked = timed(ECHOES, || {
@@ -262,16 +358,27 @@ fn ask(kind: Kind, server: (&str, u16)) -> Asked {
     }
 }
 
-fn send_stream(server: (&str, u16)) -> Asked {
+fn send_streams(server: (&str, u16)) -> Asked {
+    let start = Instant::now();
+    let cpu = std::thread::scope(|scope| {
+        let senders: Vec<_> =
+            (0..STREAMS).map(|_| scope.spawn(|| send_stream(server, STREAM_BYTES / STREAMS).cpu)).collect();
+        senders.into_iter().map(|sender| sender.join().unwrap()).sum()
+    });
+    let value = STREAM_BYTES as f64 * 8.0 / 1e9 / start.elapsed().as_secs_f64();
+    Asked { value, times: Vec::new(), cpu }
+}
+
+fn send_stream(server: (&str, u16), bytes: usize) -> Asked {
     let mut stream = tuned(TcpStream::connect(server).unwrap());
     let buffer = vec![0; BUFFER];
     let (start, cpu) = (Instant::now(), cpu_time());
-    for _ in 0..STREAM_BYTES / BUFFER {
+    for _ in 0..bytes / BUFFER {
         stream.write_all(&buffer).unwrap();
     }
     stream.read_exact(&mut [0]).unwrap();
-    let value = STREAM_BYTES as f64 * 8.0 / 1e9 / start.elapsed().as_secs_f64();
-    Asked { value, units: STREAM_BYTES as f64 / 1e9, times: Vec::new(), cpu: cpu_time() - cpu }
+    let value = bytes as f64 * 8.0 / 1e9 / start.elapsed().as_secs_f64();
+    Asked { value, times: Vec::new(), cpu: cpu_time() - cpu }
 }
 
 /// So many times; the value is how many of them a second holds.
@@ -286,7 +393,7 @@ fn timed(count: usize, mut once: impl FnMut()) -> Asked {
     let value = count as f64 / start.elapsed().as_secs_f64();
     let cpu = cpu_time() - cpu;
     times.sort_by(f64::total_cmp);
-    Asked { value, units: count as f64 / 1e6, times, cpu }
+    Asked { value, times, cpu }
 }
 
 /// Cubic, because the machine's default may pace (bbr), which hides what the data path can do.

@@ -1,0 +1,126 @@
+//! The inside of an ESP packet in transport mode: a UDP datagram with the VXLAN header and an Ethernet frame.
+
+use std::net::IpAddr;
+
+use weft_types::{MacAddr, Vni};
+use weft_wire::vxlan::{VXLAN_HEADER_LEN, decode_vxlan, encode_vxlan_header};
+
+use crate::checksum::{fold, sum};
+
+/// UDP header and VXLAN header.
+pub const ENCAPSULATION_LEN: usize = UDP_HEADER_LEN + VXLAN_HEADER_LEN;
+/// Two addresses and a type.
+pub const ETHERNET_LEN: usize = 14;
+const UDP_HEADER_LEN: usize = 8;
+/// Source ports of tunnels (RFC 7348, section 5).
+const FIRST_SOURCE_PORT: u16 = 49152;
+const UDP: u32 = 17;
+
+/// One node's side of the tunnels to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encapsulation {
+    /// Address of this node.
+    pub from: IpAddr,
+    /// Address of the other one.
+    pub to: IpAddr,
+    /// The swarm's data-path port.
+    pub port: u16,
+    /// The network.
+    pub vni: Vni,
+}
+
+impl Encapsulation {
+    /// Appends headers and frame, which comes in two parts, as [`Offload::finish`](crate::offload::Offload::finish)
+    /// gives it.
+    pub fn put(&self, head: &[u8], data: &[u8], out: &mut Vec<u8>) {
+        let begin = out.len();
+        let len = (ENCAPSULATION_LEN + head.len() + data.len()) as u16;
+        out.extend_from_slice(&FIRST_SOURCE_PORT.to_be_bytes());
+        out.extend_from_slice(&self.port.to_be_bytes());
+        out.extend_from_slice(&len.to_be_bytes());
+        // Zero is allowed over IPv4 (RFC 768): the check value of ESP covers everything.
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&encode_vxlan_header(self.vni));
+        out.extend_from_slice(head);
+        out.extend_from_slice(data);
+        if self.from.is_ipv6() {
+            let check = self.checksum(&out[begin..]);
+            out[begin + 6..begin + 8].copy_from_slice(&check.to_be_bytes());
+        }
+    }
+
+    fn checksum(&self, datagram: &[u8]) -> u16 {
+        let address = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => sum(&ip.octets(), 0),
+            IpAddr::V6(ip) => sum(&ip.octets(), 0),
+        };
+        let pseudo = address(self.from) + address(self.to) + UDP + datagram.len() as u32;
+        match !fold(sum(datagram, pseudo)) {
+            0 => 0xffff,
+            other => other,
+        }
+    }
+}
+
+/// Network and frame of what came out of a packet; `None` where it is not such a datagram.
+pub fn take(payload: &[u8]) -> Option<(Vni, &[u8])> {
+    let (header, rest) = payload.split_first_chunk::<UDP_HEADER_LEN>()?;
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let (vni, frame) = decode_vxlan(rest.get(..len.checked_sub(UDP_HEADER_LEN)?)?).ok()?;
+    (frame.len() >= ETHERNET_LEN).then_some((vni, frame))
+}
+
+/// Whom a frame is for.
+pub fn destination(frame: &[u8]) -> Option<MacAddr> {
+    (frame.len() >= ETHERNET_LEN).then(|| frame.first_chunk().map(|mac| MacAddr(*mac))).flatten()
+}
+
+/// Who sent a frame.
+pub fn source(frame: &[u8]) -> Option<MacAddr> {
+    (frame.len() >= ETHERNET_LEN).then(|| frame[6..].first_chunk().map(|mac| MacAddr(*mac))).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn way(from: &str, to: &str) -> Encapsulation {
+        let vni = Vni::try_from(4097).unwrap();
+        Encapsulation { from: from.parse().unwrap(), to: to.parse().unwrap(), port: 4789, vni }
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_comes_out_as_it_went_in(
+            frame in proptest::collection::vec(any::<u8>(), 14..200),
+            at in any::<proptest::sample::Index>(),
+        ) {
+            let (head, data) = frame.split_at(at.index(frame.len()));
+            for way in [way("192.0.2.1", "192.0.2.2"), way("2001:db8::1", "2001:db8::2")] {
+                let mut out = Vec::new();
+                way.put(head, data, &mut out);
+                prop_assert_eq!(take(&out), Some((way.vni, &frame[..])));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Some((_, frame)) = take(&bytes) {
+                prop_assert!(frame.len() + ENCAPSULATION_LEN <= bytes.len());
+            }
+            let _ = (destination(&bytes), source(&bytes));
+        }
+    }
+
+    #[test]
+    fn over_ipv6_the_checksum_is_right() {
+        let way = way("2001:db8::1", "2001:db8::2");
+        let mut out = Vec::new();
+        way.put(&[7; 20], &[7; 41], &mut out);
+        assert_ne!(out[6..8], [0, 0]);
+        // The sum over everything, its own field included, is all ones.
+        assert_eq!(way.checksum(&out), 0xffff);
+    }
+}

@@ -1,0 +1,160 @@
+//! Segments of TCP as they came over the wire, joined into the large frames that a TAP device takes: the kernel then does
+//! the work of one frame for dozens. What the kernel calls GRO, for what it cannot see into.
+//!
+//! Rules:
+//! - Joined is only what cutting the whole again would give back, byte for byte. The one exception is the identification
+//!   of IPv4 packets that must not be fragmented, where it means nothing (RFC 6864, section 4).
+//! - So all but the last segment carry as much as the first one, and only the last one may be marked as the end (PSH).
+//! - Segments whose checksums are wrong are never joined, but given on for the kernel to judge.
+//! - Frames of one connection keep their order. Those of different ones may change theirs, within one call.
+//! - Nothing waits: when a call returns everything was given on.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use crate::offload::{HEADER_LEN, Offload};
+use crate::segment::Segment;
+
+/// Connections whose segments may come in turn.
+const MAX_OPEN: usize = 4;
+/// Slices of one frame; the kernel takes 1024 (`UIO_MAXIOV`), a datagram as the kernel joins it has no more than 64.
+const MAX_SLICES: usize = 64;
+/// The length fields of IP have 16 bits.
+const MAX_IP_LEN: usize = 65_535;
+const ETHERNET_LEN: usize = 14;
+
+/// See the module. Keeps its memory from call to call.
+#[derive(Debug, Default)]
+pub struct Joiner {
+    /// In the order in which they began.
+    open: Vec<Batch>,
+    /// Their memory is used again.
+    spare: Vec<Batch>,
+}
+
+/// Takes a header for a TAP device and the parts of a frame.
+type Put<'a> = dyn FnMut(&[u8; HEADER_LEN], &[IoSlice<'_>]) + 'a;
+
+impl Joiner {
+    /// Nothing is under way.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives on the Ethernet frames at `frames`, which are in the order in which they came, all of one network, and do
+    /// not overlap. Of those that are joined the first one's headers are written anew, in `buffer`.
+    pub fn join(&mut self, buffer: &mut [u8], frames: &[Range<usize>], put: &mut Put<'_>) {
+        for range in frames {
+            let Some(frame) = buffer.get(range.clone()) else { continue };
+            let segment = Segment::of(frame);
+            let known = self.position(buffer, frame);
+            if let (Some(at), Some(segment)) = (known, segment)
+                && self.open[at].add(buffer, range, &segment)
+            {
+                if self.open[at].is_closed_by(&segment) {
+                    self.give(at, buffer, put);
+                }
+                continue;
+            }
+            while let Some(at) = self.position(buffer, &buffer[range.clone()]) {
+                self.give(at, buffer, put);
+            }
+            match segment.filter(|segment| !segment.push) {
+                Some(segment) => self.begin(range, segment, buffer, put),
+                None => alone(&buffer[range.clone()], put),
+            }
+        }
+        while !self.open.is_empty() {
+            self.give(0, buffer, put);
+        }
+    }
+
+    fn position(&self, buffer: &[u8], frame: &[u8]) -> Option<usize> {
+        self.open.iter().position(|batch| batch.may_be_with(buffer, frame))
+    }
+
+    fn begin(&mut self, range: &Range<usize>, segment: Segment, buffer: &mut [u8], put: &mut Put<'_>) {
+        if self.open.len() == MAX_OPEN {
+            self.give(0, buffer, put);
+        }
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.others.clear();
+        (batch.first, batch.data, batch.push) = (range.clone(), segment.len, false);
+        batch.segment = segment;
+        self.open.push(batch);
+    }
+
+    fn give(&mut self, at: usize, buffer: &mut [u8], put: &mut Put<'_>) {
+        let batch = self.open.remove(at);
+        batch.give(buffer, put);
+        self.spare.push(batch);
+    }
+}
+
+fn alone(frame: &[u8], put: &mut Put<'_>) {
+    put(&[0; HEADER_LEN], &[IoSlice::new(frame)]);
+}
+
+/// Segments that follow one another.
+#[derive(Debug, Default)]
+struct Batch {
+    /// The whole frame.
+    first: Range<usize>,
+    segment: Segment,
+    /// Only the data.
+    others: Vec<Range<usize>>,
+    /// Bytes of all.
+    data: usize,
+    /// The last one says so.
+    push: bool,
+}
+
+impl Batch {
+    fn may_be_with(&self, buffer: &[u8], frame: &[u8]) -> bool {
+        self.segment.may_be_with(&buffer[self.first.clone()], frame)
+    }
+
+    /// False: the frame does not go on where this ends.
+    fn add(&mut self, buffer: &[u8], range: &Range<usize>, next: &Segment) -> bool {
+        let (first, frame) = (&buffer[self.first.clone()], &buffer[range.clone()]);
+        let data = self.data + next.len;
+        let fits = self.others.len() + 1 < MAX_SLICES
+            && self.segment.headers - ETHERNET_LEN + data <= MAX_IP_LEN
+            && next.len <= self.segment.len;
+        let follows = next.sequence == self.segment.sequence.wrapping_add(self.data as u32)
+            && self.segment.leads_to(first, next, frame, self.others.len() + 1);
+        // The first one's turn comes with the second: most frames are alone, and need not be looked through.
+        let sound = || next.is_sound(frame) && (!self.others.is_empty() || self.segment.is_sound(first));
+        if !(fits && follows && sound()) {
+            return false;
+        }
+        self.others.push(range.start + next.headers..range.end);
+        (self.data, self.push) = (data, next.push);
+        true
+    }
+
+    /// Whether nothing may follow `last`.
+    fn is_closed_by(&self, last: &Segment) -> bool {
+        last.push || last.len < self.segment.len
+    }
+
+    fn give(&self, buffer: &mut [u8], put: &mut Put<'_>) {
+        if self.others.is_empty() {
+            return alone(&buffer[self.first.clone()], put);
+        }
+        let segment = &self.segment;
+        let head = &mut buffer[self.first.clone()][..segment.headers];
+        segment.write_whole(head, self.data, self.push);
+        let header = Offload::of_tcp(segment.v4, segment.tcp(), segment.len).header(segment.headers);
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        slices[0] = IoSlice::new(&buffer[self.first.clone()]);
+        for (slice, range) in slices[1..].iter_mut().zip(&self.others) {
+            *slice = IoSlice::new(&buffer[range.clone()]);
+        }
+        put(&header, &slices[..=self.others.len()]);
+    }
+}
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

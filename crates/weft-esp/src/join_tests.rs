@@ -1,0 +1,296 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::samples::Large;
+
+const ACK: u8 = 0x10;
+const ACK_PSH: u8 = 0x18;
+
+fn sample(v4: bool, source_port: u16) -> Large {
+    Large { v4, options: 3, flags: ACK_PSH, source_port }
+}
+
+/// As the other node's kernel and [`Offload`] make it.
+fn cut(sample: Large, data: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let mut segments = Vec::new();
+    let offload = Offload::of_tcp(sample.v4, sample.tcp(), size);
+    assert!(offload.finish(&mut sample.frame(data), |head, data| segments.push([head, data].concat())));
+    segments
+}
+
+/// What was given on: the header, the bytes, and how many slices they came in.
+type Given = ([u8; HEADER_LEN], Vec<u8>, usize);
+
+fn joined_by(joiner: &mut Joiner, frames: &[Vec<u8>]) -> Vec<Given> {
+    let mut buffer = Vec::new();
+    let mut ranges = Vec::new();
+    for frame in frames {
+        // As between the datagrams of a train: what is around the frames is left alone.
+        buffer.extend([0xaa; 62]);
+        ranges.push(buffer.len()..buffer.len() + frame.len());
+        buffer.extend(frame);
+    }
+    let mut given = Vec::new();
+    joiner.join(&mut buffer, &ranges, &mut |header, slices| {
+        let bytes = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        given.push((*header, bytes, slices.len()));
+    });
+    assert!(joiner.open.is_empty());
+    given
+}
+
+fn joined(frames: &[Vec<u8>]) -> Vec<Given> {
+    joined_by(&mut Joiner::new(), frames)
+}
+
+/// What a kernel makes of it that has to cut it again.
+fn finished(given: &[Given]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for (header, bytes, _) in given {
+        let put = |head: &[u8], data: &[u8]| frames.push([head, data].concat());
+        assert!(Offload::parse(header).finish(&mut bytes.clone(), put));
+    }
+    frames
+}
+
+/// Some frames; only that they come through is of interest.
+fn data(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n * 7 % 251) as u8).collect()
+}
+
+proptest! {
+    #[test]
+    fn what_was_cut_is_one_again(
+        v4: bool,
+        options in 0usize..11,
+        push: bool,
+        size in 50usize..200,
+        data in vec(any::<u8>(), 1..3000),
+    ) {
+        let flags = if push { ACK_PSH } else { ACK };
+        let sample = Large { v4, options, flags, source_port: 8080 };
+        let segments = cut(sample, &data, size);
+        let given = joined(&segments);
+        prop_assert_eq!(given.len(), 1);
+        let (header, bytes, slices) = &given[0];
+        prop_assert_eq!(*slices, segments.len());
+        if segments.len() > 1 {
+            let mut whole = sample.frame(&data);
+            // The sample leaves IPv4's checksum out.
+            if v4 { whole[24..26].copy_from_slice(&bytes[24..26]); }
+            prop_assert_eq!(bytes, &whole);
+            prop_assert_eq!(*header, Offload::of_tcp(v4, sample.tcp(), size).header(sample.headers()));
+        } else {
+            prop_assert_eq!(*header, [0; HEADER_LEN]);
+        }
+        prop_assert_eq!(finished(&given), segments);
+    }
+
+    #[test]
+    fn connections_in_turn_are_joined_each_for_itself(
+        turns in vec(0usize..6, 1..150),
+        v4: bool,
+        size in 20usize..60,
+    ) {
+        let streams: Vec<_> = (0..6u16).map(|port| cut(sample(v4, port), &data(size * 40), size)).collect();
+        let mut next = [0; 6];
+        let mut frames = Vec::new();
+        for turn in turns {
+            frames.extend(streams[turn].get(next[turn]).cloned());
+            next[turn] += 1;
+        }
+        let given = joined(&frames);
+        let after = finished(&given);
+        let port = |frame: &[u8]| frame[sample(v4, 0).tcp() + 1];
+        for stream in 0..6 {
+            let of = |frames: &[Vec<u8>]| frames.iter().filter(|frame| port(frame) == stream).cloned().collect::<Vec<_>>();
+            prop_assert_eq!(of(&after), of(&frames));
+        }
+        let few = (0..6).filter(|stream| frames.iter().any(|frame| port(frame) == *stream)).count();
+        prop_assert!(few > MAX_OPEN || given.len() == few, "{} of {}", given.len(), few);
+    }
+
+    /// Lost, sent twice, overtaken, and altered in any byte, with checksums that fit and that do not: what comes out is
+    /// what came in, so nothing was joined that does not belong together.
+    #[test]
+    fn whatever_happened_on_the_way_comes_out_as_it_came_in(
+        v4: bool,
+        len in 300usize..2500,
+        events in vec((0u8..6, any::<Index>(), any::<Index>(), 0u8..8), 0..6),
+    ) {
+        let sample = sample(v4, 80);
+        let mut frames = cut(sample, &data(len), 100);
+        for (event, at, byte, bit) in events {
+            let at = at.index(frames.len());
+            match event {
+                0 if frames.len() > 1 => { frames.remove(at); }
+                1 => frames.insert(at, frames[at].clone()),
+                2 => { let other = byte.index(frames.len()); frames.swap(at, other); }
+                3 => { let len = frames[at].len(); frames[at].truncate(1 + byte.index(len)); }
+                _ => {
+                    // Mostly the headers are of interest.
+                    let len = frames[at].len();
+                    let byte = byte.index(if bit > 0 { len.min(90) } else { len });
+                    frames[at][byte] ^= 1 << bit;
+                    // What is between a frame that must not be fragmented and its fellows is free.
+                    let free = v4 && (18..20).contains(&byte);
+                    if event == 4 && !free && frames[at].len() > sample.headers() {
+                        sample.mend(&mut frames[at]);
+                    }
+                }
+            }
+        }
+        let (mut before, mut after) = (frames.clone(), finished(&joined(&frames)));
+        // Some may be of another connection by now, and overtake.
+        before.sort();
+        after.sort();
+        prop_assert_eq!(after, before);
+    }
+
+    #[test]
+    fn any_bytes_come_out_as_they_came_in(
+        frames in vec(vec(any::<u8>(), 0..120), 0..8),
+        near in vec((any::<bool>(), 0usize..120, vec((0usize..100, any::<u8>()), 0..4)), 0..8),
+    ) {
+        let mut frames = frames;
+        for (v4, len, changes) in near {
+            let mut frame = cut(sample(v4, 80), &data(200), 60)[0].clone();
+            changes.iter().for_each(|(at, byte)| frame[at % 90] = *byte);
+            frame.truncate(len);
+            frames.push(frame);
+        }
+        let mut after: Vec<_> = joined(&frames).into_iter().map(|(_, bytes, _)| bytes).collect();
+        frames.sort();
+        after.sort();
+        prop_assert_eq!(after, frames);
+    }
+}
+
+/// How many frames become of three whose second was changed.
+fn count(v4: bool, change: impl FnOnce(&mut Vec<u8>), mend: bool) -> usize {
+    let sample = sample(v4, 80);
+    let mut frames = cut(sample, &data(300), 100);
+    change(&mut frames[1]);
+    if mend {
+        sample.mend(&mut frames[1]);
+    }
+    let given = joined(&frames);
+    assert_eq!(finished(&given), frames);
+    given.len()
+}
+
+#[test]
+fn what_differs_is_not_joined() {
+    assert_eq!((count(true, |_| {}, false), count(false, |_| {}, false)), (1, 1));
+    for v4 in [true, false] {
+        let tcp = sample(v4, 80).tcp();
+        let fields = [
+            ("destination", 0),
+            ("source", 11),
+            ("traffic class", 15),
+            ("time to live", if v4 { 22 } else { 21 }),
+            ("sequence", tcp + 7),
+            ("acknowledgement", tcp + 11),
+            ("window", tcp + 15),
+            ("urgent", tcp + 19),
+            ("option", tcp + 25),
+        ];
+        for (field, at) in fields {
+            // Altered by two: the first bit of the traffic class is a mark of congestion.
+            let given = count(v4, |frame| frame[at] ^= 2, true);
+            assert!(given >= 2, "{field} {v4}: {given}");
+            assert_eq!(count(v4, |frame| frame[at] ^= 2, false), 3, "{field} {v4}");
+        }
+        for flags in [0x00, 0x11, 0x12, 0x14, 0x30, 0x50, 0x90] {
+            assert_eq!(count(v4, |frame| frame[tcp + 13] = flags, true), 3, "flags {flags:x}");
+        }
+        assert_eq!(count(v4, |frame| frame[tcp + 40] ^= 2, false), 3, "wrong checksum");
+        assert_eq!(count(v4, |frame| frame.push(0), false), 3, "padding of Ethernet");
+    }
+}
+
+#[test]
+fn identifications_of_ipv4_count_where_they_mean_something() {
+    let stream = |flags: u8, step: u16| {
+        let sample = sample(true, 80);
+        let mut frames = cut(sample, &data(300), 100);
+        for (frame, place) in frames.iter_mut().zip(0..) {
+            frame[18..20].copy_from_slice(&(7 + place * step).to_be_bytes());
+            frame[20] = flags;
+            sample.mend(frame);
+        }
+        joined(&frames).len()
+    };
+    assert_eq!([0, 1, 5].map(|step| stream(0x40, step)), [1, 1, 1], "must not be fragmented");
+    assert_eq!([0, 1, 5].map(|step| stream(0x00, step)), [3, 1, 3], "may be fragmented");
+    assert_eq!([0x80, 0x20].map(|flags| stream(flags, 1)), [3, 3], "reserved, fragment");
+}
+
+#[test]
+fn an_end_closes() {
+    let sample = sample(true, 80);
+    let mut frames = cut(sample, &data(500), 100);
+    frames[1][sample.tcp() + 13] = ACK_PSH;
+    sample.mend(&mut frames[1]);
+    let sizes = |given: &[Given]| given.iter().map(|given| given.2).collect::<Vec<_>>();
+    assert_eq!(sizes(&joined(&frames)), [2, 3]);
+    assert_eq!(finished(&joined(&frames)), frames);
+    // Shorter than the first one, and longer than it.
+    let mut shorter = cut(sample, &data(250), 100);
+    shorter.extend(cut(sample, &data(500), 100).into_iter().skip(3));
+    assert_eq!(sizes(&joined(&shorter)), [3, 2]);
+}
+
+#[test]
+fn no_frame_gets_too_large() {
+    for v4 in [true, false] {
+        let sample = Large { v4, options: 3, flags: ACK, source_port: 80 };
+        for (size, count, expected) in
+            [(1396, 46, vec![46]), (1396, 47, vec![46, 1]), (100, 130, vec![64, 64, 2])]
+        {
+            // The sample cannot be larger than the kernel's own frames, so what follows is moved.
+            let mut frames = cut(sample, &data(size), size);
+            for place in 1..count {
+                let mut frame = frames[0].clone();
+                let sequence = 0xffff_ff00u32.wrapping_add((place * size) as u32);
+                frame[sample.tcp() + 4..sample.tcp() + 8].copy_from_slice(&sequence.to_be_bytes());
+                sample.mend(&mut frame);
+                frames.push(frame);
+            }
+            let given = joined(&frames);
+            assert_eq!(given.iter().map(|given| given.2).collect::<Vec<_>>(), expected);
+            assert!(given.iter().all(|given| given.1.len() <= 14 + MAX_IP_LEN));
+        }
+    }
+}
+
+#[test]
+fn other_protocols_pass_by_and_the_connection_s_own_frames_do_not() {
+    let sample = sample(true, 80);
+    let frames = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut frames = cut(sample, &data(400), 100);
+        let mut other = frames[0].clone();
+        change(&mut other);
+        frames.insert(2, other);
+        joined(&frames).iter().map(|given| given.2).collect::<Vec<_>>()
+    };
+    assert_eq!(frames(&|other| other[12..14].copy_from_slice(&[8, 6])), [1, 4], "ARP");
+    assert_eq!(frames(&|other| other[23] = 17), [1, 4], "UDP");
+    assert_eq!(frames(&|other| other[sample.tcp()] ^= 1), [4, 1], "another connection");
+    assert_eq!(frames(&|other| other[sample.tcp() + 13] = 0x11), [2, 1, 2], "its end");
+    assert_eq!(frames(&|other| other[21] = 9), [2, 1, 2], "a fragment");
+    assert_eq!(frames(&|other| other[14] = 0x46), [2, 1, 2], "with options");
+}
+
+#[test]
+fn memory_is_used_again() {
+    let mut joiner = Joiner::new();
+    for round in 0..20 {
+        let frames: Vec<_> =
+            (0..6).flat_map(|port| cut(sample(round % 2 == 0, port), &data(900), 100)).collect();
+        assert_eq!(joined_by(&mut joiner, &frames).len(), 6);
+        assert!(joiner.spare.len() <= MAX_OPEN);
+    }
+}

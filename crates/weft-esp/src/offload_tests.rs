@@ -1,0 +1,82 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::samples::Large;
+
+/// FIN, PSH, ACK and CWR.
+const FLAGS: u8 = 0x99;
+
+fn header(gso: u8, size: usize, start: usize, offset: usize) -> [u8; HEADER_LEN] {
+    let mut header = [NEEDS_CHECKSUM, gso, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[4..6].copy_from_slice(&(size as u16).to_le_bytes());
+    header[6..8].copy_from_slice(&(start as u16).to_le_bytes());
+    header[8..10].copy_from_slice(&(offset as u16).to_le_bytes());
+    header
+}
+
+proptest! {
+    #[test]
+    fn segments_are_the_whole_in_order_and_sound(
+        v4: bool,
+        options in 0usize..4,
+        size in 1usize..200,
+        data in proptest::collection::vec(any::<u8>(), 1..1500),
+    ) {
+        let sample = Large { v4, options, flags: FLAGS, source_port: 8080 };
+        let (mut frame, tcp, headers) = (sample.frame(&data), sample.tcp(), sample.headers());
+        let gso = if v4 { GSO_TCP4 } else { GSO_TCP6 };
+        let mut segments = Vec::new();
+        let done = Offload::parse(&header(gso, size, tcp, 16))
+            .finish(&mut frame, |head, data| segments.push([head, data].concat()));
+        prop_assert!(done);
+        let mut joined = Vec::new();
+        let last = segments.len() - 1;
+        for (at, segment) in segments.iter().enumerate() {
+            prop_assert_eq!(sample.tcp_sum(segment), 0xffff, "TCP checksum");
+            if v4 {
+                prop_assert_eq!(fold(sum(&segment[14..34], 0)), 0xffff, "IP checksum");
+                prop_assert_eq!(usize::from(u16::from_be_bytes([segment[16], segment[17]])), segment.len() - 14);
+            }
+            let sequence = u32::from_be_bytes([segment[tcp + 4], segment[tcp + 5], segment[tcp + 6], segment[tcp + 7]]);
+            prop_assert_eq!(sequence, 0xffff_ff00u32.wrapping_add((at * size) as u32));
+            prop_assert_eq!(segment[tcp + 13] & FIN_PSH != 0, at == last);
+            prop_assert_eq!(segment[tcp + 13] & CWR != 0, at == 0);
+            prop_assert!(segment.len() <= headers + size);
+            joined.extend_from_slice(&segment[headers..]);
+        }
+        prop_assert_eq!(joined, data);
+    }
+
+    #[test]
+    fn whatever_a_device_says_is_survived(
+        head in any::<[u8; HEADER_LEN]>(),
+        small in any::<[u8; 4]>(),
+        mut frame in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut pieces = 0usize;
+        Offload::parse(&head).finish(&mut frame, |_, _| pieces += 1);
+        let near = header(small[0] % 5, usize::from(small[1]), usize::from(small[2]), usize::from(small[3]) % 20);
+        Offload::parse(&near).finish(&mut frame, |_, _| pieces += 1);
+        prop_assert!(pieces <= 402);
+    }
+}
+
+#[test]
+fn an_open_checksum_is_completed() {
+    let sample = Large { v4: true, options: 0, flags: FLAGS, source_port: 8080 };
+    let mut frame = sample.frame(b"some data");
+    let mut seen = Vec::new();
+    let done = Offload::parse(&header(GSO_NONE, 0, sample.tcp(), 16))
+        .finish(&mut frame, |head, data| seen = [head, data].concat());
+    assert!(done);
+    assert_eq!(sample.tcp_sum(&seen), 0xffff);
+}
+
+proptest! {
+    #[test]
+    fn a_header_reads_as_it_was_written(v4: bool, start in 0u16..1000, size: u16) {
+        let offload = Offload::of_tcp(v4, usize::from(start), usize::from(size));
+        prop_assert_eq!(Offload::parse(&offload.header(54)), offload);
+        prop_assert_eq!(&offload.header(54)[2..4], &[54, 0]);
+    }
+}

@@ -1,0 +1,285 @@
+//! What runs, and what its threads share.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use nix::sys::socket::{setsockopt, sockopt};
+use weft_esp::{Inbound, ManagerKey};
+use weft_kernel::{Netns, Tap};
+use weft_types::Vni;
+
+use super::counters::Counters;
+use super::node::Node;
+use super::pace::{Load, Pace};
+use super::raw::Raw;
+use super::receive;
+use super::transmit::Port;
+use crate::encryption::{EncryptionReport, EncryptionScheme as Scheme};
+use crate::helper::protocol::{EncryptedSegment, EncryptionWish};
+
+/// Threads of packets come before those that make them, as the kernel's own do.
+const NICE: i32 = -10;
+/// Room for bursts in the socket's buffers, in bytes.
+const BUFFER: usize = 4 << 20;
+
+/// What the threads share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) own: IpAddr,
+    pub(super) port: u16,
+    pub(super) vxlan_port: u16,
+    pub(super) socket: UdpSocket,
+    /// Opened for the first node of Docker's.
+    raw: OnceLock<Arc<Raw>>,
+    pub(super) nodes: ArcSwap<HashMap<IpAddr, Arc<Node>>>,
+    pub(super) ports: ArcSwap<HashMap<Vni, Arc<Port>>>,
+    pub(super) counters: Counters,
+    load: Load,
+    inbound: RwLock<HashMap<u32, Arc<Inbound>>>,
+    begin: Instant,
+    ends: AtomicBool,
+}
+
+impl Shared {
+    fn open(wish: &EncryptionWish) -> io::Result<Self> {
+        let socket = UdpSocket::bind(SocketAddr::new(wish.address, wish.port))?;
+        socket.set_nonblocking(true)?;
+        // Better with both; without, every datagram comes alone, or some are lost under load.
+        let joined = setsockopt(&socket, sockopt::UdpGroSegment, &true);
+        let buffers = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)
+            .and_then(|()| setsockopt(&socket, sockopt::SndBufForce, &BUFFER));
+        if let Err(error) = joined.and(buffers) {
+            tracing::warn!(%error, "socket of encrypted networks is not as wanted");
+        }
+        Ok(Self {
+            own: wish.address,
+            port: wish.port,
+            vxlan_port: wish.vxlan_port,
+            socket,
+            raw: OnceLock::new(),
+            nodes: ArcSwap::default(),
+            ports: ArcSwap::default(),
+            counters: Counters::default(),
+            load: Load::default(),
+            inbound: RwLock::default(),
+            begin: Instant::now(),
+            ends: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    /// How a thread waits for packets.
+    pub(super) fn pace(&self) -> Pace<'_> {
+        Pace::new(&self.load, self.begin)
+    }
+
+    pub(super) fn ends(&self) -> bool {
+        self.ends.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn raw(&self) -> Option<&Raw> {
+        self.raw.get().map(AsRef::as_ref)
+    }
+
+    pub(super) fn send(&self, to: IpAddr, datagram: &[u8]) {
+        // Lost ones are sent again, or were only to say that all is well.
+        if let Err(error) = self.socket.send_to(datagram, SocketAddr::new(to, self.port)) {
+            tracing::debug!(%to, %error, "pairing not sent");
+        }
+    }
+
+    pub(super) fn inbound(&self, spi: u32) -> Option<Arc<Inbound>> {
+        self.inbound.read().unwrap_or_else(PoisonError::into_inner).get(&spi).cloned()
+    }
+
+    pub(super) fn knows(&self, spi: u32) -> bool {
+        self.inbound(spi).is_some()
+    }
+
+    pub(super) fn accept(&self, inbound: Arc<Inbound>) {
+        self.inbound.write().unwrap_or_else(PoisonError::into_inner).insert(inbound.spi(), inbound);
+    }
+
+    pub(super) fn forget(&self, spi: u32) {
+        self.inbound.write().unwrap_or_else(PoisonError::into_inner).remove(&spi);
+    }
+}
+
+/// The engine, while there is something to encrypt.
+#[derive(Default)]
+pub(in crate::helper) struct Encryption {
+    running: Option<Engine>,
+}
+
+struct Engine {
+    shared: Arc<Shared>,
+    receiver: Option<JoinHandle<()>>,
+    logged: Vec<(&'static str, u64)>,
+}
+
+impl Encryption {
+    /// Does as wished from now on. What cannot be had is tried again with the next call.
+    pub(in crate::helper) fn follow(&mut self, wish: Option<&EncryptionWish>) {
+        let place = |shared: &Shared| (shared.own, shared.port, shared.vxlan_port);
+        let wanted = wish.map(|wish| (wish.address, wish.port, wish.vxlan_port));
+        if self.running.as_ref().map(|engine| place(&engine.shared)) != wanted {
+            self.running = None;
+        }
+        let Some(wish) = wish else { return };
+        if self.running.is_none() {
+            match Engine::start(wish) {
+                Ok(engine) => self.running = Some(engine),
+                // Nothing is sent meanwhile: frames wait for nobody and are dropped.
+                Err(error) => {
+                    tracing::error!(address = %wish.address, port = wish.port, %error, "encryption")
+                }
+            }
+        }
+        if let Some(engine) = &mut self.running {
+            engine.follow_peers(wish);
+            engine.follow_ports(wish);
+        }
+    }
+
+    /// Tries anew what failed, and says what was dropped. To be called now and then.
+    pub(in crate::helper) fn look_after(&mut self, wish: Option<&EncryptionWish>) {
+        self.follow(wish);
+        let Some(engine) = &mut self.running else { return };
+        let seen = engine.shared.counters.seen();
+        if seen != engine.logged {
+            tracing::info!(dropped = ?seen, "encrypted networks");
+            engine.logged = seen;
+        }
+    }
+
+    /// How it stands; none where nothing is encrypted.
+    pub(in crate::helper) fn report(&self) -> Option<EncryptionReport> {
+        let shared = &self.running.as_ref()?.shared;
+        let paths = shared.nodes.load().values().map(|node| node.path(shared.now())).collect();
+        let dropped =
+            shared.counters.seen().into_iter().map(|(why, count)| (why.to_owned(), count)).collect();
+        Some(EncryptionReport { paths, dropped })
+    }
+}
+
+impl Engine {
+    fn start(wish: &EncryptionWish) -> io::Result<Self> {
+        let shared = Arc::new(Shared::open(wish)?);
+        let receiver = spawn("esp-receive", shared.clone(), |shared| receive::run(&shared))?;
+        tracing::info!(address = %wish.address, port = wish.port, "encryption begins");
+        Ok(Self { shared, receiver: Some(receiver), logged: Vec::new() })
+    }
+
+    fn follow_peers(&self, wish: &EncryptionWish) {
+        let keys: Vec<ManagerKey> =
+            wish.keys.iter().map(|key| ManagerKey::new(key.lamport_time, key.key.clone())).collect();
+        if wish.peers.values().any(|scheme| *scheme == Scheme::Docker) {
+            self.open_raw();
+        }
+        let before = self.shared.nodes.load_full();
+        let node = |(ip, scheme): (&IpAddr, &Scheme)| {
+            let known = before.get(ip).filter(|node| node.scheme == *scheme).cloned();
+            known.unwrap_or_else(|| Arc::new(Node::new(self.shared.own, *ip, *scheme)))
+        };
+        let after: HashMap<_, _> = wish.peers.iter().map(|peer| (*peer.0, node(peer))).collect();
+        let is_same = |node: &Node| after.get(&node.address).is_some_and(|now| now.scheme == node.scheme);
+        for gone in before.values().filter(|node| !is_same(node)) {
+            gone.end(&self.shared);
+        }
+        let after = Arc::new(after);
+        self.shared.nodes.store(after.clone());
+        after.values().for_each(|node| node.set_keys(&self.shared, &keys));
+    }
+
+    fn open_raw(&self) {
+        if self.shared.raw.get().is_some() {
+            return;
+        }
+        let opened = Raw::open(self.shared.own).map(Arc::new).and_then(|raw| {
+            let thread_raw = raw.clone();
+            spawn("esp-raw", self.shared.clone(), move |shared| receive::run_raw(&shared, &thread_raw))?;
+            Ok(raw)
+        });
+        match opened {
+            Ok(raw) => drop(self.shared.raw.set(raw)),
+            Err(error) => tracing::error!(%error, "socket for ESP towards Docker's nodes"),
+        }
+    }
+
+    fn follow_ports(&self, wish: &EncryptionWish) {
+        let before = self.shared.ports.load_full();
+        let mut after = HashMap::new();
+        for segment in &wish.segments {
+            let stations = || -> HashMap<_, _> { segment.stations.iter().copied().collect() };
+            match before.get(&segment.vni).filter(|port| !port.is_broken()) {
+                Some(port) => {
+                    port.stations.store(Arc::new(stations()));
+                    after.insert(segment.vni, port.clone());
+                }
+                None => {
+                    if let Some(port) = self.open(segment) {
+                        port.stations.store(Arc::new(stations()));
+                        after.insert(segment.vni, port);
+                    }
+                }
+            }
+        }
+        let same = |port: &&Arc<Port>| after.get(&port.vni).is_none_or(|now| !Arc::ptr_eq(now, port));
+        before.values().filter(same).for_each(|port| port.end());
+        self.shared.ports.store(Arc::new(after));
+    }
+
+    /// The device may not be there yet: the daemon makes it after it said so.
+    fn open(&self, segment: &EncryptedSegment) -> Option<Arc<Port>> {
+        let opened = Netns::open(&segment.netns).and_then(|netns| Tap::open(&netns, &segment.device));
+        let tap = match opened {
+            Ok(tap) => tap,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(tracing::field::display);
+                tracing::debug!(vni = segment.vni.get(), %error, cause, "device of an encrypted network");
+                return None;
+            }
+        };
+        let port = Arc::new(Port::new(segment.vni, tap, HashMap::new()));
+        let (run, shared) = (port.clone(), self.shared.clone());
+        match spawn("esp-transmit", shared, move |shared| run.run(&shared)) {
+            Ok(_) => Some(port),
+            Err(error) => {
+                tracing::error!(%error, "thread for an encrypted network");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::Relaxed);
+        if let Some(receiver) = self.receiver.take() {
+            let _ = receiver.join();
+        }
+        tracing::info!("encryption ends");
+    }
+}
+
+fn spawn(
+    name: &str,
+    shared: Arc<Shared>,
+    work: impl FnOnce(Arc<Shared>) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "priority of a thread of encrypted networks");
+        }
+        work(shared);
+    })
+}

@@ -1,0 +1,112 @@
+//! Packets of one size to one node, sent by one call.
+
+use std::io::IoSlice;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+use weft_esp::frame::Encapsulation;
+use weft_esp::{HEADER_LEN, NEXT_UDP, Sealer};
+use weft_types::Vni;
+
+use super::counters::Drop;
+use super::engine::Shared;
+use super::node::Node;
+use crate::encryption::EncryptionScheme as Scheme;
+
+/// The kernel cuts one call into so many datagrams at most (`UDP_MAX_SEGMENTS` of older kernels).
+const MAX_PACKETS: usize = 64;
+/// A UDP datagram over IPv4 has no more, and over IPv6 we want none.
+const MAX_BYTES: usize = 65_000;
+
+/// See the module. All packets have the first one's size, but for the last one, which may be shorter.
+pub(super) struct Train<'a> {
+    shared: &'a Shared,
+    vni: Vni,
+    bytes: Vec<u8>,
+    to: Option<Arc<Node>>,
+    size: usize,
+    count: usize,
+    /// A shorter packet was the last one.
+    closed: bool,
+}
+
+impl<'a> Train<'a> {
+    pub(super) fn new(shared: &'a Shared, vni: Vni) -> Self {
+        let bytes = Vec::with_capacity(MAX_BYTES + 4096);
+        Self { shared, vni, bytes, to: None, size: 0, count: 0, closed: false }
+    }
+
+    /// Encrypts a frame, given in two parts, for a node.
+    pub(super) fn add(&mut self, to: &Arc<Node>, sealer: &Sealer, head: &[u8], data: &[u8]) {
+        let elsewhere = self.to.as_ref().is_some_and(|now| !Arc::ptr_eq(now, to));
+        if elsewhere || self.count == MAX_PACKETS || self.closed {
+            self.leave();
+        }
+        let begin = self.bytes.len();
+        self.bytes.resize(begin + HEADER_LEN, 0);
+        let (from, port) = (self.shared.own, self.shared.vxlan_port);
+        let around = Encapsulation { from, to: to.address, port, vni: self.vni };
+        around.put(head, data, &mut self.bytes);
+        // In use until here: keys may have changed since the train began, receivers do not mind.
+        if sealer.seal(&mut self.bytes, begin, NEXT_UDP).is_err() {
+            self.bytes.truncate(begin);
+            self.shared.counters.count(Drop::NoKeys);
+            return;
+        }
+        let len = self.bytes.len() - begin;
+        let fits = self.count == 0 || (len <= self.size && self.bytes.len() <= MAX_BYTES);
+        if !fits {
+            let packet = self.bytes.split_off(begin);
+            self.leave();
+            self.bytes.extend_from_slice(&packet);
+        }
+        if self.count == 0 {
+            self.size = len;
+            self.to = Some(to.clone());
+        }
+        self.closed = len < self.size;
+        self.count += 1;
+    }
+
+    /// Sends what there is.
+    pub(super) fn leave(&mut self) {
+        if let Some(to) = self.to.take().filter(|_| self.count > 0)
+            && !self.send(&to)
+        {
+            self.shared.counters.count(Drop::NotSent);
+        }
+        self.bytes.clear();
+        (self.count, self.size, self.closed) = (0, 0, false);
+    }
+
+    fn send(&self, to: &Node) -> bool {
+        match to.scheme {
+            Scheme::Paired => {
+                let to = SocketAddr::new(to.address, self.shared.port);
+                send(&self.shared.socket, to, &self.bytes, self.size)
+            }
+            Scheme::Docker => self
+                .shared
+                .raw()
+                .is_some_and(|raw| self.bytes.chunks(self.size).all(|packet| raw.send(to.address, packet))),
+        }
+    }
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], size: usize) -> bool {
+    if bytes.len() <= size {
+        return socket.send_to(bytes, to).is_ok();
+    }
+    let Ok(segment) = u16::try_from(size) else { return false };
+    let sent = sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &[ControlMessage::UdpGsoSegments(&segment)],
+        MsgFlags::empty(),
+        Some(&SockaddrStorage::from(to)),
+    );
+    // Where the kernel, or the way there, cannot cut.
+    sent.is_ok() || bytes.chunks(size).all(|packet| socket.send_to(packet, to).is_ok())
+}
