@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use weft_engine::Engine;
 use weft_identity::IdentityHandle;
 use weft_network::{AttachRefused, Controller, SwarmAttachment, SwarmNetworks};
-use weft_types::{ContainerId, TaskId};
+use weft_types::{Classified, ContainerId, ErrorKind, TaskId};
 
 use crate::attachments::{self, AttachError};
 use crate::backoff::Backoff;
@@ -228,7 +228,8 @@ impl SwarmNetworks for Attacher {
     ) -> Result<SwarmAttachment, AttachRefused> {
         // A task's places were given with the task.
         if let Some(task) = self.core.task_of_container(container.as_str()) {
-            return convert::task_attachment(&task, term).map_err(|error| AttachRefused(error.to_string()));
+            return convert::task_attachment(&task, term)
+                .map_err(|error| AttachRefused::Other(error.to_string()));
         }
         let wanted = addresses.iter().map(ToString::to_string).collect();
         let task =
@@ -237,7 +238,7 @@ impl SwarmNetworks for Attacher {
             Ok(attachment) => Ok(attachment),
             Err(error) => {
                 attachments::detach(&self.core, &task.id).await;
-                Err(AttachRefused(error.to_string()))
+                Err(AttachRefused::Other(error.to_string()))
             }
         }
     }
@@ -253,7 +254,10 @@ impl SwarmNetworks for Attacher {
 
 /// The controller names the network itself.
 fn refused(error: AttachError) -> AttachRefused {
-    AttachRefused(error.reason())
+    match error.kind() {
+        ErrorKind::NotFound => AttachRefused::NoSuchNetwork(error.reason()),
+        _ => AttachRefused::Other(error.reason()),
+    }
 }
 
 #[cfg(test)]

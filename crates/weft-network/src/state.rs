@@ -71,16 +71,22 @@ impl State {
 
     /// Docker's rule: full id, then exact name, then unique prefix of an id.
     pub(crate) fn find(&self, term: &str) -> Result<&Network, NetworkError> {
+        self.find_whole(term).or_else(|error| match error {
+            NetworkError::NotFound(_) => {
+                let prefixed =
+                    self.networks().filter(|n| !term.is_empty() && n.id.as_str().starts_with(term));
+                one(term, "ID prefix", prefixed)
+            }
+            error => Err(error),
+        })
+    }
+
+    /// By full id or exact name. What only begins an id here may be the name of a network that only the managers know.
+    pub(crate) fn find_whole(&self, term: &str) -> Result<&Network, NetworkError> {
         if let Some(network) = self.networks().find(|network| network.id.as_str() == term) {
             return Ok(network);
         }
         one(term, "name", self.networks().filter(|network| network.name == term))
-            .or_else(|| {
-                let prefixed =
-                    self.networks().filter(|n| !term.is_empty() && n.id.as_str().starts_with(term));
-                one(term, "ID prefix", prefixed)
-            })
-            .unwrap_or_else(|| Err(NetworkError::NotFound(term.to_owned())))
     }
 
     /// Endpoints on a network, each with its sandbox.
@@ -165,10 +171,10 @@ fn one<'a>(
     term: &str,
     by: &'static str,
     mut found: impl Iterator<Item = &'a Network>,
-) -> Option<Result<&'a Network, NetworkError>> {
-    let first = found.next()?;
+) -> Result<&'a Network, NetworkError> {
+    let first = found.next().ok_or_else(|| NetworkError::NotFound(term.to_owned()))?;
     match found.count() {
-        0 => Some(Ok(first)),
-        more => Some(Err(NetworkError::Ambiguous { term: term.to_owned(), matches: more + 1, by })),
+        0 => Ok(first),
+        more => Err(NetworkError::Ambiguous { term: term.to_owned(), matches: more + 1, by }),
     }
 }

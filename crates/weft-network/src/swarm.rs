@@ -12,7 +12,7 @@ use weft_types::{
 /// The way to the managers, for containers that join a network of the swarm.
 #[async_trait::async_trait]
 pub trait SwarmNetworks: Send + Sync {
-    /// Asks for a place on a network; `term` is a name, an id or an id's prefix. Waits for the answer.
+    /// Asks for a place on a network; `term` is a name or an id. Waits for the answer.
     async fn attach(
         &self,
         term: &str,
@@ -26,8 +26,14 @@ pub trait SwarmNetworks: Send + Sync {
 
 /// Why an attachment was refused, in the managers' words (`rpc error: code = … desc = …`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct AttachRefused(pub String);
+pub enum AttachRefused {
+    /// The swarm has no network of that name or id.
+    #[error("{0}")]
+    NoSuchNetwork(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
 
 /// A granted place on a swarm network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

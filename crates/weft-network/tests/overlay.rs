@@ -20,6 +20,7 @@ use weft_network::{
 use weft_types::{ContainerId, EndpointAddress, Mtu, NodeId, TaskId};
 
 const NETWORK: &str = "ov1ov1ov1ov1ov1ov1ov1ov11";
+const NOT_ATTACHABLE: &str = "rpc error: code = PermissionDenied desc = network {} not manually attachable";
 
 #[test]
 #[ignore = "not a test: the helper process of the other tests"]
@@ -47,11 +48,14 @@ impl SwarmNetworks for Managers {
         _container: &ContainerId,
         _addresses: Vec<IpAddr>,
     ) -> Result<SwarmAttachment, AttachRefused> {
-        if term == "ov4" {
-            let words = "rpc error: code = PermissionDenied desc = network ov4 not manually attachable";
-            return Err(AttachRefused(words.to_owned()));
+        if matches!(term, "o" | "ov4") {
+            return Err(AttachRefused::Other(NOT_ATTACHABLE.replace("{}", term)));
         }
-        assert!(term == "ov1" || term == NETWORK, "{term}");
+        if term != "ov1" && term != NETWORK {
+            return Err(AttachRefused::NoSuchNetwork(format!(
+                "rpc error: code = NotFound desc = network {term} not found"
+            )));
+        }
         let mut next = self.next.lock().unwrap();
         *next += 1;
         let addresses = [format!("10.0.1.{next}/24"), format!("fd00:1::{:x}/64", *next)];
@@ -327,10 +331,28 @@ async fn refusals_of_the_managers_are_passed_on() {
     let id = container();
     pair.controllers[0].create_sandbox(sandbox(&id, "a")).await.unwrap();
     let refused = pair.controllers[0].connect(&id, "ov4", EndpointSpec::default()).await.unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "Could not attach to network ov4: rpc error: code = PermissionDenied desc = network ov4 not manually attachable"
-    );
+    let words = NOT_ATTACHABLE.replace("{}", "ov4");
+    assert_eq!(refused.to_string(), format!("Could not attach to network ov4: {words}"));
+    let unknown = pair.controllers[0].connect(&id, "ov5", EndpointSpec::default()).await.unwrap_err();
+    assert!(unknown.to_string().ends_with("code = NotFound desc = network ov5 not found"), "{unknown}");
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_in_the_swarm_comes_before_the_beginning_of_an_id_here() {
+    let pair = Pair::new().await;
+    pair.tell(None).await;
+    let controller = &pair.controllers[0];
+    pair.run(0, "a").await;
+    let (id, spec) = (container(), EndpointSpec::default());
+    controller.create_sandbox(sandbox(&id, "b")).await.unwrap();
+    // "o" begins the id of the network that is here; in the swarm it is the name of another.
+    let refused = controller.connect(&id, "o", spec.clone()).await.unwrap_err().to_string();
+    assert!(refused.ends_with(&NOT_ATTACHABLE.replace("{}", "o")), "{refused}");
+    // What names nothing in the swarm is the beginning of an id.
+    let joined = controller.connect(&id, &NETWORK[..8], spec.clone()).await.unwrap();
+    assert_eq!(joined.network_id.as_str(), NETWORK);
+    assert!(controller.connect(&id, &NETWORK[..8], spec).await.unwrap_err().to_string().contains("already"));
     pair.end().await;
 }
 

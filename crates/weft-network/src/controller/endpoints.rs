@@ -17,7 +17,7 @@ use crate::network::{Driver, GATEWAY_BRIDGE, Network};
 use crate::sandbox::{Endpoint, Sandbox};
 use crate::spec::{EndpointSpec, SandboxKind};
 use crate::state::State;
-use crate::swarm::{OverlaySpec, SwarmAttachment, SwarmNetworks};
+use crate::swarm::{AttachRefused, OverlaySpec, SwarmAttachment, SwarmNetworks};
 use crate::view::{EndpointView, NetworkEvent};
 
 /// A node of a swarm has its agent running within this time after the daemon's start.
@@ -27,7 +27,7 @@ const SWARM_POLL: Duration = Duration::from_millis(50);
 impl Controller {
     /// Checks wishes before a container is made. A network that is not known here may be the swarm's: no complaint.
     pub fn check(&self, term: &str, spec: &EndpointSpec) -> Result<(), NetworkError> {
-        match self.state.load().find(term) {
+        match self.state.load().find_whole(term) {
             Ok(network) => check_endpoint(network, spec),
             Err(_) => Ok(()),
         }
@@ -50,41 +50,56 @@ impl Controller {
         joined
     }
 
-    /// Asks the managers for a place if the network is the swarm's. Before the turn: it can take seconds.
+    /// Gets a place if the network is the swarm's. Before the turn: it can take seconds.
     async fn attach(
         &self,
         container: &ContainerId,
         term: &str,
         spec: &EndpointSpec,
     ) -> Result<Option<SwarmAttachment>, NetworkError> {
-        let state = self.state.load_full();
-        let known = state.find(term);
-        let name = match &known {
-            Ok(network) => match &network.driver {
-                Driver::Overlay(overlay) => {
-                    let sandbox = state.sandbox(container)?;
-                    refuse_second(sandbox, network)?;
-                    overlay.id.to_string()
-                }
-                _ => return Ok(None),
-            },
-            Err(NetworkError::NotFound(_)) => term.to_owned(),
-            Err(_) => return known.map(|_| None),
-        };
-        let Some(swarm) = self.swarm_when_ready().await else {
-            return Err(NetworkError::NotFound(term.to_owned()));
-        };
-        let wanted = wished_addresses(spec)?;
-        let refused = |error: crate::swarm::AttachRefused| NetworkError::Attach {
-            network: term.to_owned(),
-            reason: error.to_string(),
-        };
-        let attached = SwarmNetworks::attach(&*swarm, &name, container, wanted).await.map_err(refused)?;
+        let Some(answer) = self.ask_managers(container, term, spec).await? else { return Ok(None) };
+        let refused = |reason: String| NetworkError::Attach { network: term.to_owned(), reason };
+        let attached = answer.map_err(|error| refused(error.to_string()))?;
         if let Some(reason) = self.why_not_encrypt(&attached.network) {
             self.detach(vec![attached.attachment]).await;
-            return Err(NetworkError::Attach { network: term.to_owned(), reason: reason.to_owned() });
+            return Err(refused(reason.to_owned()));
         }
         Ok(Some(attached))
+    }
+
+    /// The managers' answer; none: the network is this host's own. Only they know all names of the swarm, so what merely
+    /// begins an id here is a name there first.
+    async fn ask_managers(
+        &self,
+        container: &ContainerId,
+        term: &str,
+        spec: &EndpointSpec,
+    ) -> Result<Option<Result<SwarmAttachment, AttachRefused>>, NetworkError> {
+        let state = self.state.load_full();
+        let known = match state.find_whole(term) {
+            Ok(network) => Some(network),
+            Err(NetworkError::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let id = |network| place_in_swarm(&state, container, network);
+        let asked = match known.map(id).transpose()? {
+            Some(None) => return Ok(None),
+            Some(Some(id)) => id,
+            None => term.to_owned(),
+        };
+        let Some(swarm) = self.swarm_when_ready().await else {
+            let is_own = state.find(term)?.overlay().is_none();
+            return if is_own { Ok(None) } else { Err(NetworkError::NotFound(term.to_owned())) };
+        };
+        let wanted = wished_addresses(spec)?;
+        let answer = swarm.attach(&asked, container, wanted.clone()).await;
+        match (known, &answer, state.find(term)) {
+            (None, Err(AttachRefused::NoSuchNetwork(_)), Ok(network)) => match id(network)? {
+                Some(id) => Ok(Some(swarm.attach(&id, container, wanted).await)),
+                None => Ok(None),
+            },
+            _ => Ok(Some(answer)),
+        }
     }
 
     /// Fails closed: a container that would be alone on its network, or heard by others, is told instead.
@@ -266,6 +281,17 @@ fn refuse_kind(sandbox: &Sandbox, network: &Network, state: &State) -> Result<()
             if sandbox.endpoints.iter().any(on_null) { Err(NetworkError::ConnectNone) } else { Ok(()) }
         }
     }
+}
+
+/// The id by which the managers know a network that a container is to join; none: it is this host's own.
+fn place_in_swarm(
+    state: &State,
+    container: &ContainerId,
+    network: &Network,
+) -> Result<Option<String>, NetworkError> {
+    let Driver::Overlay(overlay) = &network.driver else { return Ok(None) };
+    refuse_second(state.sandbox(container)?, network)?;
+    Ok(Some(overlay.id.to_string()))
 }
 
 fn refuse_second(sandbox: &Sandbox, network: &Network) -> Result<(), NetworkError> {
