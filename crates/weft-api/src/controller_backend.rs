@@ -15,8 +15,8 @@ use weft_network::{
 use weft_types::Classified as _;
 
 use crate::network_backend::{
-    Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService,
-    Peer, Subnet,
+    Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkFigures,
+    NetworkService, Peer, Subnet,
 };
 
 /// Option that tells a network's VNIs, one for each subnet.
@@ -39,6 +39,16 @@ impl NetworkBackend for Controller {
     fn encrypted_paths(&self, id: &str) -> Option<Vec<EncryptedPath>> {
         let paths = Controller::encrypted_paths(self, &id.parse().ok()?)?;
         Some(paths.iter().map(encrypted_path).collect())
+    }
+
+    fn figures(&self) -> NetworkFigures {
+        let (encryption, audit) = (self.encryption(), self.audit_counters());
+        NetworkFigures {
+            encrypted_paths: encryption.paths.iter().map(encrypted_path).collect(),
+            encryption_drops: encryption.dropped,
+            repairs: audit.repairs,
+            failed_repairs: audit.failures,
+        }
     }
 
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure> {

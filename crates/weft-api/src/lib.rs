@@ -23,6 +23,7 @@ mod golden_services_test;
 mod golden_test;
 mod hijack;
 mod images;
+mod metrics;
 mod network_backend;
 mod networks;
 mod nodes;
@@ -44,8 +45,8 @@ mod version;
 mod volumes;
 
 pub use network_backend::{
-    Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkService,
-    Peer, Subnet,
+    Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkFigures,
+    NetworkService, Peer, Subnet,
 };
 pub use server::{Listener, Server};
 pub use state::{ApiState, SystemSettings};

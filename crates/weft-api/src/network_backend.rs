@@ -134,6 +134,19 @@ pub struct EncryptedPath {
     pub trouble: Option<&'static str>,
 }
 
+/// What the networks of this host did, for metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkFigures {
+    /// What carries encrypted networks, one for each other node.
+    pub encrypted_paths: Vec<EncryptedPath>,
+    /// Packets of encrypted networks that were dropped, by reason.
+    pub encryption_drops: BTreeMap<String, u64>,
+    /// Kernel objects that were put back or taken away, by kind.
+    pub repairs: BTreeMap<&'static str, u64>,
+    /// Repairs that the kernel refused.
+    pub failed_repairs: u64,
+}
+
 /// Something happened to a network of this host.
 #[derive(Debug, Clone)]
 pub struct NetworkEvent {
@@ -156,6 +169,8 @@ pub trait NetworkBackend: Send + Sync {
     fn services_on(&self, id: &str) -> Vec<NetworkService>;
     /// What carries an encrypted network to other nodes; none: it is not encrypted.
     fn encrypted_paths(&self, id: &str) -> Option<Vec<EncryptedPath>>;
+    /// What they did since the daemon began; what the helper counts, since it began.
+    fn figures(&self) -> NetworkFigures;
     /// Makes one; its id.
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure>;
     /// Removes one without endpoints.

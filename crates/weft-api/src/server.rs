@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::event_hub::EventHub;
+use crate::metrics;
 use crate::router;
 use crate::state::ApiState;
 
@@ -34,6 +35,8 @@ pub enum Listener {
     Tcp(std::net::TcpListener),
     /// A TCP socket with TLS; the configuration decides whether clients need a certificate.
     Tls(std::net::TcpListener, Arc<rustls::ServerConfig>),
+    /// A TCP socket in the clear where nothing but metrics can be had.
+    Metrics(std::net::TcpListener),
 }
 
 /// The API being served.
@@ -58,7 +61,9 @@ impl Server {
     }
 
     fn listen(&self, state: &ApiState, listener: Listener) -> io::Result<()> {
+        let face = if matches!(listener, Listener::Metrics(_)) { Face::Metrics } else { Face::Api };
         let loop_ = AcceptLoop {
+            face,
             state: state.clone(),
             stop: self.stop.clone(),
             connections: self.connections.clone(),
@@ -68,7 +73,7 @@ impl Server {
                 listener.set_nonblocking(true)?;
                 tokio::spawn(loop_.unix(tokio::net::UnixListener::from_std(listener)?));
             }
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener) | Listener::Metrics(listener) => {
                 listener.set_nonblocking(true)?;
                 tokio::spawn(loop_.tcp(tokio::net::TcpListener::from_std(listener)?, None));
             }
@@ -92,9 +97,17 @@ impl Server {
     }
 }
 
+/// What is behind a socket.
+#[derive(Debug, Clone, Copy)]
+enum Face {
+    Api,
+    Metrics,
+}
+
 /// What a loop needs for each connection it accepts.
 #[derive(Clone)]
 struct AcceptLoop {
+    face: Face,
     state: ApiState,
     stop: CancellationToken,
     connections: TaskTracker,
@@ -136,10 +149,10 @@ impl AcceptLoop {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (state, stop) = (self.state.clone(), self.stop.clone());
+        let (face, state, stop) = (self.face, self.state.clone(), self.stop.clone());
         self.connections.spawn(async move {
             if let Some(io) = connect.await {
-                serve_connection(io, state, stop).await;
+                serve_connection(io, face, state, stop).await;
             }
         });
     }
@@ -151,13 +164,19 @@ async fn refused(error: &io::Error) {
 }
 
 /// One connection until the client closes it, or until the request under way at `stop` is answered.
-pub(crate) async fn serve_connection<S>(io: S, state: ApiState, stop: CancellationToken)
+async fn serve_connection<S>(io: S, face: Face, state: ApiState, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(router::handle(state, request).await) }
+        async move {
+            let response = match face {
+                Face::Api => router::handle(state, request).await,
+                Face::Metrics => metrics::handle(&state, request.method(), request.uri().path()),
+            };
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).max_buf_size(MAX_BUFFER_BYTES);

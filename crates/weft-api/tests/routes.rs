@@ -524,6 +524,29 @@ async fn a_stop_ends_event_streams_at_once() {
 }
 
 #[tokio::test]
+async fn where_metrics_are_nothing_else_is() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let _api = Api::serve(LocalNodeState::Inactive, false, dir, vec![Listener::Metrics(listener)]).await;
+    let ask = async |request: &str| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let metrics = ask("GET /metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("weft_build_info{version="), "{metrics}");
+    assert!(metrics.contains("content-type: application/openmetrics-text"), "{metrics}");
+    assert!(ask("POST /metrics").await.starts_with("HTTP/1.1 405"));
+    for request in ["GET /containers/json", "GET /v1.47/info", "POST /containers/create", "GET /_ping"] {
+        assert!(ask(request).await.starts_with("HTTP/1.1 404"), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn over_tls_clients_without_certificate_are_refused() {
     let files = Certificates::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

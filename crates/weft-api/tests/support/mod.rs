@@ -17,8 +17,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::{
     ApiState, EncryptedPath, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState,
-    NetworkBackend, NetworkEvent, NetworkService, Rotate, Server, ServiceStatus, SwarmBackend, SwarmChanges,
-    SwarmError, SwarmLogs, SwarmResult, SwarmStatus, SystemSettings,
+    NetworkBackend, NetworkEvent, NetworkFigures, NetworkService, Rotate, Server, ServiceStatus,
+    SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus, SystemSettings,
 };
 use weft_engine::{ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxSpec, SandboxView};
 use weft_network::NetworkSpec;
@@ -204,6 +204,9 @@ impl NetworkBackend for FakeNetworks {
     }
     fn encrypted_paths(&self, _: &str) -> Option<Vec<EncryptedPath>> {
         None
+    }
+    fn figures(&self) -> NetworkFigures {
+        NetworkFigures::default()
     }
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure> {
         Ok(format!("{spec:?}"))

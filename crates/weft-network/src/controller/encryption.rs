@@ -38,6 +38,14 @@ impl Controller {
         Some(paths)
     }
 
+    /// All paths of this node, and what was dropped; nothing where nothing is encrypted.
+    pub fn encryption(&self) -> EncryptionReport {
+        let known = self.encryption.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((then, report)) = &known.told else { return EncryptionReport::default() };
+        let paths = report.paths.iter().map(|path| path.later(then.elapsed())).collect();
+        EncryptionReport { paths, dropped: report.dropped.clone() }
+    }
+
     /// Warns of paths that fail, and says when they are well again.
     pub(super) fn note_encryption(&self, report: EncryptionReport) {
         let mut known = self.encryption.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,6 +30,11 @@ pub(super) enum ListenError {
     NoGroup(String),
 }
 
+/// Binds the address that metrics are to be had at.
+pub(super) fn bind_metrics(address: std::net::SocketAddr) -> Result<TcpListener, ListenError> {
+    tcp(&address.to_string())
+}
+
 /// Binds all addresses or none.
 pub(super) fn bind(hosts: &[Listen], group: Option<&str>) -> Result<Vec<Bound>, ListenError> {
     hosts

@@ -69,8 +69,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let _pidfile = PidFile::create(&config.pidfile)?;
     let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
     let bound = listeners::bind(&config.hosts, config.group.as_deref())?;
+    let metrics = config.metrics.map(listeners::bind_metrics).transpose()?;
     let daemon = Daemon::start(&config).await?;
-    let server = Server::start(daemon.api(&config)?, api_listeners(bound, tls)).context("serve the API")?;
+    let mut served = api_listeners(bound, tls);
+    served.extend(metrics.map(Listener::Metrics));
+    let server = Server::start(daemon.api(&config)?, served).context("serve the API")?;
     tell_ready();
     tracing::info!(data_root = %config.data_root.display(), hosts = ?config.hosts, "weftd is ready");
     let name = stop.wait().await;

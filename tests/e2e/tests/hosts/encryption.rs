@@ -18,7 +18,10 @@ const PATTERN_LEN: usize = 16;
 /// A swarm of `count` hosts with short-lived keys and an encrypted network `sec` (identifier 4097).
 fn encrypted(name: &str, count: usize, period_s: u64) -> Hosts {
     let daemon = |_: &str| {
-        DaemonSpec::weft(&weft_exe()).arg("--live-restore").arg(format!("--weft-key-rotation={period_s}s"))
+        DaemonSpec::weft(&weft_exe())
+            .arg("--live-restore")
+            .arg(format!("--weft-key-rotation={period_s}s"))
+            .arg("--metrics-addr=127.0.0.1:9323")
     };
     let hosts = Hosts::up_with(LabSpec::bridged(name, count), daemon);
     hosts.docker("h1", "swarm init --advertise-addr 10.99.0.1").unwrap();
@@ -170,6 +173,14 @@ fn e1_what_is_not_authentic_is_dropped_and_counted() {
         });
     }
     assert_eq!(echo_requests(&hosts), echos, "a replayed or altered packet reached the container");
+    eventually("metrics tell of them", SOON, || {
+        let metrics = metrics(hosts.host("h1"));
+        let counts = |name: &str| metrics.lines().any(|l| l.starts_with(name) && !l.ends_with(" 0"));
+        let refused = r#"weft_encryption_refused_packets_total{peer="10.99.0.2",reason="replayed"}"#;
+        let dropped = r#"weft_encryption_dropped_packets_total{reason="unknown_spi"}"#;
+        let up = r#"weft_encryption_path_up{peer="10.99.0.2",scheme="weft"} 1"#;
+        if [refused, dropped, up].into_iter().all(counts) { Ok(()) } else { Err(metrics) }
+    });
     assert!(answers(&hosts, "h2", "bob", "ann").is_lossless());
 }
 
@@ -296,6 +307,12 @@ fn cleartext_count(host: &Host) -> u64 {
     let mut words =
         counters.split_whitespace().skip_while(|w| *w != "cleartext").skip_while(|w| *w != "packets");
     words.nth(1).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no such counter:\n{counters}"))
+}
+
+fn metrics(host: &Host) -> String {
+    let line = "exec 3<>/dev/tcp/127.0.0.1/9323; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    let output = host.command("bash").args(["-c", line]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn helper_log(hosts: &Hosts, host: &str) -> String {

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use weft_e2e::{Hosts, weft_exe};
-use weft_lab::{DaemonSpec, LabSpec, eventually};
+use weft_lab::{Capture, DaemonSpec, LabSpec, eventually};
 
 /// Time for a service to answer on all nodes: images are there already.
 const CONVERGED: Duration = Duration::from_secs(30);
@@ -183,6 +183,26 @@ fn d1_ports_are_published_over_ipv6_where_the_ingress_network_has_it() {
             sees(&hosts, "h3", protocol, &format!("{}:{port}", node.ipv4), &client.ipv4.to_string());
         }
     }
+}
+
+#[test]
+fn e1_the_ingress_network_may_be_encrypted() {
+    let hosts = mesh("d1esp", 2);
+    let url = hosts.daemon("h1").url();
+    hosts.host("h1").sh(&format!("echo y | docker -H {url} network rm ingress")).unwrap();
+    let create = "network create -d overlay --ingress --opt encrypted sealed";
+    eventually("the other ingress network", CONVERGED, || {
+        hosts.docker("h1", create).map(drop).map_err(|error| error.to_string())
+    });
+    let watch = |filter: &str| Capture::start(hosts.host("h2"), "eth0", filter).unwrap();
+    let (clear, esp) = (watch("udp port 4789"), watch("udp port 4500 and greater 100"));
+    serve(&hosts, "web", "--constraint node.hostname==h1 -p 8080:80 -p published=5353,target=80,protocol=udp");
+    let (client, entry) = (address(&hosts, "h3"), address(&hosts, "h2"));
+    for (protocol, port) in [("tcp", 8080), ("udp", 5353)] {
+        sees(&hosts, "h3", protocol, &format!("{entry}:{port}"), &client);
+    }
+    assert_eq!(clear.lines(), Vec::<String>::new(), "VXLAN in the clear");
+    assert!(esp.count() >= 4, "{} packets of ESP", esp.count());
 }
 
 #[test]
