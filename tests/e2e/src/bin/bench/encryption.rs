@@ -1,12 +1,21 @@
 //! An encrypted network of Weft's beside Docker's in the clear: Docker's own encryption needs a kernel that not every
 //! machine has.
 
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
 use weft_e2e::{Hosts, ping};
+use weft_esp::{HEADER_LEN, NEXT_UDP, Opener, Sealer, TrafficKey};
 use weft_lab::eventually;
 
 use crate::side::Side;
 use crate::traffic::{Kind, Path, Sample, in_turn, of};
 use crate::{DEADLINE, ROUNDS, median, report};
+
+/// Bytes in each packet of [`ceiling`]: what a wire of 1500 carries.
+const PAYLOAD: usize = 1424;
+/// Packets in each of its rounds: few enough to stay in the processor's cache.
+const PACKETS: usize = 200;
 
 /// Containers of the same hosts on an encrypted network.
 fn path(hosts: &Hosts) -> Path {
@@ -64,4 +73,31 @@ pub(crate) fn measure(docker: &Side, weft: &Side) {
     let [on_docker, on_weft, clear, bare] = rates;
     report("encrypted UDP, 64 bytes, thousands/s received (goal >= 1.5)", [on_docker, on_weft]);
     also(median(clear), median(bare));
+    let (sealed, opened) = ceiling();
+    println!(
+        "  {:<59} {sealed:>9.3} {opened:>8.3}",
+        "AES-GCM of packets alone, one thread, GB/s: sealed, opened"
+    );
+}
+
+/// What one thread seals and opens of full packets when it does nothing else, in GB/s: no engine can be faster a thread.
+fn ceiling() -> (f64, f64) {
+    let key = TrafficKey::new([7; TrafficKey::LEN]);
+    let (sealer, mut opener) = (Sealer::new(9, &key), Opener::new(&key));
+    let mut packets = vec![Vec::new(); PACKETS];
+    let mut round = |_| {
+        packets.iter_mut().for_each(|packet| packet.resize(HEADER_LEN + PAYLOAD, 0x5a));
+        let begin = Instant::now();
+        packets.iter_mut().for_each(|packet| sealer.seal(black_box(packet), 0, NEXT_UDP).unwrap());
+        let sealed = begin.elapsed();
+        for packet in &mut packets {
+            black_box(opener.open(packet).unwrap());
+        }
+        (sealed, begin.elapsed() - sealed)
+    };
+    let rounds: Vec<_> = (0..ROUNDS * 100).map(&mut round).collect();
+    let speed = |of: fn(&(Duration, Duration)) -> Duration| {
+        median(rounds.iter().map(|round| (PAYLOAD * PACKETS) as f64 / of(round).as_nanos() as f64).collect())
+    };
+    (speed(|round| round.0), speed(|round| round.1))
 }
