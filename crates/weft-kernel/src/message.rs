@@ -108,6 +108,7 @@ pub(crate) fn new_veth(
 ) -> LinkMessage {
     let mut other = new_link(&peer.name, peer.mac, peer.mtu);
     other.attributes.push(LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()));
+    other.attributes.extend(peer.gso_max_segments.map(LinkAttribute::GsoMaxSegs));
     with_info(new_link(name, link.mac, link.mtu), InfoKind::Veth, InfoData::Veth(InfoVeth::Peer(other)))
 }
 

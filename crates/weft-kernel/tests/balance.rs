@@ -40,6 +40,7 @@ impl World {
                 name: name("eth0"),
                 mac: None,
                 mtu: Some(Mtu::ETHERNET),
+                gso_max_segments: None,
             };
             let kind = LinkKind::Veth(Some(peer));
             let link = Link { master: Some(name("sw0")), mtu: Some(Mtu::ETHERNET), ..Link::new(kind) };

@@ -509,7 +509,8 @@ async fn an_encrypted_network_talks_and_never_in_the_clear() {
     serve(&in_b, far, SECRET);
     let expected = format!("{SECRET} 10.0.1.2");
     eventually("the containers talk", || ask(&in_a, far).is_ok_and(|text| text == expected)).await;
-    assert!(shell(&in_a, "ip -o link show eth0").contains("mtu 1408"));
+    let link = shell(&in_a, "ip -d -o link show eth0");
+    assert!(link.contains("mtu 1408") && link.contains("gso_max_segs 44"), "{link}");
     let full = shell(&in_a, "ping -c 2 -i 0.2 -W 2 -s 1380 -M do -p a7 10.0.1.3");
     assert!(full.contains(" 0% packet loss"), "{full}");
     let six = shell(&in_a, "ping -c 2 -i 0.2 -W 2 -p a7 fd00:1::3");

@@ -336,6 +336,7 @@ impl BridgeNetwork {
             name: endpoint.interface.clone(),
             mac: Some(endpoint.mac),
             mtu: Some(self.mtu),
+            gso_max_segments: None,
         };
         // With the IP hooks the `into` chain keeps neighbours apart, and lets published ports through inside the bridge.
         let flags = match (bridge_netfilter, self.inter_container) {

@@ -180,6 +180,8 @@ pub struct VethPeer {
     pub mac: Option<MacAddr>,
     /// Its MTU.
     pub mtu: Option<Mtu>,
+    /// TCP hands over so many segments in one piece at most; none: as many as the kernel likes.
+    pub gso_max_segments: Option<u32>,
 }
 
 /// How a bridge treats one of its ports.

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn network() -> OverlayNetwork {
@@ -72,4 +74,23 @@ fn an_encrypted_network_has_no_device_that_could_send_in_the_clear() {
     assert_eq!(state.neighbours, plain.neighbours);
     let forwarding: Vec<_> = network.forwarding().map(|(index, _, vtep)| (index, vtep.to_string())).collect();
     assert_eq!(forwarding, [(0, "192.0.2.2".to_owned()), (1, "192.0.2.3".to_owned())]);
+}
+
+#[test]
+fn what_tcp_hands_over_in_one_piece_leaves_by_one_call() {
+    let largest = |network: &OverlayNetwork| {
+        let links = network.plan().links;
+        let peers = links.values().filter_map(|link| match &link.kind {
+            LinkKind::Veth(Some(peer)) => Some(peer.gso_max_segments),
+            _ => None,
+        });
+        peers.collect::<BTreeSet<_>>()
+    };
+    let network = OverlayNetwork { mtu: Mtu::try_from(1408).unwrap(), ..network() };
+    assert_eq!(largest(&network), [None].into());
+    let encrypted = OverlayNetwork { encrypted: true, ..network };
+    // 64,768 bytes in packets of 1472, as on a wire of 1500.
+    assert_eq!(largest(&encrypted), [Some(44)].into());
+    let jumbo = OverlayNetwork { mtu: Mtu::MAX, ..encrypted };
+    assert_eq!(largest(&jumbo), [Some(1)].into());
 }

@@ -65,6 +65,7 @@ pub(crate) fn hosts(count: u8) -> (Vec<Host>, Place) {
                 name: name("eth0"),
                 mac: None,
                 mtu: Some(Mtu::ETHERNET),
+                gso_max_segments: None,
             };
             let link = Link {
                 master: Some(name("sw0")),
