@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, bind, listen, shutdown, socket_with, sockopt,
+};
 use weft_kernel::Netns;
 use weft_types::{PortMapping, PortProtocol};
 
@@ -146,7 +148,13 @@ impl PortReservations {
     /// Holds the routing mesh's ports, whole: others of it are let go. Gives those that another program has.
     pub(crate) fn hold_mesh(&self, ports: &BTreeSet<(PortProtocol, u16)>) -> BTreeSet<(PortProtocol, u16)> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.mesh.retain(|(protocol, _, port), _| ports.contains(&(*protocol, *port)));
+        held.mesh.retain(|(protocol, _, port), socket| {
+            let stays = ports.contains(&(*protocol, *port));
+            if !stays {
+                let_go(socket);
+            }
+            stays
+        });
         let mut occupied = BTreeSet::new();
         let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         for ((protocol, port), ip) in ports.iter().flat_map(|port| any.map(|ip| (*port, ip))) {
@@ -172,7 +180,10 @@ impl PortReservations {
     pub(crate) fn release(&self, mappings: &[PortMapping]) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for mapping in mappings {
-            held.sockets.remove(&(mapping.protocol, mapping.host_ip, mapping.host_port));
+            let socket = held.sockets.remove(&(mapping.protocol, mapping.host_ip, mapping.host_port));
+            if let Some(socket) = socket {
+                let_go(&socket);
+            }
         }
     }
 
@@ -200,6 +211,13 @@ impl PortReservations {
         };
         self.host.run_in(open).map_err(io::Error::other)?
     }
+}
+
+/// Ends listening before the socket is closed: a process that is being started at this moment has a copy of it until it
+/// executes its program, and the next one to take the port would find it in use.
+fn let_go(socket: &OwnedFd) {
+    // A socket that does not listen has nothing to end.
+    let _ = shutdown(socket, Shutdown::Read);
 }
 
 fn is(error: &io::Error, errno: rustix::io::Errno) -> bool {
@@ -253,6 +271,18 @@ mod tests {
             text(foreign),
             "failed to bind host port for 192.0.2.1:81:172.17.0.2:80/tcp: cannot assign requested address"
         );
+        reservations.release(&first);
+        assert_eq!(reservations.take(&wish(8080..=8080), &[any()], target).unwrap(), first);
+    }
+
+    #[test]
+    fn a_port_that_was_let_go_is_free_although_a_copy_of_its_socket_is_left() {
+        let reservations = PortReservations::new(Netns::anonymous().unwrap());
+        let target: IpAddr = [172, 17, 0, 2].into();
+        let first = reservations.take(&wish(8080..=8080), &[any()], target).unwrap();
+        let copies: Vec<OwnedFd> =
+            reservations.held.lock().unwrap().sockets.values().map(|s| s.try_clone().unwrap()).collect();
+        assert_eq!(copies.len(), 1);
         reservations.release(&first);
         assert_eq!(reservations.take(&wish(8080..=8080), &[any()], target).unwrap(), first);
     }
