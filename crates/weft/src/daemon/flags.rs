@@ -100,6 +100,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "port")]
     pub(super) weft_encryption_port: Option<u16>,
 
+    /// What encrypts networks: auto, kernel or userspace
+    #[arg(long, value_name = "engine")]
+    pub(super) weft_encryption_engine: Option<String>,
+
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "key=value")]
     pub(super) labels: Vec<String>,
