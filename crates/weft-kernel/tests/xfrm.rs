@@ -34,7 +34,7 @@ fn comes(sender: &UdpSocket, receiver: &UdpSocket) -> bool {
 
 #[test]
 #[ignore = "needs the kernel of cargo xtask test vm"]
-fn what_is_forbidden_leaves_by_an_association_or_not_at_all() {
+fn the_kernel_encrypts_what_may_not_leave_otherwise() {
     assert!(Xfrm::probe().unwrap(), "this kernel's ESP has all that is needed");
     let (hosts, _switch) = hosts(2);
     let [a, b] = hosts.as_slice() else { panic!("two hosts") };
