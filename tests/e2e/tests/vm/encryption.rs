@@ -14,8 +14,11 @@ const MARKER: &str = "may-nobody-read-this";
 const PATTERN: u8 = 0xa7;
 const PATTERN_LEN: usize = 16;
 /// Host, its container, and the engine that is asked for and taken.
-const PLACES: [(&str, &str, &str, &str); 3] =
-    [("h1", "ann", "kernel", "kernel"), ("h2", "bob", "userspace", "userspace"), ("h3", "cid", "auto", "kernel")];
+const PLACES: [(&str, &str, &str, &str); 3] = [
+    ("h1", "ann", "kernel", "kernel"),
+    ("h2", "bob", "userspace", "userspace"),
+    ("h3", "cid", "auto", "kernel"),
+];
 /// Times that everything is flushed in a row.
 const FLUSHES: usize = 4;
 
@@ -70,7 +73,10 @@ fn e1_the_kernel_encrypts_with_either_engine_at_the_other_end() {
     // Other engines while containers run, without a word in the clear.
     hosts.replace("h3", daemon("userspace"));
     is_taken(&hosts, "h3", "userspace");
-    eventually("another device", SOON, || if device(&hosts, "h3") == "tun" { Ok(()) } else { Err("not yet") });
+    eventually("another device", SOON, || match device(&hosts, "h3") {
+        "tun" => Ok(()),
+        other => Err(other),
+    });
     all_talk(&hosts);
     let left = hosts.host("h3").sh("ip xfrm state; ip xfrm policy | grep -A2 'spi 0x' || true").unwrap();
     assert_eq!(left.trim(), "", "no key is left in the kernel");
@@ -93,11 +99,18 @@ fn is_taken(hosts: &Hosts, host: &str, engine: &str) {
 }
 
 /// What the network's namespace sends its frames by.
-fn device(hosts: &Hosts, host: &str) -> String {
-    let line = "for n in /run/weft/network/netns/*; do nsenter --net=$n ip -d link show vxlan0 2>/dev/null; done";
+fn device(hosts: &Hosts, host: &str) -> &'static str {
+    let line =
+        "for n in /run/weft/network/netns/*; do nsenter --net=$n ip -d link show vxlan0 2>/dev/null; done";
     let shown = hosts.host(host).sh(&format!("{line}; true")).unwrap();
-    let kind = ["vxlan", "tun"].into_iter().find(|kind| shown.lines().any(|line| line.trim().starts_with(kind)));
-    kind.unwrap_or_default().to_owned()
+    // The ingress network's has another identifier.
+    let by_kernel = shown.contains("vxlan id 4097 ");
+    let by_helper = shown.lines().any(|line| line.trim().starts_with("tun type tap"));
+    match (by_kernel, by_helper) {
+        (true, false) => "vxlan",
+        (false, true) => "tun",
+        _ => "neither, or both",
+    }
 }
 
 fn all_talk(hosts: &Hosts) {
@@ -115,18 +128,23 @@ fn all_talk(hosts: &Hosts) {
 fn states(hosts: &Hosts) -> String {
     let line = "ip -s xfrm state | grep -v aead; ip xfrm policy; cat /proc/net/xfrm_stat | grep -v ' 0$'; nft list counters; \
                 tail -n 20 /run/weft/network/helper/log";
-    ["h1", "h2", "h3"].map(|host| format!("{host}:\n{}\n", hosts.host(host).sh(line).unwrap_or_default())).concat()
+    ["h1", "h2", "h3"]
+        .map(|host| format!("{host}:\n{}\n", hosts.host(host).sh(line).unwrap_or_default()))
+        .concat()
 }
 
 fn bulk(hosts: &Hosts) {
     for (host, container) in [("h1", "ann"), ("h2", "bob")] {
-        let line =
-            format!("mkdir -p /www; yes {MARKER} | head -c 400000 > /www/bulk; httpd -p 80 -h /www; sleep 100000");
+        let line = format!(
+            "mkdir -p /www; yes {MARKER} | head -c 400000 > /www/bulk; httpd -p 80 -h /www; sleep 100000"
+        );
         hosts.docker(host, ["exec", "-d", container, "sh", "-c", &line]).unwrap();
     }
     let sum = "yes may-nobody-read-this | head -c 400000 | md5sum";
     let sum = hosts.exec("h1", "ann", sum).unwrap();
-    for (host, from, to) in [("h1", "ann", "bob"), ("h2", "bob", "ann"), ("h3", "cid", "ann"), ("h3", "cid", "bob")] {
+    for (host, from, to) in
+        [("h1", "ann", "bob"), ("h2", "bob", "ann"), ("h3", "cid", "ann"), ("h3", "cid", "bob")]
+    {
         let fetch = format!("timeout 40 wget -q -O - http://{to}/bulk | md5sum");
         eventually(&format!("{from} fetches from {to}"), SOON, || match hosts.exec(host, from, &fetch) {
             Ok(got) if got == sum => Ok(()),
@@ -178,29 +196,47 @@ fn rotate(hosts: &Hosts) {
     }
 }
 
-/// Takes everything away that the kernel has for it, under traffic. Says how many packets only the rules stopped.
+/// Takes everything away that the kernel has for it, one after the other, under traffic. Says how many packets only the
+/// rules stopped.
 fn flush(hosts: &Hosts) -> u64 {
     let host = hosts.host("h1");
-    let before = cleartext(host);
     for to in ["bob", "cid"] {
         begin_pings(hosts, "h1", "ann", to, 600);
     }
-    for what in ["ip xfrm policy flush", "ip xfrm state flush", "nft flush ruleset"].into_iter().cycle().take(3 * FLUSHES) {
-        // What comes from another one's hands is not noticed at once.
-        host.sh(&format!("{what}; sleep 0.7")).unwrap();
+    let mut dropped = 0;
+    for _ in 0..FLUSHES {
+        let before = cleartext(host);
+        host.sh("ip xfrm policy flush").unwrap();
+        paths_are_back(host);
+        dropped += cleartext(host).saturating_sub(before);
+        host.sh("ip xfrm state flush").unwrap();
+        paths_are_back(host);
+        host.sh("nft flush ruleset").unwrap();
+        eventually("the rules are back", SOON, || match host.sh("nft list table inet weft-vxlan") {
+            Ok(table) if table.contains("cleartext") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
     }
-    host.sh("ip xfrm state flush; ip xfrm policy flush").unwrap();
     let begin = Instant::now();
-    eventually("what was flushed is back", SOON, || {
-        let policies = host.sh("ip xfrm policy").map_err(|e| e.to_string())?;
-        let whole = policies.matches("action block").count() == 2 && policies.matches("spi 0x").count() == 2;
-        if whole { Ok(()) } else { Err(policies) }
-    });
+    host.sh("ip xfrm state flush; ip xfrm policy flush").unwrap();
+    paths_are_back(host);
     println!("repaired after {:.1} s", begin.elapsed().as_secs_f64());
     for to in ["bob", "cid"] {
         println!("to {to}: {}", pinged(hosts, "h1", "ann", to));
     }
-    cleartext(host).saturating_sub(before)
+    assert!(dropped > 0, "no packet came between a flush and its repair: nothing is shown");
+    dropped
+}
+
+fn paths_are_back(host: &Host) {
+    eventually("what was flushed is back", SOON, || {
+        let line = "ip xfrm policy; echo; ip xfrm state | grep '^\\sproto esp'";
+        let shown = host.sh(line).map_err(|e| e.to_string())?;
+        let count = |what| shown.matches(what).count();
+        // A policy and associations of both directions for each other node, and what forbids, over both versions of IP.
+        let whole = count("action block") == 2 && count("reqid") >= 6;
+        if whole { Ok(()) } else { Err(shown) }
+    });
 }
 
 fn cleartext(host: &Host) -> u64 {
@@ -216,7 +252,8 @@ fn paths_are_well(hosts: &Hosts) {
             let shown = hosts.docker(host, "network inspect --verbose sec").map_err(|e| e.to_string())?;
             let shown: serde_json::Value = serde_json::from_str(&shown).map_err(|e| e.to_string())?;
             let paths = shown[0]["Encryption"].as_object().cloned().unwrap_or_default();
-            let well = paths.values().filter(|path| path["Scheme"] == "weft" && path["Trouble"].is_null()).count();
+            let well =
+                paths.values().filter(|path| path["Scheme"] == "weft" && path["Trouble"].is_null()).count();
             if well == 2 { Ok(()) } else { Err(format!("{paths:?}")) }
         });
     }
