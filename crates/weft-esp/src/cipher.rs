@@ -32,10 +32,13 @@ impl TrafficKey {
         Self(bytes)
     }
 
+    /// Key and salt, for an engine that is not this crate's: the kernel's. Not to be copied further.
+    pub fn expose(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
     pub(crate) fn cipher(&self) -> Cipher {
-        let mut salt = [0; SALT_LEN];
-        salt.copy_from_slice(&self.0[KEY_LEN..]);
-        Cipher { key: Box::new(expanded(&self.0[..KEY_LEN])), salt }
+        Cipher { key: Box::new(expanded(&self.0[..KEY_LEN])), secret: Box::new(self.clone()) }
     }
 }
 
@@ -52,7 +55,8 @@ impl std::fmt::Debug for TrafficKey {
 /// A key made ready. Stays where it is, so that it can be wiped.
 pub(crate) struct Cipher {
     key: Box<LessSafeKey>,
-    salt: [u8; SALT_LEN],
+    /// What it was made of. The expanded key begins with it anyway.
+    secret: Box<TrafficKey>,
 }
 
 impl Drop for Cipher {
@@ -66,13 +70,17 @@ impl Cipher {
     fn wipe(&mut self) {
         *self.key = expanded(&[0; KEY_LEN]);
         std::hint::black_box(&self.key);
-        self.salt.zeroize();
+        self.secret.0.zeroize();
+    }
+
+    pub(crate) fn secret(&self) -> &TrafficKey {
+        &self.secret
     }
 
     /// Salt and initialisation vector (RFC 4106, section 4).
     fn nonce(&self, iv: [u8; 8]) -> Nonce {
         let mut nonce = [0; 12];
-        nonce[..SALT_LEN].copy_from_slice(&self.salt);
+        nonce[..SALT_LEN].copy_from_slice(&self.secret.0[KEY_LEN..]);
         nonce[SALT_LEN..].copy_from_slice(&iv);
         Nonce::assume_unique_for_key(nonce)
     }

@@ -65,7 +65,7 @@ impl Node {
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Vec<&'static str> {
         let names = effects.into_iter().map(|effect| match effect {
-            Effect::Send(_) => panic!("nothing is agreed on the wire"),
+            Effect::Send(_) | Effect::Prove(_) => panic!("nothing is agreed on the wire"),
             Effect::Accept(inbound) => {
                 self.accepted.insert(inbound.spi(), inbound);
                 "accept"

@@ -15,6 +15,8 @@ const UDP_HEADER_LEN: usize = 8;
 /// Source ports of tunnels (RFC 7348, section 5).
 const FIRST_SOURCE_PORT: u16 = 49152;
 const UDP: u32 = 17;
+/// A VXLAN header that names no network.
+pub const NO_NETWORK: [u8; VXLAN_HEADER_LEN] = [0; VXLAN_HEADER_LEN];
 
 /// One node's side of the tunnels to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,10 @@ impl Encapsulation {
     /// Appends headers and frame, which comes in two parts, as [`Offload::finish`](crate::offload::Offload::finish)
     /// gives it.
     pub fn put(&self, head: &[u8], data: &[u8], out: &mut Vec<u8>) {
+        self.write(&encode_vxlan_header(self.vni), head, data, out);
+    }
+
+    fn write(&self, vxlan: &[u8; VXLAN_HEADER_LEN], head: &[u8], data: &[u8], out: &mut Vec<u8>) {
         let begin = out.len();
         let len = (ENCAPSULATION_LEN + head.len() + data.len()) as u16;
         out.extend_from_slice(&FIRST_SOURCE_PORT.to_be_bytes());
@@ -40,7 +46,7 @@ impl Encapsulation {
         out.extend_from_slice(&len.to_be_bytes());
         // Zero is allowed over IPv4 (RFC 768): the check value of ESP covers everything.
         out.extend_from_slice(&[0, 0]);
-        out.extend_from_slice(&encode_vxlan_header(self.vni));
+        out.extend_from_slice(vxlan);
         out.extend_from_slice(head);
         out.extend_from_slice(data);
         if self.from.is_ipv6() {
@@ -60,6 +66,19 @@ impl Encapsulation {
             other => other,
         }
     }
+}
+
+/// A datagram for the tunnel's port that is for no network: its VXLAN header has no identifier, as its flags say (RFC 7348,
+/// section 5), so whoever opens it drops it. Authentic, it shows that a key works.
+pub fn proof(from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    Encapsulation { from, to, port, vni: Vni::FIRST }.write(&NO_NETWORK, &[], &[], &mut out);
+    out
+}
+
+/// Whether it is such a datagram.
+pub fn is_proof(payload: &[u8]) -> bool {
+    payload.len() == ENCAPSULATION_LEN && payload[UDP_HEADER_LEN..] == NO_NETWORK
 }
 
 /// Network and frame of what came out of a packet; `None` where it is not such a datagram.
@@ -112,6 +131,17 @@ mod tests {
             }
             let _ = (destination(&bytes), source(&bytes));
         }
+    }
+
+    #[test]
+    fn a_proof_is_for_no_network() {
+        for (from, to) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
+            let out = proof(from.parse().unwrap(), to.parse().unwrap(), 4789);
+            assert!(is_proof(&out) && take(&out).is_none());
+        }
+        let mut real = Vec::new();
+        way("192.0.2.1", "192.0.2.2").put(&[], &[], &mut real);
+        assert!(!is_proof(&real));
     }
 
     #[test]

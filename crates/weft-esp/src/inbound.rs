@@ -50,15 +50,16 @@ impl Inbound {
         self.opener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether an authentic packet came.
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
     /// An authentic packet came. True for the first: then [`Peer::on_proven`](crate::Peer::on_proven) must hear of it. A
     /// [`DockerPeer`](crate::DockerPeer) need not.
     pub fn note_heard(&self, now: Duration) -> bool {
         self.heard_ms.store(now.as_millis() as u64, Ordering::Relaxed);
         !self.proven.swap(true, Ordering::AcqRel)
-    }
-
-    pub(crate) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
     }
 
     /// When the last packet came, or when it was made.

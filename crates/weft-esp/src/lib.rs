@@ -39,7 +39,8 @@ pub use error::{Exhausted, Refused};
 pub use inbound::Inbound;
 pub use join::Joiner;
 pub use packet::{
-    DOCKER_ICV_LEN, HEADER_LEN, ICV_LEN, NEXT_NONE, NEXT_UDP, NON_ESP_MARKER, Opened, Opener, Sealer, spi_of,
+    Association, DOCKER_ICV_LEN, HEADER_LEN, ICV_LEN, NEXT_UDP, NON_ESP_MARKER, Opened, Opener, Sealer,
+    spi_of,
 };
 pub use pairing::{Fresh, ManagerKey};
 pub use peer::{Effect, Peer, PeerView};

@@ -40,8 +40,7 @@ impl Numbers {
         Ok(Number { sequence, iv: self.first_iv.wrapping_add(number - 1).to_be_bytes() })
     }
 
-    /// As if so many had been given out.
-    #[cfg(test)]
+    /// So many were given out, by somebody else.
     pub(crate) fn note_used(&self, last: u64) {
         self.last.fetch_max(last.min(LAST), Ordering::Relaxed);
     }

@@ -20,8 +20,6 @@ pub const ICV_LEN: usize = TAG_LEN;
 pub const DOCKER_ICV_LEN: usize = 8;
 /// Next header: a UDP datagram.
 pub const NEXT_UDP: u8 = 17;
-/// Next header: nothing. Receivers drop such packets (RFC 4303, section 2.6); they say that a key works.
-pub const NEXT_NONE: u8 = 59;
 /// Begin of datagrams on the port that are no ESP packets (RFC 3948, section 2.2): an SPI of zero.
 pub const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// Payload, padding and two bytes fill words of four (RFC 4303, section 2.4).
@@ -34,6 +32,19 @@ const NATIVE_FIRST_IV: u64 = 1;
 pub fn spi_of(datagram: &[u8]) -> Option<u32> {
     let spi = u32::from_be_bytes(*datagram.first_chunk()?);
     (spi != 0 && datagram.len() > HEADER_LEN + DOCKER_ICV_LEN).then_some(spi)
+}
+
+/// A security association as an engine that is not this crate's gets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Association<'a> {
+    /// The receiver's name for it.
+    pub spi: u32,
+    /// Key and salt.
+    pub key: &'a TrafficKey,
+    /// Length of the check value in bytes.
+    pub icv_len: usize,
+    /// So many sequence numbers below the highest one may still come, each once; 0: packets are taken however often.
+    pub window: u32,
 }
 
 /// Makes packets of one security association. May be shared by threads.
@@ -81,10 +92,14 @@ impl Sealer {
         self.numbers.is_low()
     }
 
-    /// As if so many had been sealed.
-    #[cfg(test)]
-    pub(crate) fn skip_to(&self, last: u64) {
-        self.numbers.note_used(last);
+    /// What another engine needs to seal in its place. From then on this one must not.
+    pub fn association(&self) -> Association<'_> {
+        Association { spi: self.spi, key: self.cipher.secret(), icv_len: self.icv_len, window: 0 }
+    }
+
+    /// Another engine seals with this key, and gave out sequence numbers up to this one.
+    pub fn note_used(&self, last: u32) {
+        self.numbers.note_used(u64::from(last));
     }
 
     /// Seals the last bytes of `out`: from `begin` there are [`HEADER_LEN`] bytes of room and then the payload.
@@ -151,6 +166,15 @@ impl Opener {
             Checks::Native(_) => ICV_LEN,
             Checks::Docker(_) => DOCKER_ICV_LEN,
         }
+    }
+
+    /// What another engine needs to open in its place; `spi` is its name.
+    pub fn association(&self, spi: u32) -> Association<'_> {
+        let window = match self.checks {
+            Checks::Native(_) => Window::SIZE,
+            Checks::Docker(_) => 0,
+        };
+        Association { spi, key: self.cipher.secret(), icv_len: self.icv_len(), window }
     }
 
     /// Opens a packet whose SPI is this association's. After an error nothing in `packet` is to be believed.

@@ -75,7 +75,7 @@ fn the_schemes_do_not_take_one_another_for_themselves() {
 fn numbers_end_and_never_begin_anew() {
     for sealer in [native().0, docker().0] {
         assert!(!sealer.is_low());
-        sealer.skip_to(u64::from(u32::MAX) - 1);
+        sealer.note_used(u32::MAX - 1);
         assert!(sealer.is_low());
         assert_eq!(&sealed(&sealer, b"")[4..8], [0xff; 4]);
         for _ in 0..3 {
@@ -143,7 +143,7 @@ fn published_packets_are_made_and_opened() {
         let word = |at: usize| u32::from_be_bytes(*packet[at..].first_chunk().unwrap());
         let iv = u64::from_be_bytes(*packet[8..].first_chunk().unwrap());
         let sealer = Sealer::docker(word(0), &key, iv.wrapping_sub(u64::from(word(4)) - 1));
-        sealer.skip_to(u64::from(word(4)) - 1);
+        sealer.note_used(word(4) - 1);
         let mut made = vec![0; HEADER_LEN];
         made.extend_from_slice(&payload);
         sealer.seal(&mut made, 0, 1).unwrap();

@@ -4,7 +4,7 @@
 //! - A pairing is begun when there is none, when the managers' primary key is another, when a key is old or nearly used
 //!   up, and when nothing comes back. Of two that are well, the one with the lower address begins; the other one only
 //!   when that takes long.
-//! - Make before break: who asked sends with new keys once the answer came, and proves it at once by an empty packet; who
+//! - Make before break: who asked sends with new keys once the answer came, and proves it at once by a packet; who
 //!   answered sends with them once such a packet came. Old keys are still received with while anything comes by them.
 //! - Only the managers' keys of now begin a pairing. What was paired under a key that they took back ends soon after.
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pairing::{Kind, Message, Side, Way};
-use crate::{Fresh, HEADER_LEN, Inbound, ManagerKey, NEXT_NONE, Refused, Sealer};
+use crate::{Fresh, Inbound, ManagerKey, Refused, Sealer};
 
 /// Between questions without an answer.
 const RETRY: Duration = Duration::from_millis(250);
@@ -45,6 +45,9 @@ pub enum Effect {
     Forget(u32),
     /// Send with this from now on; none: nothing may be sent.
     Use(Option<Arc<Sealer>>),
+    /// Send something by what is used now, so that the other node sees that it works: a packet that is for nobody, see
+    /// [`crate::frame::proof`].
+    Prove(Arc<Sealer>),
 }
 
 /// A pairing that was made.
@@ -196,6 +199,27 @@ impl Peer {
         }
     }
 
+    /// The engine lost what it receives by under this SPI here. Putting it back would forget which packets came, so the
+    /// pairing ends; [`Peer::tick`] makes a new one.
+    pub fn on_inbound_lost(&mut self, spi: u32, out: &mut Vec<Effect>) {
+        self.lose(|session| session.inbound.spi() == spi, out);
+    }
+
+    /// The same of what it sends with under this SPI of the other side, which would begin its numbers again.
+    pub fn on_outbound_lost(&mut self, spi: u32, out: &mut Vec<Effect>) {
+        self.lose(|session| session.outbound.spi() == spi, out);
+    }
+
+    fn lose(&mut self, is_lost: impl Fn(&Session) -> bool, out: &mut Vec<Effect>) {
+        let lost: Vec<u32> = self.sessions.iter().filter(|s| is_lost(s)).map(|s| s.inbound.spi()).collect();
+        self.sessions.retain(|session| !lost.contains(&session.inbound.spi()));
+        if self.used.is_some_and(|used| lost.contains(&used)) {
+            self.used = None;
+            out.push(Effect::Use(None));
+        }
+        out.extend(lost.into_iter().map(Effect::Forget));
+    }
+
     /// Ends everything: the node is no peer any more.
     pub fn end(&mut self, out: &mut Vec<Effect>) {
         out.push(Effect::Use(None));
@@ -307,13 +331,9 @@ impl Peer {
         });
     }
 
-    /// Sends an empty packet with the keys in use.
+    /// Has a packet sent with the keys in use.
     fn prove(&self, out: &mut Vec<Effect>) {
-        let Some(used) = self.in_use() else { return };
-        let mut packet = vec![0; HEADER_LEN];
-        if used.outbound.seal(&mut packet, 0, NEXT_NONE).is_ok() {
-            out.push(Effect::Send(packet));
-        }
+        out.extend(self.in_use().map(|used| Effect::Prove(used.outbound.clone())));
     }
 
     fn retire(&mut self, now: Duration, out: &mut Vec<Effect>) {

@@ -29,6 +29,12 @@ fn keys(first: u64) -> Vec<ManagerKey> {
     (first..first + 3).map(|time| ManagerKey::new(time, vec![time as u8; 16])).collect()
 }
 
+fn proof(sealer: &Sealer) -> Option<Vec<u8>> {
+    let mut packet = vec![0; crate::HEADER_LEN];
+    packet.extend(crate::frame::proof(A.parse().unwrap(), B.parse().unwrap(), 4789));
+    sealer.seal(&mut packet, 0, crate::NEXT_UDP).is_ok().then_some(packet)
+}
+
 const A: &str = "192.0.2.1";
 const B: &str = "192.0.2.2";
 
@@ -60,6 +66,7 @@ impl Pair {
                     self.nodes[at].accepted.remove(&spi);
                 }
                 Effect::Use(sealer) => self.nodes[at].sealer = sealer,
+                Effect::Prove(sealer) => self.wire.extend(proof(&sealer).map(|packet| (1 - at, packet))),
             }
         }
     }
@@ -110,7 +117,7 @@ impl Pair {
     fn talk(&mut self) -> [bool; 2] {
         [0, 1].map(|from| {
             let Some(sealer) = self.nodes[from].sealer.clone() else { return false };
-            let mut packet = vec![0; HEADER_LEN];
+            let mut packet = vec![0; crate::HEADER_LEN];
             packet.extend([9; 100]);
             sealer.seal(&mut packet, 0, crate::NEXT_UDP).unwrap();
             let came = self.receive(1 - from, packet);
@@ -194,10 +201,32 @@ fn keys_that_are_nearly_used_up_are_replaced() {
     let mut pair = Pair::new();
     pair.run(1);
     let old = pair.nodes[1].sealer.clone().unwrap();
-    old.skip_to(u64::from(u32::MAX) - 10);
+    old.note_used(u32::MAX - 10);
     pair.run(4);
     assert_ne!(pair.nodes[1].sealer.as_ref().unwrap().spi(), old.spi());
     assert_eq!(pair.talk(), [true, true]);
+}
+
+#[test]
+fn what_an_engine_loses_is_paired_anew_and_never_put_back() {
+    for at in [0, 1] {
+        for inbound in [false, true] {
+            let mut pair = Pair::new();
+            pair.run(2);
+            let node = &pair.nodes[at];
+            let sent_with = node.sealer.as_ref().unwrap().spi();
+            let mine: Vec<u32> = node.accepted.keys().copied().collect();
+            pair.call(at, |peer, _, _, out| match inbound {
+                true => mine.iter().for_each(|spi| peer.on_inbound_lost(*spi, out)),
+                false => peer.on_outbound_lost(sent_with, out),
+            });
+            assert!(pair.nodes[at].sealer.is_none(), "nothing is sent by what is gone");
+            pair.run(1);
+            assert_eq!(pair.talk(), [true, true]);
+            assert_ne!(pair.nodes[at].sealer.as_ref().unwrap().spi(), sent_with);
+            assert!(!inbound || mine.iter().all(|spi| !pair.nodes[at].accepted.contains_key(spi)));
+        }
+    }
 }
 
 #[test]

@@ -7,11 +7,11 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
-use weft_plan::{Link, LinkChange, LinkKind, LinkName, Op, Owner};
+use weft_plan::{Link, LinkChange, LinkKind, LinkName, Op, Owner, SourcePorts};
 
 use crate::kernel::Sockets;
 use crate::socket::{NetlinkSocket, Refusal};
-use crate::{ApplyError, KernelError, Netns, Tap, ipvs, message, netfilter, nft, observe, sysctl};
+use crate::{ApplyError, KernelError, Netns, Tap, Xfrm, ipvs, message, netfilter, nft, observe, sysctl};
 
 /// What became of a list of operations.
 #[derive(Debug, Default)]
@@ -218,6 +218,10 @@ impl Applier<'_> {
             }
             LinkKind::Vxlan(vxlan) => {
                 let underlay = Netns::resolve(&vxlan.underlay)?;
+                if vxlan.sources == SourcePorts::Encrypted {
+                    // From its first packet on nothing leaves in the clear.
+                    Xfrm::open(&underlay)?.forbid(vxlan.port)?;
+                }
                 let message = message::new_vxlan(name, link, vxlan, self.netns);
                 NetlinkSocket::open(&underlay, NETLINK_ROUTE)?
                     .request(RouteNetlinkMessage::NewLink(message), create)

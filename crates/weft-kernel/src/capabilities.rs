@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use weft_plan::{
     BalanceEngine, BalancedService, Balancer, BridgeOptions, BridgePort, Chain, Family, Hook, HookKind, Link,
-    LinkKind, LinkName, NamespaceState, Op, ResolverHook, ResolverRedirect, Table, TableId, Vxlan,
+    LinkKind, LinkName, NamespaceState, Op, ResolverHook, ResolverRedirect, SourcePorts, Table, TableId,
+    Vxlan,
 };
 use weft_types::Vni;
 
@@ -86,8 +87,13 @@ fn with_table(table: Table) -> NamespaceState {
 }
 
 fn vxlan(netns: &Netns) -> Link {
-    let vxlan =
-        Vxlan { vni: Vni::MAX, local: Ipv4Addr::LOCALHOST.into(), port: 4789, underlay: netns.reference() };
+    let vxlan = Vxlan {
+        vni: Vni::MAX,
+        local: Ipv4Addr::LOCALHOST.into(),
+        port: 4789,
+        underlay: netns.reference(),
+        sources: SourcePorts::Open,
+    };
     Link { up: false, ..Link::new(LinkKind::Vxlan(vxlan)) }
 }
 

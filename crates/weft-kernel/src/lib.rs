@@ -1,4 +1,4 @@
-//! The only door to the kernel: namespaces, links, addresses, routes, forwarding and neighbour tables, nftables.
+//! The only door to the kernel: namespaces, links, addresses, routes, forwarding and neighbour tables, nftables, ESP.
 //!
 //! ```text
 //! Netns            a namespace: made and pinned by a file, opened, entered by fresh threads only
@@ -30,6 +30,7 @@ mod observe;
 mod socket;
 mod sysctl;
 mod tap;
+mod xfrm;
 
 pub use apply::Report;
 pub use capabilities::Capabilities;
@@ -41,3 +42,4 @@ pub use kernel::Kernel;
 pub use monitor::Monitor;
 pub use netns::Netns;
 pub use tap::Tap;
+pub use xfrm::{EspPolicy, EspState, SeenState, StateId, Way, Xfrm, take_esp_in_udp};

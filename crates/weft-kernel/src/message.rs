@@ -88,6 +88,7 @@ pub(crate) fn new_vxlan(name: &LinkName, link: &Link, vxlan: &Vxlan, target: &Ne
         InfoVxlan::Id(vxlan.vni.into()),
         local,
         InfoVxlan::Port(vxlan.port),
+        InfoVxlan::PortRange(vxlan.sources.range()),
         InfoVxlan::Learning(false),
         InfoVxlan::Ageing(0),
         InfoVxlan::UDPCsum(true),

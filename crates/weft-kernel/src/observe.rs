@@ -19,7 +19,8 @@ use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use weft_plan::{
     Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkKind, LinkName, NamespaceRef,
-    Observed, Owner, PolicyRule, Route, RouteTarget, RuleSelector, SeenLink, SeenNeighbour, Vxlan, mark,
+    Observed, Owner, PolicyRule, Route, RouteTarget, RuleSelector, SeenLink, SeenNeighbour, SourcePorts,
+    Vxlan, mark,
 };
 use weft_types::{EndpointAddress, MacAddr, Mtu};
 
@@ -140,6 +141,7 @@ fn vxlan_kind(data: &[InfoVxlan]) -> LinkKind {
         local: Ipv4Addr::UNSPECIFIED.into(),
         port: 0,
         underlay: NamespaceRef(String::new()),
+        sources: SourcePorts::Open,
     };
     for info in data {
         match info {
@@ -147,6 +149,7 @@ fn vxlan_kind(data: &[InfoVxlan]) -> LinkKind {
             InfoVxlan::Local(ip) => vxlan.local = IpAddr::V4(*ip),
             InfoVxlan::Local6(ip) => vxlan.local = IpAddr::V6(*ip),
             InfoVxlan::Port(port) => vxlan.port = *port,
+            InfoVxlan::PortRange(range) => vxlan.sources = SourcePorts::of(*range),
             InfoVxlan::Learning(true) => return LinkKind::Other("vxlan that learns".to_owned()),
             InfoVxlan::Proxy(true) => return LinkKind::Other("vxlan that answers".to_owned()),
             InfoVxlan::Group(ip) if !ip.is_unspecified() => {

@@ -13,6 +13,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::elements::{Message, attribute};
 use crate::{KernelError, Netns};
@@ -149,14 +150,22 @@ impl NetlinkSocket {
         body: &[u8],
     ) -> Result<Vec<Vec<u8>>, Refusal> {
         let length = HEADER + body.len();
-        let mut raw = Vec::with_capacity(length);
+        // There may be keys in it.
+        let mut raw = Zeroizing::new(Vec::with_capacity(length));
         raw.extend((length as u32).to_ne_bytes());
         raw.extend(kind.to_ne_bytes());
         raw.extend((NLM_F_REQUEST | flags).to_ne_bytes());
         raw.extend([0; 8]);
         raw.extend(body);
-        let answer = self.exchange(&raw)?;
-        Ok(answer.messages.into_iter().map(|message| message[HEADER..].to_vec()).collect())
+        let mut answer = self.exchange(&raw)?;
+        let bodies = answer.messages.iter().map(|message| message[HEADER..].to_vec()).collect();
+        answer.messages.iter_mut().for_each(Zeroize::zeroize);
+        Ok(bodies)
+    }
+
+    /// Leaves nothing of what the kernel said last.
+    pub(crate) fn wipe(&mut self) {
+        self.buffer.zeroize();
     }
 
     /// Sends messages of one subsystem of netfilter as a transaction: all are carried out, or none. With a generation it
@@ -233,7 +242,7 @@ impl NetlinkSocket {
     /// Every request here asks for an acknowledgement or a dump, so there is always an end.
     fn exchange(&mut self, raw: &[u8]) -> Result<Answer, Refusal> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut raw = raw.to_vec();
+        let mut raw = Zeroizing::new(raw.to_vec());
         raw[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
         self.socket.send(&raw, 0).map_err(Refusal::Io)?;
         let mut answer = Answer::default();

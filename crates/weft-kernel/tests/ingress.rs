@@ -195,7 +195,7 @@ fn ingress_network(host: &Host, n: u8, vteps: &[IpAddr], task: &Place) -> Overla
         local: if here { vec![local] } else { vec![] },
         remote: if here { vec![] } else { vec![remote] },
         entries: Some(Entries { others: vteps.iter().copied().map(EntryNode).collect() }),
-        encrypted: false,
+        encryption: None,
     }
 }
 

@@ -73,6 +73,7 @@ fn hosts_of_one_machine_do_not_meet() {
             local: std::net::Ipv4Addr::LOCALHOST.into(),
             port: 4789,
             underlay: host.reference(),
+            sources: weft_plan::SourcePorts::Open,
         };
         state.links.insert(name("vxlan0"), Link::new(LinkKind::Vxlan(vxlan)));
         let kernel = Kernel::open_blocking(network).unwrap();

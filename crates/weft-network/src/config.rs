@@ -9,6 +9,7 @@ use weft_plan::NamespaceRef;
 use weft_types::{EndpointAddress, Mtu};
 
 use crate::balance::BalancerChoice;
+use crate::encryption::EncryptionChoice;
 use crate::ipam::AddressPool;
 
 /// Where ESP in UDP is expected (RFC 3948, section 2.1).
@@ -60,6 +61,8 @@ pub struct ControllerConfig {
     pub balancer: BalancerChoice,
     /// UDP port of ESP, the same on all nodes; none: this node takes no part in encrypted networks.
     pub encryption_port: Option<u16>,
+    /// What encrypts.
+    pub encryption_engine: EncryptionChoice,
     /// Beside these, look at a namespace whenever the kernel tells of a change there.
     pub watch_kernel: bool,
 }
@@ -85,6 +88,7 @@ impl ControllerConfig {
             audit_interval: Duration::from_secs(5),
             balancer: BalancerChoice::Auto,
             encryption_port: Some(ENCRYPTION_PORT),
+            encryption_engine: EncryptionChoice::Auto,
             watch_kernel: true,
         }
     }

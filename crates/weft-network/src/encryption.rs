@@ -1,13 +1,67 @@
-//! How the paths of encrypted networks stand, as the helper tells and users see it.
+//! What encrypts networks here, and how their paths stand, as the helper tells and users see it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weft_plan::EncryptionEngine;
 
 /// A Weft node says something every five seconds; this much later something is wrong.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// What the option says about encrypting networks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EncryptionChoice {
+    /// The kernel's ESP where there is one.
+    #[default]
+    Auto,
+    /// The kernel's ESP, or nothing.
+    Kernel,
+    /// The helper process.
+    Userspace,
+}
+
+impl EncryptionChoice {
+    /// The engine; `kernel` and `tap` say whether this kernel has what the one and the other need. None: it lacks it.
+    pub(crate) fn engine(self, kernel: impl FnOnce() -> bool, tap: bool) -> Option<EncryptionEngine> {
+        let by_kernel = self != Self::Userspace && kernel();
+        match (by_kernel, self) {
+            (true, _) => Some(EncryptionEngine::Kernel),
+            (false, Self::Kernel) => None,
+            (false, _) => tap.then_some(EncryptionEngine::Userspace),
+        }
+    }
+}
+
+impl fmt::Display for EncryptionChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::Userspace => "userspace",
+        })
+    }
+}
+
+impl FromStr for EncryptionChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Auto, Self::Kernel, Self::Userspace];
+        let found = all.into_iter().find(|choice| choice.to_string() == text);
+        found.ok_or_else(|| format!("{text:?} is none of auto, kernel and userspace"))
+    }
+}
+
+/// How this node encrypts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EncryptionSetting {
+    /// UDP port of ESP.
+    pub(crate) port: u16,
+    pub(crate) engine: EncryptionEngine,
+}
 
 /// How keys towards a node come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +120,22 @@ pub struct EncryptionReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_option_says_what_may_be_written_and_what_is_taken() {
+        use EncryptionEngine::{Kernel, Userspace};
+        for (text, with_both, without_kernel, without_tap) in [
+            ("auto", Some(Kernel), Some(Userspace), Some(Kernel)),
+            ("kernel", Some(Kernel), None, Some(Kernel)),
+            ("userspace", Some(Userspace), Some(Userspace), None),
+        ] {
+            let choice: EncryptionChoice = text.parse().unwrap();
+            assert_eq!(choice.to_string(), text);
+            let taken = [(true, true), (false, true), (true, false)].map(|(k, tap)| choice.engine(|| k, tap));
+            assert_eq!(taken, [with_both, without_kernel, without_tap], "{text}");
+        }
+        assert!("tap".parse::<EncryptionChoice>().is_err());
+    }
 
     #[test]
     fn trouble_is_told_from_silence_that_is_normal() {

@@ -25,6 +25,11 @@ pub enum NetworkError {
     /// This kernel lacks what virtual IPs shall be balanced by.
     #[error("virtual IPs cannot be balanced by {0}: this kernel does not have it")]
     NoBalancer(&'static str),
+    /// This kernel lacks what networks shall be encrypted by.
+    #[error(
+        "networks cannot be encrypted by the kernel: this one has no ESP with AES-GCM in UDP (modules esp4, esp6, gcm, seqiv)"
+    )]
+    NoKernelEncryption,
     /// Names must say something.
     #[error("invalid name: name is empty")]
     EmptyName,
@@ -256,7 +261,9 @@ impl Classified for NetworkError {
             | Self::ConnectHost
             | Self::ConnectShared
             | Self::ConnectNone => ErrorKind::InvalidParameter,
-            Self::UnsupportedDriver(_) | Self::NoBalancer(_) => ErrorKind::NotImplemented,
+            Self::UnsupportedDriver(_) | Self::NoBalancer(_) | Self::NoKernelEncryption => {
+                ErrorKind::NotImplemented
+            }
             Self::PoolsExhausted { .. }
             | Self::AddressesExhausted { .. }
             | Self::NotConnected { .. }

@@ -38,7 +38,7 @@ mod watchers;
 pub use balance::BalancerChoice;
 pub use config::{ControllerConfig, ENCRYPTION_PORT, HelperLaunch};
 pub use controller::{AuditCounters, Controller};
-pub use encryption::{EncryptedPath, EncryptionReport, EncryptionScheme};
+pub use encryption::{EncryptedPath, EncryptionChoice, EncryptionReport, EncryptionScheme};
 pub use error::{NetworkError, PortFailure};
 pub use helper::helper_main;
 pub use ipam::AddressPool;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use weft_plan::{
-    BridgeEndpoint, BridgeNetwork, EncryptedPath, HostPlan, IngressHost, LinkName, LocalEndpoint,
-    NamespaceRef, OverlayNetwork, Published, RemoteEndpoint, ResolverHook, ResolverRedirect,
+    BridgeEndpoint, BridgeNetwork, EncryptedPath, EncryptionEngine, HostPlan, IngressHost, LinkName,
+    LocalEndpoint, NamespaceRef, OverlayNetwork, Published, RemoteEndpoint, ResolverHook, ResolverRedirect,
     SandboxInterface, Segment, VxlanGuard,
 };
 use weft_types::{EndpointAddress, Mtu, NetworkId, Underlay};
 
-use crate::encryption::EncryptionScheme;
+use crate::encryption::{EncryptionScheme, EncryptionSetting};
 use crate::helper::protocol::{EncryptedSegment, EncryptionWish};
 use crate::ingress;
 use crate::network::{BridgeSettings, Network, Pool};
@@ -29,8 +29,8 @@ pub(crate) struct Surroundings {
     pub(crate) hook: ResolverHook,
     /// Whether this kernel shows bridged packets to the netfilter hooks of IP.
     pub(crate) bridge_netfilter: bool,
-    /// UDP port of ESP, if this node encrypts.
-    pub(crate) encryption_port: Option<u16>,
+    /// How this node encrypts, if it does.
+    pub(crate) encryption: Option<EncryptionSetting>,
 }
 
 /// What the host's namespace shall hold. `data_path` is the interface with the data-path address.
@@ -63,8 +63,8 @@ fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<Ip
 fn encrypted_path(state: &State, around: &Surroundings) -> Option<EncryptedPath> {
     let encrypted = state.networks().filter_map(Network::overlay).filter(|spec| spec.encrypted);
     let vnis: BTreeSet<_> = encrypted.flat_map(|spec| spec.subnets.iter().filter_map(|s| s.vni)).collect();
-    let port = around.encryption_port?;
-    (!vnis.is_empty()).then_some(EncryptedPath { port, vnis })
+    let EncryptionSetting { port, engine } = around.encryption?;
+    (!vnis.is_empty()).then_some(EncryptedPath { port, vnis, engine })
 }
 
 /// What the helper encrypts, with those who share a network with this node. Weft's own keys are for those who are Weft
@@ -74,7 +74,7 @@ pub(crate) fn encryption(
     around: &Surroundings,
     peers: &BTreeMap<NetworkId, NetworkPeers>,
 ) -> Option<EncryptionWish> {
-    let (swarm, port) = (state.swarm()?, around.encryption_port?);
+    let (swarm, EncryptionSetting { port, engine }) = (state.swarm()?, around.encryption?);
     let encrypted = state.networks().filter(|n| n.overlay().is_some_and(|spec| spec.encrypted));
     let plans = encrypted.filter_map(|n| Some((n, overlay(state, around, n, peers)?)));
     let mut segments = Vec::new();
@@ -101,6 +101,7 @@ pub(crate) fn encryption(
     };
     let peers = on_them.filter(|vtep| *vtep != swarm.data_path).map(|vtep| (vtep, scheme(vtep))).collect();
     (!segments.is_empty()).then(|| EncryptionWish {
+        engine,
         address: swarm.data_path,
         port,
         vxlan_port: swarm.data_path_port,
@@ -200,7 +201,10 @@ pub(crate) fn overlay(
             .map(|peer| RemoteEndpoint { ips: peer.ips.clone(), mac: peer.mac, vtep: peer.vtep })
             .collect(),
         entries: is_mesh.then(|| ingress::entries(swarm)),
-        encrypted: spec.encrypted,
+        // A node that does not encrypt has nobody on such a network. A device that leads nowhere is the safer one.
+        encryption: spec
+            .encrypted
+            .then(|| around.encryption.map_or(EncryptionEngine::Userspace, |setting| setting.engine)),
     })
 }
 

@@ -168,7 +168,9 @@ fn can_become(have: &LinkKind, want: &LinkKind) -> bool {
         (LinkKind::Bridge(_), LinkKind::Bridge(_)) | (LinkKind::Loopback, LinkKind::Loopback) => true,
         (LinkKind::Tap, LinkKind::Tap) => true,
         (LinkKind::Veth(_) | LinkKind::VethEnd, LinkKind::Veth(_) | LinkKind::VethEnd) => true,
-        (LinkKind::Vxlan(a), LinkKind::Vxlan(b)) => a.vni == b.vni && a.local == b.local && a.port == b.port,
+        (LinkKind::Vxlan(a), LinkKind::Vxlan(b)) => {
+            (a.vni, a.local, a.port, a.sources) == (b.vni, b.local, b.port, b.sources)
+        }
         _ => false,
     }
 }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    BridgeOptions, BridgePort, FdbEntry, Neighbour, PolicyRule, Route, RuleSelector, SeenNeighbour, Vxlan,
-    VxlanGuard, model,
+    BridgeOptions, BridgePort, FdbEntry, Neighbour, PolicyRule, Route, RuleSelector, SeenNeighbour,
+    SourcePorts, Vxlan, VxlanGuard, model,
 };
 
 /// Few names, so that states overlap.
@@ -26,7 +26,13 @@ fn kind() -> impl Strategy<Value = LinkKind> {
     let vxlan = (1u32..3).prop_map(|vni| {
         let underlay = crate::NamespaceRef::host();
         let local = std::net::Ipv4Addr::LOCALHOST.into();
-        LinkKind::Vxlan(Vxlan { vni: vni.try_into().unwrap(), local, port: 4789, underlay })
+        LinkKind::Vxlan(Vxlan {
+            vni: vni.try_into().unwrap(),
+            local,
+            port: 4789,
+            underlay,
+            sources: SourcePorts::Open,
+        })
     });
     let bridge =
         any::<bool>().prop_map(|multicast_snooping| LinkKind::Bridge(BridgeOptions { multicast_snooping }));
@@ -194,7 +200,13 @@ fn a_tunnel_of_another_network_is_made_anew_with_all_its_entries() {
     let vxlan = |vni: u32| {
         let local = std::net::Ipv4Addr::LOCALHOST.into();
         let underlay = crate::NamespaceRef::host();
-        Link::new(LinkKind::Vxlan(Vxlan { vni: vni.try_into().unwrap(), local, port: 4789, underlay }))
+        Link::new(LinkKind::Vxlan(Vxlan {
+            vni: vni.try_into().unwrap(),
+            local,
+            port: 4789,
+            underlay,
+            sources: SourcePorts::Open,
+        }))
     };
     let mut want = NamespaceState::empty();
     want.links.insert(link.clone(), vxlan(1));

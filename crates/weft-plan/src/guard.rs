@@ -10,7 +10,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use weft_types::Vni;
 
-use crate::{Chain, Family, Hook, HookKind, LinkName, NamespaceState, NftRule, NftSet, Table, TableId};
+use crate::{
+    Chain, EncryptionEngine, Family, Hook, HookKind, LinkName, NamespaceState, NftRule, NftSet, SourcePorts,
+    Table, TableId,
+};
 
 /// Priority before connection tracking (`NF_IP_PRI_RAW`).
 const RAW: i32 = -300;
@@ -37,6 +40,8 @@ pub struct EncryptedPath {
     pub port: u16,
     /// Networks that never come or go in the clear.
     pub vnis: BTreeSet<Vni>,
+    /// What encrypts them here.
+    pub engine: EncryptionEngine,
 }
 
 impl VxlanGuard {
@@ -78,23 +83,40 @@ impl VxlanGuard {
     /// Only members may send ESP, and what must be encrypted is dropped where it is not, before anything else looks at it.
     fn encrypt(&self, encryption: &EncryptedPath, table: &mut Table) {
         table.counters.insert(Self::CLEARTEXT.to_owned());
-        let (port, esp) = (self.port, encryption.port);
-        // The identifier is the 24 bits at offset 4 of VXLAN's header (RFC 7348, section 5), behind UDP's 8 bytes.
-        let drops: Vec<NftRule> = encryption
-            .vnis
-            .iter()
-            .map(|vni| {
-                let (vni, counter) = (vni.get(), Self::CLEARTEXT);
-                let rule = format!("udp dport {port} @th,96,24 {vni} counter name {counter} drop");
-                NftRule::new(&format!("network {vni} in the clear"), rule)
-            })
-            .collect();
-        for (chain, verdict) in [("prerouting", "jump check"), ("output", "notrack")] {
-            let Some(chain) = table.chains.get_mut(chain) else { continue };
-            chain.rules.splice(0..0, drops.iter().cloned());
+        let esp = encryption.port;
+        for (name, verdict) in [("prerouting", "jump check"), ("output", "notrack")] {
+            let Some(chain) = table.chains.get_mut(name) else { continue };
+            chain.rules.splice(0..0, self.drops(encryption, name == "output"));
             chain.rules.push(NftRule::new("encrypted data path", format!("udp dport {esp} {verdict}")));
             chain.rules.push(NftRule::new("ESP alone", format!("meta l4proto esp {verdict}")));
         }
+    }
+
+    /// Where the kernel encrypts, packets pass the hooks twice: in the clear with a word that they will be encrypted, or
+    /// were, and as ESP.
+    fn drops(&self, encryption: &EncryptedPath, output: bool) -> Vec<NftRule> {
+        let (port, counter) = (self.port, Self::CLEARTEXT);
+        let by_kernel = encryption.engine == EncryptionEngine::Kernel;
+        let unless = match (by_kernel, output) {
+            (false, _) => "",
+            (true, false) => "meta secpath missing ",
+            (true, true) => "rt ipsec missing ",
+        };
+        // The identifier is the 24 bits at offset 4 of VXLAN's header (RFC 7348, section 5), behind UDP's 8 bytes.
+        let of_network = |vni: &Vni| {
+            let vni = vni.get();
+            let rule = format!("udp dport {port} @th,96,24 {vni} {unless}counter name {counter} drop");
+            NftRule::new(&format!("network {vni} in the clear"), rule)
+        };
+        let mut drops: Vec<NftRule> = encryption.vnis.iter().map(of_network).collect();
+        if by_kernel && output {
+            // Beside the policies of the kernel's ESP, for when somebody takes them away.
+            let (first, last) = SourcePorts::Encrypted.range();
+            let rule =
+                format!("udp sport {first}-{last} udp dport {port} {unless}counter name {counter} drop");
+            drops.push(NftRule::new("encrypted ports in the clear", rule));
+        }
+        drops
     }
 
     /// [`VxlanGuard::table`] as a wish for the host's namespace.
@@ -147,9 +169,16 @@ mod tests {
 
     #[test]
     fn golden_encrypted() {
-        let vnis = [4098, 4100].map(|vni| Vni::try_from(vni).unwrap()).into();
-        let guard = VxlanGuard { encryption: Some(EncryptedPath { port: 4500, vnis }), ..guard() };
-        crate::golden::assert_golden("vxlan_guard_encrypted.nft", &guard.table().to_string());
+        let vnis = BTreeSet::from([4098, 4100].map(|vni| Vni::try_from(vni).unwrap()));
+        for (engine, file) in [
+            (EncryptionEngine::Userspace, "vxlan_guard_encrypted.nft"),
+            (EncryptionEngine::Kernel, "vxlan_guard_encrypted_kernel.nft"),
+        ] {
+            let vnis = BTreeSet::clone(&vnis);
+            let guard =
+                VxlanGuard { encryption: Some(EncryptedPath { port: 4500, vnis, engine }), ..guard() };
+            crate::golden::assert_golden(file, &guard.table().to_string());
+        }
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub use guard::{EncryptedPath, VxlanGuard};
 pub use ingress::{EntryNode, INGRESS_LINK, IngressBackend, IngressHost, IngressTask, MeshPort, TaskPort};
 pub use ipvs::{Ipvs, IpvsScheduler, IpvsService, IpvsServiceId, IpvsTimeouts};
 pub use link::{
-    BridgeOptions, BridgePort, Link, LinkKind, LinkName, LinkNameError, NamespaceRef, VethPeer, Vxlan,
+    BridgeOptions, BridgePort, EncryptionEngine, Link, LinkKind, LinkName, LinkNameError, NamespaceRef,
+    SourcePorts, VethPeer, Vxlan,
 };
 pub use nft::{
     Chain, Family, Hook, HookKind, Learnt, NftRule, NftSet, Table, TableId, change_elements_script,

@@ -167,6 +167,65 @@ pub struct Vxlan {
     pub port: u16,
     /// Where the outer socket lives; the device is made there and born in the namespace of the plan.
     pub underlay: NamespaceRef,
+    /// What its packets come from.
+    pub sources: SourcePorts,
+}
+
+/// UDP source ports of a tunnel's packets. Within them the kernel chooses by flow (RFC 7348, section 5).
+///
+/// They tell packets that must be encrypted from all others, so that a policy of the kernel's ESP can: it does not see
+/// which network a packet is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourcePorts {
+    /// Of networks in the clear. Devices of earlier versions took the host's range for clients, which ends below
+    /// the other one unless somebody changed it; they count as such.
+    #[default]
+    Open,
+    /// Of networks that the kernel encrypts: nothing else may come from these ports to the data path's.
+    Encrypted,
+}
+
+impl SourcePorts {
+    /// The first port of the block whose packets are encrypted. It reaches to the last port there is.
+    pub const ENCRYPTED_FIRST: u16 = 0xf000;
+    /// What its ports have in common.
+    pub const ENCRYPTED_MASK: u16 = 0xf000;
+    /// A port of it that no tunnel uses: the kernel takes the last one of a range for the first one beyond.
+    pub const ENCRYPTED_SPARE: u16 = u16::MAX;
+    /// Where clients' ports begin by default (`net.ipv4.ip_local_port_range`).
+    const OPEN_FIRST: u16 = 32768;
+
+    /// The range as a device gets it.
+    pub fn range(self) -> (u16, u16) {
+        match self {
+            Self::Open => (Self::OPEN_FIRST, Self::ENCRYPTED_FIRST - 1),
+            Self::Encrypted => (Self::ENCRYPTED_FIRST, Self::ENCRYPTED_SPARE),
+        }
+    }
+
+    /// What a device with this range was made for.
+    pub fn of(range: (u16, u16)) -> Self {
+        if range == Self::Encrypted.range() { Self::Encrypted } else { Self::Open }
+    }
+}
+
+/// Who encrypts a network's frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EncryptionEngine {
+    /// The helper process, which has them from a TAP device.
+    Userspace,
+    /// The kernel's own ESP, between a VXLAN device and the wire.
+    Kernel,
+}
+
+impl EncryptionEngine {
+    /// Its name in settings and labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Userspace => "userspace",
+            Self::Kernel => "kernel",
+        }
+    }
 }
 
 /// The other end of a veth pair.

@@ -10,6 +10,9 @@ pub const LINK_GROUP: u32 = 0x7765_6674;
 /// `NDA_PROTOCOL`). Unassigned in iproute2's `rt_protos`.
 pub const PROTOCOL: u8 = 119;
 
+/// Number of Weft's security associations and policies (`reqid`): the letters `weft`, as those of links.
+pub const XFRM_REQID: u32 = LINK_GROUP;
+
 /// Every nftables table of Weft begins with this.
 pub const TABLE_PREFIX: &str = "weft-";
 

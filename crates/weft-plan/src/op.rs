@@ -235,6 +235,9 @@ impl fmt::Display for Op {
                 write!(f, "create {} {name}", link.kind.name())?;
                 if let crate::LinkKind::Vxlan(v) = &link.kind {
                     write!(f, " vni {} local {} port {}", u32::from(v.vni), v.local, v.port)?;
+                    if v.sources == crate::SourcePorts::Encrypted {
+                        write!(f, " from encrypted ports")?;
+                    }
                 }
                 if let crate::LinkKind::Veth(Some(peer)) = &link.kind {
                     write!(f, " peer {} in {}", peer.name, peer.namespace.0)?;

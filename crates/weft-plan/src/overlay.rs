@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, Vni};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, EntryNode, FdbEntry, FdbTarget, IngressHost, Link, LinkKind,
-    LinkName, NamespaceRef, NamespaceState, Neighbour, VethPeer, Vxlan,
+    Address, BridgeOptions, BridgePort, EncryptionEngine, EntryNode, FdbEntry, FdbTarget, IngressHost, Link,
+    LinkKind, LinkName, NamespaceRef, NamespaceState, Neighbour, SourcePorts, VethPeer, Vxlan,
 };
 
 /// An overlay network as one node sees it.
@@ -36,9 +36,10 @@ pub struct OverlayNetwork {
     pub remote: Vec<RemoteEndpoint>,
     /// The nodes where connections enter, on the ingress network; none on others.
     pub entries: Option<Entries>,
-    /// Frames to other nodes are encrypted. There is then no VXLAN device, but one that hands them to the helper: what
-    /// is not there cannot send in the clear, whatever happens to rules and processes.
-    pub encrypted: bool,
+    /// What encrypts frames to other nodes; none where they go in the clear. In user space there is no VXLAN device,
+    /// but one that hands frames to the helper: what is not there cannot send in the clear, whatever happens to rules
+    /// and processes. By the kernel there is one, whose packets come from ports of which nothing leaves in the clear.
+    pub encryption: Option<EncryptionEngine>,
 }
 
 /// Where connections enter the ingress network: on every Weft node, by a port without an address.
@@ -169,25 +170,33 @@ impl OverlayNetwork {
         for gateway in &segment.gateways {
             state.addresses.insert(Address { link: bridge.clone(), address: *gateway });
         }
-        let vxlan =
-            Vxlan { vni: segment.vni, local: self.vtep, port: self.port, underlay: self.host.clone() };
-        let tunnel = if self.encrypted { LinkKind::Tap } else { LinkKind::Vxlan(vxlan) };
         let link = Link {
             mtu: Some(self.mtu),
             master: Some(bridge),
             port: Some(BridgePort::TUNNEL),
-            ..Link::new(tunnel)
+            ..Link::new(self.tunnel(segment.vni))
         };
         state.links.insert(Self::tunnel_name(index), link);
     }
 
+    fn tunnel(&self, vni: Vni) -> LinkKind {
+        let sources = match self.encryption {
+            Some(EncryptionEngine::Userspace) => return LinkKind::Tap,
+            Some(EncryptionEngine::Kernel) => SourcePorts::Encrypted,
+            None => SourcePorts::Open,
+        };
+        let underlay = self.host.clone();
+        LinkKind::Vxlan(Vxlan { vni, local: self.vtep, port: self.port, underlay, sources })
+    }
+
     fn plan_local(&self, index: usize, endpoint: &LocalEndpoint, state: &mut NamespaceState) {
+        let by_helper = self.encryption == Some(EncryptionEngine::Userspace);
         let peer = VethPeer {
             namespace: endpoint.sandbox.clone(),
             name: endpoint.interface.clone(),
             mac: Some(endpoint.mac),
             mtu: Some(self.mtu),
-            gso_max_segments: self.encrypted.then(|| segments_of_one_call(self.mtu)),
+            gso_max_segments: by_helper.then(|| segments_of_one_call(self.mtu)),
         };
         let link = Link {
             mtu: Some(self.mtu),
@@ -234,7 +243,7 @@ impl OverlayNetwork {
     fn plan_forwarding(&self, index: usize, mac: MacAddr, vtep: IpAddr, state: &mut NamespaceState) {
         let link = Self::tunnel_name(index);
         state.fdb.insert(FdbEntry { link: link.clone(), mac, target: FdbTarget::Port });
-        if !self.encrypted {
+        if self.encryption != Some(EncryptionEngine::Userspace) {
             state.fdb.insert(FdbEntry { link, mac, target: FdbTarget::Vtep(vtep) });
         }
     }

@@ -28,7 +28,7 @@ fn network() -> OverlayNetwork {
             remote(&["10.0.2.4"], "02:42:0a:00:02:04", "192.0.2.3"),
         ],
         entries: None,
-        encrypted: false,
+        encryption: None,
     }
 }
 
@@ -64,13 +64,13 @@ fn nothing_floods_and_nothing_is_learnt_from_the_tunnel() {
 }
 
 #[test]
-fn an_encrypted_network_has_no_device_that_could_send_in_the_clear() {
-    let network = OverlayNetwork { encrypted: true, ..network() };
+fn encrypted_in_user_space_a_network_has_no_device_that_could_send_in_the_clear() {
+    let network = OverlayNetwork { encryption: Some(EncryptionEngine::Userspace), ..network() };
     let state = network.plan();
     let kinds: Vec<&str> = state.links.values().map(|link| link.kind.name()).collect();
     assert!(!kinds.contains(&"vxlan") && kinds.contains(&"tun"), "{kinds:?}");
     assert!(state.fdb.iter().all(|entry| entry.target == FdbTarget::Port));
-    let plain = OverlayNetwork { encrypted: false, ..network.clone() }.plan();
+    let plain = OverlayNetwork { encryption: None, ..network.clone() }.plan();
     assert_eq!(state.neighbours, plain.neighbours);
     let forwarding: Vec<_> = network.forwarding().map(|(index, _, vtep)| (index, vtep.to_string())).collect();
     assert_eq!(forwarding, [(0, "192.0.2.2".to_owned()), (1, "192.0.2.3".to_owned())]);
@@ -88,9 +88,49 @@ fn what_tcp_hands_over_in_one_piece_leaves_by_one_call() {
     };
     let network = OverlayNetwork { mtu: Mtu::try_from(1408).unwrap(), ..network() };
     assert_eq!(largest(&network), [None].into());
-    let encrypted = OverlayNetwork { encrypted: true, ..network };
+    let encrypted = OverlayNetwork { encryption: Some(EncryptionEngine::Userspace), ..network };
     // 64,768 bytes in packets of 1472, as on a wire of 1500.
     assert_eq!(largest(&encrypted), [Some(44)].into());
     let jumbo = OverlayNetwork { mtu: Mtu::MAX, ..encrypted };
     assert_eq!(largest(&jumbo), [Some(1)].into());
+}
+
+#[test]
+fn golden_operations_where_the_kernel_encrypts() {
+    let network = OverlayNetwork { encryption: Some(EncryptionEngine::Kernel), ..network() };
+    let ops = crate::diff(&crate::Observed::default(), &network.plan());
+    let text: String = ops.iter().map(|op| format!("{op}\n")).collect();
+    crate::golden::assert_golden("overlay_encrypted_kernel.ops", &text);
+}
+
+#[test]
+fn another_engine_means_another_device() {
+    let of = |encryption| OverlayNetwork { encryption, ..network() }.plan();
+    let engines = [None, Some(EncryptionEngine::Userspace), Some(EncryptionEngine::Kernel)];
+    for before in engines {
+        for after in engines.into_iter().filter(|after| *after != before) {
+            let observed = crate::model::observed(&of(before));
+            let ops: Vec<String> =
+                crate::diff(&observed, &of(after)).iter().map(ToString::to_string).collect();
+            let at = |begin: &str| ops.iter().position(|op| op.starts_with(begin));
+            let (gone, made) = (at("delete link vxlan0"), ops.iter().position(|op| is_made(op)));
+            assert!(gone.is_some() && gone < made, "{before:?} to {after:?}: {ops:#?}");
+        }
+    }
+}
+
+fn is_made(op: &str) -> bool {
+    op.starts_with("create ") && op.contains(" vxlan0")
+}
+
+#[test]
+fn ports_of_encrypted_packets_are_nobody_elses() {
+    let (open, encrypted) = (SourcePorts::Open.range(), SourcePorts::Encrypted.range());
+    assert!(open.0 < open.1 && open.1 < encrypted.0);
+    for port in [0, open.0, open.1, encrypted.0, encrypted.1] {
+        let matches = port & SourcePorts::ENCRYPTED_MASK == SourcePorts::ENCRYPTED_FIRST;
+        assert_eq!(matches, (encrypted.0..=encrypted.1).contains(&port), "{port}");
+    }
+    assert_eq!(SourcePorts::of((0, 0)), SourcePorts::Open);
+    assert_eq!([open, encrypted].map(SourcePorts::of), [SourcePorts::Open, SourcePorts::Encrypted]);
 }

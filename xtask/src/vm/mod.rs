@@ -39,13 +39,15 @@ const HOSTS_TESTS: &[&str] =
 const BY_NAME: &[&str] = &["--skip", "ipvs::"];
 /// Tests of `weft-kernel`, run only by name for the same reason: they try every engine that the kernel has.
 const BALANCE: &str = "balance";
+/// Tests of `weft-kernel` for the kernel's ESP.
+const XFRM: &str = "xfrm";
 /// Tests of `tests/e2e/tests/interop`.
 const INTEROP: &str = "interop";
 /// The one of them that runs every time: a Docker node in Weft's swarm, whose keys rotate often.
 const ACROSS: &str = "across::services_lead_across::manager_weft_worker_docker";
 
 /// Time for everything in a run of all checks.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(900);
 /// The same where only some are run, which may be slow ones: Docker's engine takes minutes to get ready there.
 const LONG: Duration = Duration::from_secs(2400);
 
@@ -54,14 +56,14 @@ pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let Some(part) = std::env::var_os(ONLY) else {
         let (hosts, before) = ([&["--exact"], HOSTS_TESTS].concat(), counts.verdicts.len());
-        boot(&[("vm", BY_NAME), ("hosts", &hosts)], DEADLINE, counts)?;
+        boot(&[(XFRM, &[]), ("vm", BY_NAME), ("hosts", &hosts)], DEADLINE, counts)?;
         boot(&[(INTEROP, &["--exact", ACROSS])], DEADLINE, counts)?;
         return need_run(&[HOSTS_TESTS, &[ACROSS]].concat(), &counts.verdicts[before..]);
     };
     let part = part.to_string_lossy();
     let only = [&*part];
     let before = counts.verdicts.len();
-    boot(&["vm", BALANCE, INTEROP].map(|test| (test, &only[..])), LONG, counts)?;
+    boot(&["vm", XFRM, BALANCE, INTEROP].map(|test| (test, &only[..])), LONG, counts)?;
     if counts.verdicts.len() == before {
         bail!("no check's name contains {ONLY}={part}");
     }
@@ -110,7 +112,7 @@ fn boot(tests: &[(&str, &[&str])], deadline: Duration, counts: &mut Counts) -> R
 /// Builds a test program, with what belongs to it, and returns its path.
 fn built(test: &str) -> Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
-    let package = if test == BALANCE { "weft-kernel" } else { "weft-e2e" };
+    let package = if [BALANCE, XFRM].contains(&test) { "weft-kernel" } else { "weft-e2e" };
     let mut command = cargo(&["test", "--no-run", "--package", package, "--test", test, format]);
     let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {

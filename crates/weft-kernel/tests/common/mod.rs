@@ -154,7 +154,7 @@ pub(crate) fn overlay(hosts: Vec<Host>) -> Vec<Node> {
                 })
                 .collect(),
             entries: None,
-            encrypted: false,
+            encryption: None,
         };
         let sandbox = Sandbox {
             interfaces: vec![SandboxInterface {

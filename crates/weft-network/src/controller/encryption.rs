@@ -1,14 +1,19 @@
-//! What the helper says of encrypted paths, kept for users.
+//! What encrypts here, and what the helper says of encrypted paths, kept for users.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::Instant;
 
+use weft_kernel::{Tap, Xfrm};
+use weft_plan::EncryptionEngine;
 use weft_types::NetworkId;
 
 use super::Controller;
-use crate::encryption::{EncryptedPath, EncryptionReport};
+use super::dataplane::blocking;
+use crate::config::ControllerConfig;
+use crate::encryption::{EncryptedPath, EncryptionChoice, EncryptionReport, EncryptionSetting};
+use crate::error::NetworkError;
 use crate::plans;
 
 /// A path that is new is without keys for a moment: so many words in turn say that it fails.
@@ -22,7 +27,31 @@ pub(super) struct Known {
     troubles: BTreeMap<IpAddr, u32>,
 }
 
+/// How this node encrypts; none: it does not, or has nothing to do it with.
+pub(super) async fn setting(config: &ControllerConfig) -> Result<Option<EncryptionSetting>, NetworkError> {
+    let (Some(port), Some(_)) = (config.encryption_port, &config.helper) else { return Ok(None) };
+    let choice = config.encryption_engine;
+    let engine = blocking(move || choice.engine(has_kernel_esp, Tap::is_available())).await;
+    if engine.is_none() && choice == EncryptionChoice::Kernel {
+        return Err(NetworkError::NoKernelEncryption);
+    }
+    tracing::info!(engine = engine.map_or("none", EncryptionEngine::name), wished = %choice, "networks are encrypted");
+    Ok(engine.map(|engine| EncryptionSetting { port, engine }))
+}
+
+fn has_kernel_esp() -> bool {
+    Xfrm::probe().unwrap_or_else(|error| {
+        tracing::debug!(%error, "the kernel's ESP");
+        false
+    })
+}
+
 impl Controller {
+    /// What encrypts networks here; none: nothing does.
+    pub fn encryption_engine(&self) -> Option<EncryptionEngine> {
+        self.around.encryption.map(|setting| setting.engine)
+    }
+
     /// The paths that carry an encrypted network, by the other nodes' addresses; none: it is not encrypted.
     pub fn encrypted_paths(&self, network: &NetworkId) -> Option<Vec<EncryptedPath>> {
         let state = self.state.load();

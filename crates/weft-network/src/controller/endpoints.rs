@@ -107,12 +107,14 @@ impl Controller {
         if !network.encrypted {
             return None;
         }
-        match self.around.encryption_port {
+        match self.around.encryption {
             Some(_) => None,
             None if self.config.encryption_port.is_none() => Some(
                 "this node cannot encrypt overlay networks: it is told not to (--weft-encryption-port 0)",
             ),
-            None => Some("this node cannot encrypt overlay networks: it has no /dev/net/tun"),
+            None => Some(
+                "this node cannot encrypt overlay networks: it has neither the kernel's ESP nor /dev/net/tun",
+            ),
         }
     }
 

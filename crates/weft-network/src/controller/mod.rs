@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, watch};
 use tracing::field;
-use weft_kernel::{Capabilities, Kernel, Netns, Tap};
+use weft_kernel::{Capabilities, Kernel, Netns};
 use weft_plan::LinkName;
 use weft_types::{ContainerId, NetworkId};
 
@@ -149,9 +149,7 @@ impl Controller {
             host: config.host.clone(),
             hook: capabilities.resolver_hook(),
             bridge_netfilter,
-            encryption_port: config
-                .encryption_port
-                .filter(|_| config.helper.is_some() && Tap::is_available()),
+            encryption: encryption::setting(&config).await?,
         };
         let engine = config.balancer.engine(&capabilities).ok_or(match config.balancer {
             BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),

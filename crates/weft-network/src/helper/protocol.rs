@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use weft_plan::{Balancer, LinkName, NamespaceRef, NamespaceState};
+use weft_plan::{Balancer, EncryptionEngine, LinkName, NamespaceRef, NamespaceState};
 use weft_types::{MacAddr, Vni};
 
 use crate::encryption::{EncryptionReport, EncryptionScheme};
@@ -24,7 +24,7 @@ use crate::resolver::NetworkNames;
 use crate::swarm::{GossipWord, SwarmKey};
 
 /// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 8;
+pub(crate) const VERSION: u32 = 9;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
 /// No message is longer.
@@ -102,6 +102,7 @@ pub(crate) struct HelperState {
 /// This node's part in encrypted networks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EncryptionWish {
+    pub(crate) engine: EncryptionEngine,
     /// Data-path address.
     pub(crate) address: IpAddr,
     /// UDP port of ESP.

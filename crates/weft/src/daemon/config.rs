@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use weft_network::{BalancerChoice, ENCRYPTION_PORT};
+use weft_network::{BalancerChoice, ENCRYPTION_PORT, EncryptionChoice};
 use weft_types::{EndpointAddress, Mtu};
 
 use super::flags::{Flags, Settings};
@@ -52,6 +52,8 @@ pub(super) struct Config {
     pub(super) balancer: BalancerChoice,
     /// None: no part in encrypted networks.
     pub(super) encryption_port: Option<u16>,
+    /// What encrypts networks.
+    pub(super) encryption_engine: EncryptionChoice,
     /// Where metrics are to be had; none: nowhere.
     pub(super) metrics: Option<SocketAddr>,
     pub(super) labels: BTreeMap<String, String>,
@@ -120,6 +122,7 @@ struct File {
     weft_drain_timeout: Option<String>,
     weft_service_balancer: Option<String>,
     weft_encryption_port: Option<u16>,
+    weft_encryption_engine: Option<String>,
     metrics_addr: Option<String>,
     labels: Option<Vec<String>>,
     group: Option<String>,
@@ -152,6 +155,7 @@ const FILE_KEYS: &[&str] = &[
     "weft-drain-timeout",
     "weft-service-balancer",
     "weft-encryption-port",
+    "weft-encryption-engine",
     "metrics-addr",
     "labels",
     "group",
@@ -225,7 +229,7 @@ fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<String> {
     }
     check_all!(
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
-            weft_key_rotation, weft_drain_timeout, weft_service_balancer, weft_encryption_port, metrics_addr, group, tls, tlsverify, tlscacert, tlscert, tlskey;
+            weft_key_rotation, weft_drain_timeout, weft_service_balancer, weft_encryption_port, weft_encryption_engine, metrics_addr, group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
             insecure_registries as insecure_registries, labels as labels
     );
@@ -268,6 +272,7 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         weft_drain_timeout: flags.weft_drain_timeout.or(file.weft_drain_timeout),
         weft_service_balancer: flags.weft_service_balancer.or(file.weft_service_balancer),
         weft_encryption_port: flags.weft_encryption_port.or(file.weft_encryption_port),
+        weft_encryption_engine: flags.weft_encryption_engine.or(file.weft_encryption_engine),
         metrics_addr: flags.metrics_addr.or(file.metrics_addr),
         labels: list(flags.labels, file.labels),
         group: flags.group.or(file.group),
@@ -322,6 +327,10 @@ impl Resolver {
                 Some(port) => Some(port).filter(|port| *port != 0),
                 None => Some(ENCRYPTION_PORT),
             },
+            encryption_engine: settings
+                .weft_encryption_engine
+                .and_then(|text| self.parse("weft-encryption-engine", &text, "auto, kernel or userspace"))
+                .unwrap_or_default(),
             metrics: settings.metrics_addr.and_then(|text| {
                 self.parse("metrics-addr", &text, "an address with port, for example 127.0.0.1:9323")
             }),
@@ -520,6 +529,8 @@ mod tests {
                 "http://z",
                 "--weft-service-balancer",
                 "bpf",
+                "--weft-encryption-engine",
+                "tap",
                 "--metrics-addr",
                 "localhost",
             ],
@@ -527,14 +538,14 @@ mod tests {
         )
         .unwrap_err()
         .to_string();
-        assert_eq!(error.lines().count(), 7, "{error}");
+        assert_eq!(error.lines().count(), 8, "{error}");
     }
 
     #[test]
     fn every_key_of_the_file_is_known() {
         let all = r#"{"hosts": [], "data-root": "/d", "exec-root": "/e", "pidfile": "/p", "debug": true, "log-level": "warn",
             "log-format": "json", "live-restore": true, "storage-driver": "overlay2", "default-address-pools": [], "bip": "10.9.0.1/24",
-            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "weft-encryption-port": 4501, "metrics-addr": "[::1]:9323", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
+            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "weft-encryption-port": 4501, "weft-encryption-engine": "userspace", "metrics-addr": "[::1]:9323", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
             "tlsverify": false, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/c"}"#;
         let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_str(all).unwrap();
         assert_eq!(raw.len(), FILE_KEYS.len());

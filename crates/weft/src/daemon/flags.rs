@@ -100,6 +100,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "port")]
     pub(super) weft_encryption_port: Option<u16>,
 
+    /// What encrypts networks: auto, kernel or userspace
+    #[arg(long, value_name = "engine")]
+    pub(super) weft_encryption_engine: Option<String>,
+
     /// Address and port to serve metrics at, in the clear to whoever reaches it, for example 127.0.0.1:9323
     #[arg(long, value_name = "address")]
     pub(super) metrics_addr: Option<String>,

@@ -122,7 +122,7 @@ impl Daemon {
             data_root: config.data_root.clone(),
             debug: config.debug,
             live_restore: config.live_restore,
-            labels: labels(config, self.controller.balance_engine().name()),
+            labels: labels(config, &self.controller),
             address_pools: config.address_pools.iter().map(|p| (p.base, p.size)).collect(),
             warnings: Vec::new(),
         };
@@ -142,9 +142,12 @@ impl Daemon {
 }
 
 /// The daemon's own labels, and what users want to see of it that the client has no field for.
-fn labels(config: &Config, balancer: &str) -> Vec<String> {
+fn labels(config: &Config, controller: &Controller) -> Vec<String> {
     let own = config.labels.iter().map(|(key, value)| format!("{key}={value}"));
-    own.chain([format!("weft.service-balancer={balancer}")]).collect()
+    let balancer = controller.balance_engine().name();
+    let encryption = controller.encryption_engine().map_or("none", |engine| engine.name());
+    own.chain([format!("weft.service-balancer={balancer}"), format!("weft.encryption-engine={encryption}")])
+        .collect()
 }
 
 fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
@@ -154,6 +157,7 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
         config.address_pools.iter().map(|p| AddressPool { base: p.base, size: p.size }).collect();
     network.balancer = config.balancer;
     network.encryption_port = config.encryption_port;
+    network.encryption_engine = config.encryption_engine;
     network.bip = config.bip;
     network.mtu = config.mtu.unwrap_or(network.mtu);
     network.dns = config.dns.iter().map(ToString::to_string).collect();

@@ -1,9 +1,8 @@
 //! Rows E1, E2 and E3: encrypted networks, and what is on the wire meanwhile.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
 
-use weft_e2e::{Hosts, ping, weft_exe};
+use weft_e2e::{Hosts, Recording, ping, weft_exe};
 use weft_lab::{Capture, DaemonSpec, Host, LabSpec, eventually};
 
 use crate::{SOON, answers};
@@ -104,7 +103,7 @@ fn e1_nothing_of_an_encrypted_network_is_in_the_clear() {
         esp.count(),
         raw.count()
     );
-    assert_eq!(wire.readable(), Vec::<&str>::new(), "on the wire");
+    assert_eq!(readable(&wire), Vec::<&str>::new(), "on the wire");
 
     // The same words over a plain network are found: the search works.
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
@@ -115,7 +114,7 @@ fn e1_nothing_of_an_encrypted_network_is_in_the_clear() {
     let address = hosts.address("h2", "bob", "web").unwrap();
     hosts.exec("h1", "ann", &format!("ping -c 2 -W 2 -p {PATTERN:x} {address}; timeout 9 wget -q -O - http://{address}/bulk | md5sum")).unwrap();
     eventually("the words in the clear", SOON, || {
-        let found = open.readable();
+        let found = readable(&open);
         if found.len() == 2 { Ok(()) } else { Err(format!("{found:?}")) }
     });
 }
@@ -217,49 +216,12 @@ fn serve(hosts: &Hosts, host: &str, container: &str) {
     });
 }
 
-/// Everything that passes an interface, in a file.
-struct Recording {
-    child: Child,
-    file: PathBuf,
+/// Which of the containers' words can be read.
+fn readable(wire: &Recording) -> Vec<&'static str> {
+    wire.readable(&[("text", MARKER.as_bytes()), ("pattern", &[PATTERN; PATTERN_LEN])])
 }
 
-impl Recording {
-    fn start(host: &Host, interface: &str, name: &str) -> Self {
-        let file = host.dir.join(format!("{name}.pcap"));
-        let mut command = host.command("tcpdump");
-        command
-            .args(["-Z", "root", "--immediate-mode", "-U", "-s", "0", "-B", "65536", "-i", interface, "-w"])
-            .arg(&file);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        eventually("the recording", SOON, || if file.exists() { Ok(()) } else { Err("no file") });
-        Self { child, file }
-    }
-
-    /// Which of the containers' words can be read in it.
-    fn readable(&self) -> Vec<&'static str> {
-        let bytes = std::fs::read(&self.file).unwrap();
-        let has = |words: &[u8]| {
-            bytes.iter().enumerate().any(|(at, byte)| *byte == words[0] && bytes[at..].starts_with(words))
-        };
-        let mut found = Vec::new();
-        found.extend(has(MARKER.as_bytes()).then_some("text"));
-        found.extend(has(&[PATTERN; PATTERN_LEN]).then_some("pattern"));
-        found
-    }
-
-    /// Packets of ESP from the second host to the first.
-    fn packets(&self) -> Vec<Vec<u8>> {
-        packets(&std::fs::read(&self.file).unwrap())
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
+/// Packets of ESP from the second host to the first.
 fn packets(pcap: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     let mut rest = pcap.get(24..).unwrap_or_default();
@@ -280,10 +242,10 @@ fn packets(pcap: &[u8]) -> Vec<Vec<u8>> {
 
 fn eventually_packets(wire: &Recording) -> Vec<Vec<u8>> {
     eventually("recorded packets", SOON, || {
-        let count = wire.packets().len();
+        let count = packets(&wire.bytes()).len();
         if count >= 3 { Ok(()) } else { Err(format!("{count}")) }
     });
-    wire.packets()
+    packets(&wire.bytes())
 }
 
 /// One datagram to the first host.

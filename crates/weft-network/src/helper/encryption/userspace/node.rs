@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use rand::RngCore;
-use weft_esp::{DockerPeer, Effect, Fresh, ManagerKey, Peer, Refused, Sealer};
+use weft_esp::frame::proof;
+use weft_esp::{Effect, HEADER_LEN, ManagerKey, NEXT_UDP, Refused, Sealer};
 
 use super::engine::Shared;
 use crate::encryption::{EncryptedPath, EncryptionScheme as Scheme};
-
-/// SPIs below are reserved (RFC 4303, section 2.1).
-const FIRST_SPI: u32 = 256;
+use crate::helper::encryption::keys::Keys;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,20 +24,10 @@ pub(super) struct Node {
     not_authentic: AtomicU64,
 }
 
-/// How it comes to keys.
-#[derive(Debug)]
-enum Keys {
-    Paired(Box<Peer>),
-    Docker(DockerPeer),
-}
-
 impl Node {
     /// Without keys.
     pub(super) fn new(own: IpAddr, address: IpAddr, scheme: Scheme) -> Self {
-        let keys = match scheme {
-            Scheme::Paired => Keys::Paired(Box::new(Peer::new(own, address))),
-            Scheme::Docker => Keys::Docker(DockerPeer::new(own, address)),
-        };
+        let keys = Keys::new(own, address, scheme);
         let (replayed, not_authentic) = (AtomicU64::new(0), AtomicU64::new(0));
         let sealer = ArcSwapOption::empty();
         Self { address, scheme, keys: Mutex::new(keys), sealer, replayed, not_authentic }
@@ -51,10 +39,7 @@ impl Node {
 
     /// The managers' keys of now.
     pub(super) fn set_keys(&self, shared: &Shared, managers: &[ManagerKey]) {
-        self.with(shared, |keys, now, out| match keys {
-            Keys::Paired(peer) => peer.set_keys(managers),
-            Keys::Docker(peer) => peer.set_keys(now, managers, &mut || rand::rng().next_u64(), out),
-        });
+        self.with(shared, |keys, now, out| keys.set(now, managers, out));
     }
 
     /// What packets to it are made with; none yet, or no more.
@@ -64,10 +49,7 @@ impl Node {
 
     /// How it stands.
     pub(super) fn path(&self, now: Duration) -> EncryptedPath {
-        let view = match &*self.keys() {
-            Keys::Paired(peer) => peer.view(now),
-            Keys::Docker(peer) => peer.view(now),
-        };
+        let view = self.keys().view(now);
         EncryptedPath {
             address: self.address,
             scheme: self.scheme,
@@ -88,41 +70,23 @@ impl Node {
     }
 
     pub(super) fn tick(&self, shared: &Shared) {
-        self.with(shared, |keys, now, out| match keys {
-            Keys::Paired(peer) => peer.tick(now, &mut || fresh(shared), out),
-            Keys::Docker(peer) => peer.tick(now, out),
-        });
+        self.with(shared, |keys, now, out| keys.tick(now, &|spi| shared.knows(spi), out));
     }
 
     pub(super) fn on_unknown_spi(&self, shared: &Shared) {
-        self.with(shared, |keys, now, out| {
-            if let Keys::Paired(peer) = keys {
-                peer.on_unknown_spi(now, &mut || fresh(shared), out);
-            }
-        });
+        self.with(shared, |keys, now, out| keys.on_unknown_spi(now, &|spi| shared.knows(spi), out));
     }
 
     pub(super) fn on_message(&self, shared: &Shared, datagram: &[u8]) -> Result<(), Refused> {
-        self.with(shared, |keys, now, out| match keys {
-            Keys::Paired(peer) => peer.on_message(now, datagram, &mut || fresh(shared), out),
-            // Docker's nodes agree on nothing.
-            Keys::Docker(_) => Err(Refused::Malformed),
-        })
+        self.with(shared, |keys, now, out| keys.on_message(now, datagram, &|spi| shared.knows(spi), out))
     }
 
     pub(super) fn on_proven(&self, shared: &Shared, spi: u32) {
-        self.with(shared, |keys, now, out| {
-            if let Keys::Paired(peer) = keys {
-                peer.on_proven(now, spi, out);
-            }
-        });
+        self.with(shared, |keys, now, out| keys.on_proven(now, spi, out));
     }
 
     pub(super) fn end(&self, shared: &Shared) {
-        self.with(shared, |keys, _, out| match keys {
-            Keys::Paired(peer) => peer.end(out),
-            Keys::Docker(peer) => peer.end(out),
-        });
+        self.with(shared, |keys, _, out| keys.end(out));
     }
 
     /// The effects are carried out under the lock: in the order in which they came about.
@@ -141,6 +105,7 @@ impl Node {
             Effect::Send(datagram) => shared.send(self.address, &datagram),
             Effect::Accept(inbound) => shared.accept(inbound),
             Effect::Forget(spi) => shared.forget(spi),
+            Effect::Prove(sealer) => self.prove(shared, &sealer),
             Effect::Use(sealer) => {
                 let had = self.sealer.swap(sealer.clone()).is_some();
                 match (had, sealer) {
@@ -151,16 +116,12 @@ impl Node {
             }
         }
     }
-}
 
-fn fresh(shared: &Shared) -> Fresh {
-    let mut rng = rand::rng();
-    let mut private = [0; 32];
-    rng.fill_bytes(&mut private);
-    loop {
-        let spi = rng.next_u32();
-        if spi >= FIRST_SPI && !shared.knows(spi) {
-            return Fresh { private, spi };
+    fn prove(&self, shared: &Shared, sealer: &Sealer) {
+        let mut packet = vec![0; HEADER_LEN];
+        packet.extend_from_slice(&proof(shared.own, self.address, shared.vxlan_port));
+        if sealer.seal(&mut packet, 0, NEXT_UDP).is_ok() {
+            shared.send(self.address, &packet);
         }
     }
 }

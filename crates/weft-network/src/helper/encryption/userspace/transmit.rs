@@ -13,9 +13,9 @@ use weft_esp::offload::{HEADER_LEN, Offload};
 use weft_kernel::Tap;
 use weft_types::{MacAddr, Vni};
 
-use super::counters::Drop;
 use super::engine::Shared;
 use super::train::Train;
+use crate::helper::encryption::counters::Drop;
 
 /// How soon a device's thread notices that it shall end.
 const LOOK_UP_MS: u16 = 200;

@@ -14,13 +14,13 @@ use weft_esp::{Inbound, ManagerKey};
 use weft_kernel::{Netns, Tap};
 use weft_types::Vni;
 
-use super::counters::Counters;
 use super::node::Node;
 use super::pace::{Load, Pace};
 use super::raw::Raw;
 use super::receive;
 use super::transmit::Port;
-use crate::encryption::{EncryptionReport, EncryptionScheme as Scheme};
+use crate::encryption::{EncryptedPath, EncryptionScheme as Scheme};
+use crate::helper::encryption::counters::Counters;
 use crate::helper::protocol::{EncryptedSegment, EncryptionWish};
 
 /// Threads of packets come before those that make them, as the kernel's own do.
@@ -114,69 +114,30 @@ impl Shared {
     }
 }
 
-/// The engine, while there is something to encrypt.
-#[derive(Default)]
-pub(in crate::helper) struct Encryption {
-    running: Option<Engine>,
-}
-
-struct Engine {
+/// The engine; it ends with this value.
+pub(in crate::helper::encryption) struct Engine {
     shared: Arc<Shared>,
     receiver: Option<JoinHandle<()>>,
-    logged: Vec<(&'static str, u64)>,
-}
-
-impl Encryption {
-    /// Does as wished from now on. What cannot be had is tried again with the next call.
-    pub(in crate::helper) fn follow(&mut self, wish: Option<&EncryptionWish>) {
-        let place = |shared: &Shared| (shared.own, shared.port, shared.vxlan_port);
-        let wanted = wish.map(|wish| (wish.address, wish.port, wish.vxlan_port));
-        if self.running.as_ref().map(|engine| place(&engine.shared)) != wanted {
-            self.running = None;
-        }
-        let Some(wish) = wish else { return };
-        if self.running.is_none() {
-            match Engine::start(wish) {
-                Ok(engine) => self.running = Some(engine),
-                // Nothing is sent meanwhile: frames wait for nobody and are dropped.
-                Err(error) => {
-                    tracing::error!(address = %wish.address, port = wish.port, %error, "encryption")
-                }
-            }
-        }
-        if let Some(engine) = &mut self.running {
-            engine.follow_peers(wish);
-            engine.follow_ports(wish);
-        }
-    }
-
-    /// Tries anew what failed, and says what was dropped. To be called now and then.
-    pub(in crate::helper) fn look_after(&mut self, wish: Option<&EncryptionWish>) {
-        self.follow(wish);
-        let Some(engine) = &mut self.running else { return };
-        let seen = engine.shared.counters.seen();
-        if seen != engine.logged {
-            tracing::info!(dropped = ?seen, "encrypted networks");
-            engine.logged = seen;
-        }
-    }
-
-    /// How it stands; none where nothing is encrypted.
-    pub(in crate::helper) fn report(&self) -> Option<EncryptionReport> {
-        let shared = &self.running.as_ref()?.shared;
-        let paths = shared.nodes.load().values().map(|node| node.path(shared.now())).collect();
-        let dropped =
-            shared.counters.seen().into_iter().map(|(why, count)| (why.to_owned(), count)).collect();
-        Some(EncryptionReport { paths, dropped })
-    }
 }
 
 impl Engine {
-    fn start(wish: &EncryptionWish) -> io::Result<Self> {
+    pub(in crate::helper::encryption) fn start(wish: &EncryptionWish) -> io::Result<Self> {
         let shared = Arc::new(Shared::open(wish)?);
         let receiver = spawn("esp-receive", shared.clone(), |shared| receive::run(&shared))?;
-        tracing::info!(address = %wish.address, port = wish.port, "encryption begins");
-        Ok(Self { shared, receiver: Some(receiver), logged: Vec::new() })
+        Ok(Self { shared, receiver: Some(receiver) })
+    }
+
+    pub(in crate::helper::encryption) fn follow(&mut self, wish: &EncryptionWish) {
+        self.follow_peers(wish);
+        self.follow_ports(wish);
+    }
+
+    pub(in crate::helper::encryption) fn seen(&self) -> Vec<(&'static str, u64)> {
+        self.shared.counters.seen()
+    }
+
+    pub(in crate::helper::encryption) fn paths(&self) -> Vec<EncryptedPath> {
+        self.shared.nodes.load().values().map(|node| node.path(self.shared.now())).collect()
     }
 
     fn follow_peers(&self, wish: &EncryptionWish) {

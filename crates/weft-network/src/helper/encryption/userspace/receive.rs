@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
-use weft_esp::frame::{ENCAPSULATION_LEN, take};
+use weft_esp::frame::{ENCAPSULATION_LEN, is_proof, take};
 use weft_esp::{HEADER_LEN, Inbound, Joiner, NEXT_UDP, Refused, spi_of};
 use weft_types::Vni;
 
-use super::counters::Drop;
 use super::engine::Shared;
 use super::node::Node;
 use super::raw::Raw;
+use crate::helper::encryption::counters::Drop;
 
 /// Between two looks at every peer.
 const TICK: Duration = Duration::from_millis(100);
@@ -191,7 +191,7 @@ impl Intake {
         if inbound.note_heard(*now) {
             node.on_proven(shared, spi);
         }
-        if opened.next_header != NEXT_UDP {
+        if opened.next_header != NEXT_UDP || is_proof(opened.payload) {
             return Ok(None);
         }
         let (vni, frame) = take(opened.payload).ok_or(malformed)?;

@@ -10,10 +10,10 @@ use weft_esp::frame::Encapsulation;
 use weft_esp::{HEADER_LEN, NEXT_UDP, Sealer};
 use weft_types::Vni;
 
-use super::counters::Drop;
 use super::engine::Shared;
 use super::node::Node;
 use crate::encryption::EncryptionScheme as Scheme;
+use crate::helper::encryption::counters::Drop;
 
 /// The kernel cuts one call into so many datagrams at most (`UDP_MAX_SEGMENTS` of older kernels).
 const MAX_PACKETS: usize = 64;
