@@ -99,6 +99,32 @@ pub fn source(frame: &[u8]) -> Option<MacAddr> {
     (frame.len() >= ETHERNET_LEN).then(|| frame[6..].first_chunk().map(|mac| MacAddr(*mac))).flatten()
 }
 
+/// A number for the flow that a frame belongs to, to spread flows by: the same in both directions, and for all frames of
+/// one, fragments excepted.
+pub fn flow(frame: &[u8]) -> u32 {
+    const FRAGMENT: u16 = 0x3fff;
+    let at = |from: usize| frame.get(from).copied().unwrap_or_default();
+    let (addresses, protocol, ports) = match frame.get(12..ETHERNET_LEN) {
+        Some([0x08, 0x00]) => {
+            let whole = u16::from_be_bytes([at(20), at(21)]) & FRAGMENT == 0;
+            let ports = ETHERNET_LEN + usize::from(at(14) & 0x0f) * 4;
+            (between(frame, 26, 4), at(23), Some(ports).filter(|_| whole))
+        }
+        Some([0x86, 0xdd]) => (between(frame, 22, 16), at(20), Some(ETHERNET_LEN + 40)),
+        _ => (between(frame, 0, 6), 0, None),
+    };
+    let ports = ports.filter(|_| matches!(protocol, 6 | 17)).map(|from| between(frame, from, 2));
+    // Spread over all bits (Knuth's multiplicative hashing).
+    (addresses ^ ports.unwrap_or_default().rotate_left(16)).wrapping_mul(0x9e37_79b1)
+}
+
+/// Two fields of one length behind each other, in either order.
+fn between(frame: &[u8], from: usize, len: usize) -> u32 {
+    let field = |from| frame.get(from..from + len).unwrap_or_default();
+    let pairs = field(from).iter().zip(field(from + len));
+    pairs.fold(0, |sum: u32, (a, b)| sum.wrapping_mul(31).wrapping_add(u32::from(a ^ b)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -111,6 +137,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_bytes_have_a_flow(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            flow(&bytes);
+        }
+
         #[test]
         fn a_frame_comes_out_as_it_went_in(
             frame in proptest::collection::vec(any::<u8>(), 14..200),
@@ -131,6 +162,30 @@ mod tests {
             }
             let _ = (destination(&bytes), source(&bytes));
         }
+    }
+
+    /// From port `from` of 10.0.1.2 to port `to` of 10.0.1.3, or the other way.
+    fn segment(from: u16, to: u16, back: bool) -> Vec<u8> {
+        let mut frame = vec![0x02; 12];
+        frame.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+        let (mut addresses, mut ports) = ([[10, 0, 1, 2], [10, 0, 1, 3]], [from, to]);
+        if back {
+            addresses.reverse();
+            ports.reverse();
+        }
+        frame.extend(addresses.concat());
+        frame.extend(ports.map(u16::to_be_bytes).concat());
+        frame
+    }
+
+    #[test]
+    fn flows_spread_and_both_directions_are_one() {
+        let mut seen = [0; 4];
+        for from in 40_000..40_400 {
+            assert_eq!(flow(&segment(from, 80, false)), flow(&segment(from, 80, true)));
+            seen[(flow(&segment(from, 80, false)) >> 30) as usize] += 1;
+        }
+        assert!(seen.iter().all(|count| (60..140).contains(count)), "{seen:?}");
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct ControllerConfig {
     pub encryption_port: Option<u16>,
     /// What encrypts.
     pub encryption_engine: EncryptionChoice,
+    /// Queues of each encrypted network's device where the helper encrypts, and threads for each direction.
+    pub encryption_queues: usize,
     /// Beside these, look at a namespace whenever the kernel tells of a change there.
     pub watch_kernel: bool,
 }
@@ -89,7 +91,15 @@ impl ControllerConfig {
             balancer: BalancerChoice::Auto,
             encryption_port: Some(ENCRYPTION_PORT),
             encryption_engine: EncryptionChoice::Auto,
+            encryption_queues: encryption_queues(),
             watch_kernel: true,
         }
     }
+}
+
+/// Half of the processors, as each direction has so many; the rest is for the containers.
+fn encryption_queues() -> usize {
+    const MOST: usize = 4;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, MOST)
 }

@@ -61,6 +61,8 @@ pub(crate) struct EncryptionSetting {
     /// UDP port of ESP.
     pub(crate) port: u16,
     pub(crate) engine: EncryptionEngine,
+    /// Threads of the engine in user space, in each direction.
+    pub(crate) queues: usize,
 }
 
 /// How keys towards a node come about.

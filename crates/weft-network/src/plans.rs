@@ -63,7 +63,7 @@ fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<Ip
 fn encrypted_path(state: &State, around: &Surroundings) -> Option<EncryptedPath> {
     let encrypted = state.networks().filter_map(Network::overlay).filter(|spec| spec.encrypted);
     let vnis: BTreeSet<_> = encrypted.flat_map(|spec| spec.subnets.iter().filter_map(|s| s.vni)).collect();
-    let EncryptionSetting { port, engine } = around.encryption?;
+    let EncryptionSetting { port, engine, .. } = around.encryption?;
     (!vnis.is_empty()).then_some(EncryptedPath { port, vnis, engine })
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn encryption(
     around: &Surroundings,
     peers: &BTreeMap<NetworkId, NetworkPeers>,
 ) -> Option<EncryptionWish> {
-    let (swarm, EncryptionSetting { port, engine }) = (state.swarm()?, around.encryption?);
+    let (swarm, EncryptionSetting { port, engine, queues }) = (state.swarm()?, around.encryption?);
     let encrypted = state.networks().filter(|n| n.overlay().is_some_and(|spec| spec.encrypted));
     let plans = encrypted.filter_map(|n| Some((n, overlay(state, around, n, peers)?)));
     let mut segments = Vec::new();
@@ -102,6 +102,7 @@ pub(crate) fn encryption(
     let peers = on_them.filter(|vtep| *vtep != swarm.data_path).map(|vtep| (vtep, scheme(vtep))).collect();
     (!segments.is_empty()).then(|| EncryptionWish {
         engine,
+        queues,
         address: swarm.data_path,
         port,
         vxlan_port: swarm.data_path_port,

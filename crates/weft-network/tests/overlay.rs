@@ -117,12 +117,13 @@ impl Pair {
             let out = shell(netns, &format!("ip addr add {}/24 dev u0; ip link set u0 up", underlay(n)));
             assert!(out.is_empty(), "{out}");
         }
-        let hosts = spaces.map(|netns| {
+        let mut hosts = spaces.map(|netns| {
             let mut host = Host::in_namespace(netns);
             host.config.helper = Some(helper_launch());
             host.config.watch_kernel = watch_kernel;
             host
         });
+        (hosts[0].config.encryption_queues, hosts[1].config.encryption_queues) = (4, 1);
         let controllers = [hosts[0].controller().await, hosts[1].controller().await];
         let managers =
             Arc::new(Managers { next: Mutex::new(1), detached: Mutex::default(), encrypted: false });
@@ -515,6 +516,11 @@ async fn an_encrypted_network_talks_and_never_in_the_clear() {
     assert!(full.contains(" 0% packet loss"), "{full}");
     let six = shell(&in_a, "ping -c 2 -i 0.2 -W 2 -p a7 fd00:1::3");
     assert!(six.contains(" 0% packet loss"), "{six}");
+
+    // Each from another port, so by another queue.
+    for _ in 0..24 {
+        assert_eq!(ask(&in_a, far).unwrap(), expected);
+    }
 
     // Bulk, so that the kernel hands out large frames; keys rotate meanwhile, on one node before the other.
     let _server = serve_bytes(&in_b, at(far.ip(), 81));

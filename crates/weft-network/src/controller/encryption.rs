@@ -36,7 +36,7 @@ pub(super) async fn setting(config: &ControllerConfig) -> Result<Option<Encrypti
         return Err(NetworkError::NoKernelEncryption);
     }
     tracing::info!(engine = engine.map_or("none", EncryptionEngine::name), wished = %choice, "networks are encrypted");
-    Ok(engine.map(|engine| EncryptionSetting { port, engine }))
+    Ok(engine.map(|engine| EncryptionSetting { port, engine, queues: config.encryption_queues }))
 }
 
 fn has_kernel_esp() -> bool {

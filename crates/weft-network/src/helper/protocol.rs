@@ -109,6 +109,9 @@ pub(crate) struct EncryptionWish {
     pub(crate) port: u16,
     /// UDP port of VXLAN, inside.
     pub(crate) vxlan_port: u16,
+    /// Threads of the engine in user space, in each direction; a helper that an older daemon drives has one.
+    #[serde(default)]
+    pub(crate) queues: usize,
     /// Keys of the `networking:ipsec` subsystem.
     pub(crate) keys: Vec<SwarmKey>,
     /// Data-path addresses of the nodes on these networks.

@@ -33,10 +33,10 @@ struct Running {
 }
 
 /// What cannot be changed while an engine runs.
-type Place = (EncryptionEngine, std::net::IpAddr, u16, u16);
+type Place = (EncryptionEngine, usize, std::net::IpAddr, u16, u16);
 
 fn place(wish: &EncryptionWish) -> Place {
-    (wish.engine, wish.address, wish.port, wish.vxlan_port)
+    (wish.engine, wish.queues, wish.address, wish.port, wish.vxlan_port)
 }
 
 enum Engine {

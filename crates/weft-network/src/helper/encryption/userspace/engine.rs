@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use nix::sys::socket::{setsockopt, sockopt};
 use weft_esp::{Inbound, ManagerKey};
 use weft_kernel::{Netns, Tap};
 use weft_types::Vni;
@@ -18,6 +17,7 @@ use super::node::Node;
 use super::pace::{Load, Pace};
 use super::raw::Raw;
 use super::receive;
+use super::sockets::Sockets;
 use super::transmit::Port;
 use crate::encryption::{EncryptedPath, EncryptionScheme as Scheme};
 use crate::helper::encryption::counters::Counters;
@@ -25,8 +25,6 @@ use crate::helper::protocol::{EncryptedSegment, EncryptionWish};
 
 /// Threads of packets come before those that make them, as the kernel's own do.
 const NICE: i32 = -10;
-/// Room for bursts in the socket's buffers, in bytes.
-const BUFFER: usize = 4 << 20;
 
 /// What the threads share.
 #[derive(Debug)]
@@ -34,7 +32,8 @@ pub(super) struct Shared {
     pub(super) own: IpAddr,
     pub(super) port: u16,
     pub(super) vxlan_port: u16,
-    pub(super) socket: UdpSocket,
+    sockets: Sockets,
+    queues: usize,
     /// Opened for the first node of Docker's.
     raw: OnceLock<Arc<Raw>>,
     pub(super) nodes: ArcSwap<HashMap<IpAddr, Arc<Node>>>,
@@ -48,20 +47,12 @@ pub(super) struct Shared {
 
 impl Shared {
     fn open(wish: &EncryptionWish) -> io::Result<Self> {
-        let socket = UdpSocket::bind(SocketAddr::new(wish.address, wish.port))?;
-        socket.set_nonblocking(true)?;
-        // Better with both; without, every datagram comes alone, or some are lost under load.
-        let joined = setsockopt(&socket, sockopt::UdpGroSegment, &true);
-        let buffers = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)
-            .and_then(|()| setsockopt(&socket, sockopt::SndBufForce, &BUFFER));
-        if let Err(error) = joined.and(buffers) {
-            tracing::warn!(%error, "socket of encrypted networks is not as wanted");
-        }
         Ok(Self {
             own: wish.address,
             port: wish.port,
             vxlan_port: wish.vxlan_port,
-            socket,
+            sockets: Sockets::open(SocketAddr::new(wish.address, wish.port), wish.queues)?,
+            queues: wish.queues.max(1),
             raw: OnceLock::new(),
             nodes: ArcSwap::default(),
             ports: ArcSwap::default(),
@@ -90,9 +81,14 @@ impl Shared {
         self.raw.get().map(AsRef::as_ref)
     }
 
+    /// What a queue's threads send and receive by.
+    pub(super) fn socket_of(&self, queue: usize) -> &UdpSocket {
+        self.sockets.of(queue)
+    }
+
     pub(super) fn send(&self, to: IpAddr, datagram: &[u8]) {
         // Lost ones are sent again, or were only to say that all is well.
-        if let Err(error) = self.socket.send_to(datagram, SocketAddr::new(to, self.port)) {
+        if let Err(error) = self.socket_of(0).send_to(datagram, SocketAddr::new(to, self.port)) {
             tracing::debug!(%to, %error, "pairing not sent");
         }
     }
@@ -117,14 +113,18 @@ impl Shared {
 /// The engine; it ends with this value.
 pub(in crate::helper::encryption) struct Engine {
     shared: Arc<Shared>,
-    receiver: Option<JoinHandle<()>>,
+    receivers: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
     pub(in crate::helper::encryption) fn start(wish: &EncryptionWish) -> io::Result<Self> {
         let shared = Arc::new(Shared::open(wish)?);
-        let receiver = spawn("esp-receive", shared.clone(), |shared| receive::run(&shared))?;
-        Ok(Self { shared, receiver: Some(receiver) })
+        let mut engine = Self { shared, receivers: Vec::new() };
+        for queue in 0..engine.shared.queues {
+            let work = move |shared: Arc<Shared>| receive::run(&shared, queue);
+            engine.receivers.push(spawn("esp-receive", engine.shared.clone(), work)?);
+        }
+        Ok(engine)
     }
 
     pub(in crate::helper::encryption) fn follow(&mut self, wish: &EncryptionWish) {
@@ -201,31 +201,34 @@ impl Engine {
 
     /// The device may not be there yet: the daemon makes it after it said so.
     fn open(&self, segment: &EncryptedSegment) -> Option<Arc<Port>> {
-        let opened = Netns::open(&segment.netns).and_then(|netns| Tap::open(&netns, &segment.device));
-        let tap = match opened {
-            Ok(tap) => tap,
+        let queues = Netns::open(&segment.netns).and_then(|netns| {
+            (0..self.shared.queues).map(|_| Tap::open(&netns, &segment.device)).collect::<Result<Vec<_>, _>>()
+        });
+        let queues = match queues {
+            Ok(queues) => queues,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(tracing::field::display);
                 tracing::debug!(vni = segment.vni.get(), %error, cause, "device of an encrypted network");
                 return None;
             }
         };
-        let port = Arc::new(Port::new(segment.vni, tap, HashMap::new()));
-        let (run, shared) = (port.clone(), self.shared.clone());
-        match spawn("esp-transmit", shared, move |shared| run.run(&shared)) {
-            Ok(_) => Some(port),
-            Err(error) => {
+        let port = Arc::new(Port::new(segment.vni, queues, HashMap::new()));
+        for queue in 0..self.shared.queues {
+            let (run, shared) = (port.clone(), self.shared.clone());
+            if let Err(error) = spawn("esp-transmit", shared, move |shared| run.run(&shared, queue)) {
                 tracing::error!(%error, "thread for an encrypted network");
-                None
+                port.end();
+                return None;
             }
         }
+        Some(port)
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Relaxed);
-        if let Some(receiver) = self.receiver.take() {
+        for receiver in self.receivers.drain(..) {
             let _ = receiver.join();
         }
         tracing::info!("encryption ends");

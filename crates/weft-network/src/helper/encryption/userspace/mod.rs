@@ -1,9 +1,9 @@
 //! The engine in user space.
 //!
 //! ```text
-//! TAP device of a network --transmit thread, one a device--> Train --> UDP socket (ESP in UDP, RFC 3948)
-//! UDP socket --receive thread, which also looks after the peers' keys--> TAP device
-//! raw socket --the same for Docker's nodes, once there are any------------> TAP device
+//! TAP device of a network --transmit thread, one a queue--> Train --> UDP sockets (ESP in UDP, RFC 3948)
+//! UDP sockets --receive thread, one a queue; the first looks after the peers' keys--> TAP device
+//! raw socket --the same for Docker's nodes, once there are any----------------------> TAP device
 //! ```
 //!
 //! It uses threads of its own: packets do not wait for the helper's other work. Plaintext is in this process and in
@@ -14,6 +14,7 @@ mod node;
 mod pace;
 mod raw;
 mod receive;
+mod sockets;
 mod train;
 mod transmit;
 

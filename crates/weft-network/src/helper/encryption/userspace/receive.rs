@@ -1,7 +1,7 @@
 //! From the underlay to the TAP devices, and the peers' clock.
 
 use std::io::{ErrorKind, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -28,18 +28,19 @@ const PACKET_MAX: usize = 9_216;
 /// Calls after which the peers are looked at although more waits.
 const BURST: usize = 64;
 
-/// The thread that receives ESP in UDP.
-pub(super) fn run(shared: &Shared) {
+/// A thread that receives ESP in UDP. The first one has the peers' clock.
+pub(super) fn run(shared: &Shared, queue: usize) {
+    let socket = shared.socket_of(queue);
     let mut buffer = vec![0; BUFFER_LEN];
     let mut intake = Intake::default();
     let mut pace = shared.pace();
     let mut ticked: Option<Instant> = None;
     while !shared.ends() {
-        match drain(shared, &mut buffer, &mut intake) {
-            0 => pace.wait(shared.socket.as_fd(), TICK_MS),
+        match drain(shared, socket, &mut buffer, &mut intake) {
+            0 => pace.wait(socket.as_fd(), TICK_MS),
             bytes => pace.note(bytes),
         }
-        if ticked.is_none_or(|then| then.elapsed() >= TICK) {
+        if queue == 0 && ticked.is_none_or(|then| then.elapsed() >= TICK) {
             ticked = Some(Instant::now());
             shared.nodes.load().values().for_each(|node| node.tick(shared));
         }
@@ -73,10 +74,10 @@ pub(super) fn run_raw(shared: &Shared, raw: &Raw) {
 }
 
 /// How many bytes there were.
-fn drain(shared: &Shared, buffer: &mut [u8], intake: &mut Intake) -> usize {
+fn drain(shared: &Shared, socket: &UdpSocket, buffer: &mut [u8], intake: &mut Intake) -> usize {
     let mut bytes = 0;
     for _ in 0..BURST {
-        match receive(shared, buffer) {
+        match receive(socket, buffer) {
             Ok((len, size, from)) => {
                 bytes += len;
                 for begin in (0..len).step_by(size) {
@@ -93,11 +94,11 @@ fn drain(shared: &Shared, buffer: &mut [u8], intake: &mut Intake) -> usize {
 }
 
 /// Bytes, the size of the datagrams in them, and the sender.
-fn receive(shared: &Shared, buffer: &mut [u8]) -> Result<(usize, usize, IpAddr), ErrorKind> {
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Result<(usize, usize, IpAddr), ErrorKind> {
     let mut space = nix::cmsg_space!(i32);
     let mut slices = [IoSliceMut::new(buffer)];
-    let socket = shared.socket.as_raw_fd();
-    let received = recvmsg::<SockaddrStorage>(socket, &mut slices, Some(&mut space), MsgFlags::MSG_DONTWAIT);
+    let received =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_DONTWAIT);
     let received = received.map_err(|errno: Errno| std::io::Error::from(errno).kind())?;
     let joined = received.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
         ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok().filter(|size| *size > 0),
@@ -159,7 +160,7 @@ impl Intake {
         let ports = shared.ports.load();
         match ports.get(&vni) {
             Some(port) => self.joiner.join(buffer, &self.frames, &mut |header, parts| {
-                if port.tap.write(header, parts).is_err() {
+                if port.write(header, parts).is_err() {
                     shared.counters.count(Drop::NotDelivered);
                 }
             }),

@@ -23,6 +23,7 @@ const MAX_BYTES: usize = 65_000;
 /// See the module. All packets have the first one's size, but for the last one, which may be shorter.
 pub(super) struct Train<'a> {
     shared: &'a Shared,
+    socket: &'a UdpSocket,
     vni: Vni,
     bytes: Vec<u8>,
     to: Option<Arc<Node>>,
@@ -33,9 +34,18 @@ pub(super) struct Train<'a> {
 }
 
 impl<'a> Train<'a> {
-    pub(super) fn new(shared: &'a Shared, vni: Vni) -> Self {
+    pub(super) fn new(shared: &'a Shared, vni: Vni, queue: usize) -> Self {
         let bytes = Vec::with_capacity(MAX_BYTES + 4096);
-        Self { shared, vni, bytes, to: None, size: 0, count: 0, closed: false }
+        Self {
+            shared,
+            socket: shared.socket_of(queue),
+            vni,
+            bytes,
+            to: None,
+            size: 0,
+            count: 0,
+            closed: false,
+        }
     }
 
     /// Encrypts a frame, given in two parts, for a node.
@@ -85,7 +95,7 @@ impl<'a> Train<'a> {
         match to.scheme {
             Scheme::Paired => {
                 let to = SocketAddr::new(to.address, self.shared.port);
-                send(&self.shared.socket, to, &self.bytes, self.size)
+                send(self.socket, to, &self.bytes, self.size)
             }
             Scheme::Docker => self
                 .shared

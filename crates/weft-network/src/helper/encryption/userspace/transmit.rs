@@ -1,14 +1,14 @@
 //! From a TAP device to the underlay.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use std::os::fd::AsFd;
-use weft_esp::frame::destination;
+use weft_esp::frame::{destination, flow};
 use weft_esp::offload::{HEADER_LEN, Offload};
 use weft_kernel::Tap;
 use weft_types::{MacAddr, Vni};
@@ -28,7 +28,8 @@ const BURST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) vni: Vni,
-    pub(super) tap: Tap,
+    /// Its queues. The kernel hands a frame to the one where frames of its flow were last written.
+    queues: Vec<Tap>,
     /// Which node a station is on.
     pub(super) stations: ArcSwap<HashMap<MacAddr, IpAddr>>,
     ends: AtomicBool,
@@ -37,9 +38,9 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(vni: Vni, tap: Tap, stations: HashMap<MacAddr, IpAddr>) -> Self {
+    pub(super) fn new(vni: Vni, queues: Vec<Tap>, stations: HashMap<MacAddr, IpAddr>) -> Self {
         let stations = ArcSwap::from_pointee(stations);
-        Self { vni, tap, stations, ends: AtomicBool::new(false), broken: AtomicBool::new(false) }
+        Self { vni, queues, stations, ends: AtomicBool::new(false), broken: AtomicBool::new(false) }
     }
 
     pub(super) fn end(&self) {
@@ -50,14 +51,22 @@ impl Port {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// The device's thread.
-    pub(super) fn run(self: &Arc<Self>, shared: &Shared) {
+    /// Gives the device a frame, in parts, of which the first has all headers.
+    pub(super) fn write(&self, header: &[u8; HEADER_LEN], parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let flow = parts.first().filter(|_| self.queues.len() > 1).map_or(0, |first| flow(first));
+        let queue = (u64::from(flow) * self.queues.len() as u64) >> 32;
+        self.queues.get(queue as usize).ok_or(ErrorKind::NotFound)?.write(header, parts)
+    }
+
+    /// The thread of one queue.
+    pub(super) fn run(self: &Arc<Self>, shared: &Shared, queue: usize) {
+        let Some(tap) = self.queues.get(queue) else { return };
         let mut buffer = vec![0; FRAME_MAX];
-        let mut train = Train::new(shared, self.vni);
+        let mut train = Train::new(shared, self.vni, queue);
         let mut pace = shared.pace();
         while !self.ends.load(Ordering::Relaxed) && !shared.ends() {
-            match self.drain(shared, &mut buffer, &mut train) {
-                Some(0) => pace.wait(self.tap.as_fd(), LOOK_UP_MS),
+            match self.drain(shared, tap, &mut buffer, &mut train) {
+                Some(0) => pace.wait(tap.as_fd(), LOOK_UP_MS),
                 Some(bytes) => pace.note(bytes),
                 None => {
                     self.broken.store(true, Ordering::Relaxed);
@@ -68,11 +77,11 @@ impl Port {
     }
 
     /// Sends what waits: so many bytes. None: the device is gone.
-    fn drain(&self, shared: &Shared, buffer: &mut [u8], train: &mut Train<'_>) -> Option<usize> {
+    fn drain(&self, shared: &Shared, tap: &Tap, buffer: &mut [u8], train: &mut Train<'_>) -> Option<usize> {
         let (nodes, stations) = (shared.nodes.load(), self.stations.load());
         let mut bytes = 0;
         for _ in 0..BURST {
-            let len = match self.tap.read(buffer) {
+            let len = match tap.read(buffer) {
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
