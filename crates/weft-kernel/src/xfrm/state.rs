@@ -43,7 +43,8 @@ pub struct EspState<'a> {
     pub key: &'a [u8],
     /// Length of the check value in bytes.
     pub icv_len: usize,
-    /// So many sequence numbers below the highest one are taken, each once; 0: packets are taken however often.
+    /// So many sequence numbers below the highest one, or a few more, are taken, each once; 0: packets are taken however
+    /// often.
     pub window: u32,
     /// The UDP port of both sides; none: ESP alone.
     pub encapsulation: Option<u16>,
@@ -109,8 +110,12 @@ fn aead(state: &EspState<'_>) -> Zeroizing<Vec<u8>> {
 }
 
 /// `struct xfrm_replay_state_esn`: its window may be larger than the old kind's 32, with sequence numbers of 32 bits, too.
+///
+/// Sizes that are no power of two are rounded up: with those the kernel notes the first number in a wrong place and takes it
+/// twice (`xfrm_replay_advance_bmp` computes the place as `(seq - 1) % window`, with a `seq` of 0 before the first).
 fn window(size: u32) -> Vec<u8> {
-    let words = size.div_ceil(u32::BITS);
+    let size = size.next_power_of_two().max(u32::BITS);
+    let words = size / u32::BITS;
     let mut out = Writer::default();
     // Words of the bitmap, then the last numbers sent and received, and their upper halves.
     out.u32(words).zeros(16).u32(size).zeros(words as usize * 4);

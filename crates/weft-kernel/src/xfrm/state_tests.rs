@@ -49,7 +49,7 @@ fn a_new_state_has_the_layout_of_the_kernels() {
     let window = &attributes[2].1;
     assert_eq!(
         (window.len(), Fields(window).u32(0), Fields(window).u32(20)),
-        (24 + 248, Some(62), Some(1984))
+        (24 + 256, Some(64), Some(2048))
     );
 }
 

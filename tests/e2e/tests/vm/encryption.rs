@@ -140,8 +140,13 @@ fn bulk(hosts: &Hosts) {
         );
         hosts.docker(host, ["exec", "-d", container, "sh", "-c", &line]).unwrap();
     }
-    let sum = "yes may-nobody-read-this | head -c 400000 | md5sum";
-    let sum = hosts.exec("h1", "ann", sum).unwrap();
+    for (host, container) in [("h1", "ann"), ("h2", "bob")] {
+        eventually("the server", SOON, || match hosts.exec(host, container, "wc -c < /www/bulk") {
+            Ok(size) if size == "400000" => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    let sum = hosts.exec("h1", "ann", "md5sum < /www/bulk").unwrap();
     for (host, from, to) in
         [("h1", "ann", "bob"), ("h2", "bob", "ann"), ("h3", "cid", "ann"), ("h3", "cid", "bob")]
     {
