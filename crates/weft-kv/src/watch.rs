@@ -23,8 +23,8 @@ pub struct Watch {
     backoff: Backoff,
     /// Whether the whole state was told.
     begun: bool,
-    /// Whether the store's silence was told.
-    warned: bool,
+    /// Whether the store's silence was told of.
+    told_away: bool,
 }
 
 impl Watch {
@@ -36,7 +36,7 @@ impl Watch {
             known: Known::default(),
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             begun: false,
-            warned: false,
+            told_away: false,
         }
     }
 
@@ -49,7 +49,7 @@ impl Watch {
                 Ok(News::Happened(changes)) => self.known.follow(changes),
                 Err(error) => {
                     self.position = Position::Begin;
-                    self.warn(&error);
+                    self.tell(&error);
                     tokio::time::sleep(self.backoff.failed(rand::random())).await;
                     continue;
                 }
@@ -62,17 +62,17 @@ impl Watch {
         }
     }
 
-    /// Once for each time that the store is away.
-    fn warn(&mut self, error: &crate::StoreError) {
-        if !self.warned {
-            tracing::warn!(folder = self.folder, %error, "the key-value store is not followed: what was last known stands");
+    /// Once for each time that the store is away. No warning: what it means for them, users hear of who follows.
+    fn tell(&mut self, error: &crate::StoreError) {
+        if !self.told_away {
+            tracing::info!(folder = self.folder, %error, "the key-value store is not followed: what was last known stands");
         }
-        self.warned = true;
+        self.told_away = true;
     }
 
     fn answered(&mut self) {
         self.backoff.reset();
-        if std::mem::take(&mut self.warned) {
+        if std::mem::take(&mut self.told_away) {
             tracing::info!(folder = self.folder, "the key-value store is followed again");
         }
     }

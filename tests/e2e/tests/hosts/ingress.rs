@@ -196,7 +196,11 @@ fn e1_the_ingress_network_may_be_encrypted() {
     });
     let watch = |filter: &str| Capture::start(hosts.host("h2"), "eth0", filter).unwrap();
     let (clear, esp) = (watch("udp port 4789"), watch("udp port 4500 and greater 100"));
-    serve(&hosts, "web", "--constraint node.hostname==h1 -p 8080:80 -p published=5353,target=80,protocol=udp");
+    serve(
+        &hosts,
+        "web",
+        "--constraint node.hostname==h1 -p 8080:80 -p published=5353,target=80,protocol=udp",
+    );
     let (client, entry) = (address(&hosts, "h3"), address(&hosts, "h2"));
     for (protocol, port) in [("tcp", 8080), ("udp", 5353)] {
         sees(&hosts, "h3", protocol, &format!("{entry}:{port}"), &client);
