@@ -262,7 +262,7 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
-        assert!(mistakes[3].contains("unknown option kv.pth"), "{mistakes:#?}");
+        assert!(mistakes[2].contains("unknown option kv.pth"), "{mistakes:#?}");
         let needs = resolve("etcd://h:1", "", &["discovery.ttl=5", "discovery.heartbeat=5"]).unwrap_err();
         assert_eq!(needs, ["discovery.ttl timer must be greater than discovery.heartbeat"]);
         let needs = resolve("etcd://h:1", "", &["kv.certfile=/c", "kv.keyfile=/k"]).unwrap_err();
