@@ -152,6 +152,36 @@ fn about_the_daemon(hosts: &Hosts) {
     assert!(text.contains("This node is not a swarm manager"), "{text}");
 }
 
+/// As document 2 has it: the store is a container of one of the hosts that register there.
+#[test]
+fn f1_consul_may_be_a_container_of_a_host() {
+    let plain = DaemonSpec::weft(&weft_exe()).arg("--live-restore");
+    let mut hosts = Hosts::up_with(LabSpec::bridged("kvcont", 2), |_| plain.clone());
+    let image = consul_image(hosts.host("h1"));
+    let start = r#"CMD ["/bin/consul", "agent", "-dev", "-client", "0.0.0.0"]"#;
+    hosts.docker("h1", ["import", "--change", start, &image, "consul"]).unwrap();
+    hosts.docker("h1", "run -d -p 8500:8500 -h consul --name consul consul").unwrap();
+    for host in ["h1", "h2"] {
+        let advertise = format!("--cluster-advertise={}:2375", hosts.host(host).ipv4);
+        hosts.replace(host, plain.clone().arg("--cluster-store=consul://10.99.0.1:8500").arg(advertise));
+    }
+    wait_nodes(&hosts, &["10.99.0.1:2375", "10.99.0.2:2375"], UP);
+    assert_eq!(hosts.inspect("h1", "consul", "{{.State.Running}} {{.RestartCount}}").unwrap(), "true 0");
+}
+
+/// An archive with this machine's Consul and the libraries that it needs.
+fn consul_image(host: &Host) -> String {
+    let (root, archive) = (host.dir.join("consul"), host.dir.join("consul.tar"));
+    let (root, archive) = (root.display().to_string(), archive.display().to_string());
+    let pack = format!(
+        "set -e; consul=$(command -v consul); mkdir -p {root}/bin {root}/tmp; cp $consul {root}/bin
+         for library in $(ldd $consul | grep -o '/[^ ]*'); do cp --parents $library {root}; done
+         tar -C {root} -cf {archive} ."
+    );
+    host.sh(&pack).unwrap();
+    archive
+}
+
 #[test]
 fn f1_hosts_find_each_other_in_etcd() {
     let servers = std::cell::RefCell::new(Vec::new());
