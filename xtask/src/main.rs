@@ -9,8 +9,10 @@ mod deny;
 mod interop;
 mod packages;
 mod peer;
+mod pinned;
 mod run;
 mod soak;
+mod stores;
 mod test;
 mod vm;
 

@@ -62,7 +62,7 @@ fn unit(counts: &mut Counts) -> Result<()> {
         "--exclude",
         "weft-sim",
     ];
-    run_tests(&mut cargo(&args), counts)
+    run_tests(cargo(&args).env("PATH", crate::stores::path()?), counts)
 }
 
 /// Simulations, optimised: in a debug build they would take ten times as long.
@@ -75,6 +75,7 @@ fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let tests = ["--test", "hosts", "--test", "local_engine", "--test", "api_refusals"];
     let mut command = cargo(&["test", "--no-fail-fast", "--package", "weft-e2e"]);
+    command.env("PATH", crate::stores::path()?);
     run_tests(command.args(tests).args(["--", "--test-threads=2"]), counts)
 }
 

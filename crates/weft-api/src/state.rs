@@ -29,6 +29,10 @@ pub struct SystemSettings {
     pub labels: Vec<String>,
     /// Pools of local networks with the prefix length of their subnets; empty means the defaults.
     pub address_pools: Vec<(IpNet, u8)>,
+    /// Key-value store that this host shares with others, as users gave it.
+    pub cluster_store: Option<String>,
+    /// Where those others find this host, `address:port`.
+    pub cluster_advertise: Option<String>,
     /// What users should know, one line each.
     pub warnings: Vec<String>,
 }

@@ -96,6 +96,14 @@ fn about_daemon(system: &SystemSettings) -> Map<String, Value> {
     if !pools.is_empty() {
         map.insert("DefaultAddressPools".to_owned(), pools.into());
     }
+    // Fields of API 1.40 and before, which Docker leaves out where there is no store.
+    for (name, value) in
+        [("ClusterStore", &system.cluster_store), ("ClusterAdvertise", &system.cluster_advertise)]
+    {
+        if let Some(value) = value {
+            map.insert(name.to_owned(), value.as_str().into());
+        }
+    }
     map
 }
 

@@ -14,6 +14,7 @@ use weft_network::{BalancerChoice, ENCRYPTION_PORT, EncryptionChoice};
 use weft_types::{EndpointAddress, Mtu};
 
 use super::flags::{Flags, Settings};
+use super::key_value::{KeyValueOptions, RawOptions};
 
 /// Where dockerd looks for its file; Weft reads its own next to it.
 const DEFAULT_CONFIG_FILE: &str = "/etc/weft/daemon.json";
@@ -56,6 +57,8 @@ pub(super) struct Config {
     pub(super) encryption_engine: EncryptionChoice,
     /// Where metrics are to be had; none: nowhere.
     pub(super) metrics: Option<SocketAddr>,
+    /// The store of key-value mode; none: another mode.
+    pub(super) key_value: Option<KeyValueOptions>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) group: Option<String>,
     pub(super) tls: Option<TlsFiles>,
@@ -124,6 +127,9 @@ struct File {
     weft_encryption_port: Option<u16>,
     weft_encryption_engine: Option<String>,
     metrics_addr: Option<String>,
+    cluster_store: Option<String>,
+    cluster_advertise: Option<String>,
+    cluster_store_opts: Option<BTreeMap<String, String>>,
     labels: Option<Vec<String>>,
     group: Option<String>,
     tls: Option<bool>,
@@ -157,6 +163,9 @@ const FILE_KEYS: &[&str] = &[
     "weft-encryption-port",
     "weft-encryption-engine",
     "metrics-addr",
+    "cluster-store",
+    "cluster-advertise",
+    "cluster-store-opts",
     "labels",
     "group",
     "tls",
@@ -229,9 +238,9 @@ fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<String> {
     }
     check_all!(
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
-            weft_key_rotation, weft_drain_timeout, weft_service_balancer, weft_encryption_port, weft_encryption_engine, metrics_addr, group, tls, tlsverify, tlscacert, tlscert, tlskey;
+            weft_key_rotation, weft_drain_timeout, weft_service_balancer, weft_encryption_port, weft_encryption_engine, metrics_addr, cluster_store, cluster_advertise, group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
-            insecure_registries as insecure_registries, labels as labels
+            insecure_registries as insecure_registries, cluster_store_opts as cluster_store_opts, labels as labels
     );
     if !hosts.is_empty() {
         check("hosts", format!("{hosts:?}"), file.hosts.as_ref().map(|v| format!("{v:?}")));
@@ -252,6 +261,9 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
     let pools = file
         .default_address_pools
         .map(|pools| pools.iter().map(|p| format!("base={},size={}", p.base, p.size)).collect());
+    let store_opts = file
+        .cluster_store_opts
+        .map(|opts| opts.iter().map(|(key, value)| format!("{key}={value}")).collect());
     let settings = Settings {
         data_root: flags.data_root.or(file.data_root),
         exec_root: flags.exec_root.or(file.exec_root),
@@ -274,6 +286,9 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         weft_encryption_port: flags.weft_encryption_port.or(file.weft_encryption_port),
         weft_encryption_engine: flags.weft_encryption_engine.or(file.weft_encryption_engine),
         metrics_addr: flags.metrics_addr.or(file.metrics_addr),
+        cluster_store: flags.cluster_store.or(file.cluster_store),
+        cluster_advertise: flags.cluster_advertise.or(file.cluster_advertise),
+        cluster_store_opts: list(flags.cluster_store_opts, store_opts),
         labels: list(flags.labels, file.labels),
         group: flags.group.or(file.group),
         tls: flags.tls.or(file.tls),
@@ -298,6 +313,7 @@ impl Resolver {
         let hosts: Vec<Listen> = hosts.iter().filter_map(|h| self.listen(h)).collect();
         self.storage_driver(settings.storage_driver.as_deref());
         let tls = self.tls(&settings);
+        let key_value = self.key_value(&settings);
         let config = Config {
             data_root: absolute(settings.data_root.unwrap_or_else(|| DEFAULT_DATA_ROOT.into())),
             exec_root: absolute(settings.exec_root.unwrap_or_else(|| DEFAULT_EXEC_ROOT.into())),
@@ -336,6 +352,7 @@ impl Resolver {
             }),
             labels: settings.labels.iter().filter_map(|l| self.label(l)).collect(),
             group: settings.group,
+            key_value,
             tls,
             hosts,
         };
@@ -457,6 +474,18 @@ impl Resolver {
         }
     }
 
+    fn key_value(&mut self, settings: &Settings) -> Option<KeyValueOptions> {
+        let raw = RawOptions {
+            store: settings.cluster_store.as_deref(),
+            advertise: settings.cluster_advertise.as_deref(),
+            options: &settings.cluster_store_opts,
+        };
+        KeyValueOptions::resolve(&raw).unwrap_or_else(|mistakes| {
+            self.mistakes.extend(mistakes);
+            None
+        })
+    }
+
     fn tls(&mut self, settings: &Settings) -> Option<TlsFiles> {
         let verify_client = settings.tlsverify.unwrap_or(false);
         if !verify_client && !settings.tls.unwrap_or(false) {
@@ -499,6 +528,25 @@ mod tests {
         assert_eq!(config.address_pools, [AddressPool { base: "10.10.0.0/16".parse().unwrap(), size: 24 }]);
         assert_eq!(config.labels["zone"], "a");
         assert_eq!(config.hosts, [Listen::Unix("/run/weft.sock".into())]);
+    }
+
+    #[test]
+    fn a_stores_options_are_an_object_in_the_file_and_words_on_the_command_line() {
+        let file = config(
+            &[],
+            r#"{"cluster-store": "etcd://h:1", "cluster-store-opts": {"discovery.ttl": "9", "kv.path": "n"}}"#,
+        );
+        let words = ["--cluster-store=etcd://h:1", "--cluster-store-opt=kv.path=n"];
+        let flags = config(&[&words[..], &["--cluster-store-opt", "discovery.ttl=9"]].concat(), "");
+        assert_eq!(file.unwrap().key_value.unwrap(), flags.unwrap().key_value.unwrap());
+        let both =
+            config(&words[1..], r#"{"cluster-store-opts": {"kv.path": "n"}}"#).unwrap_err().to_string();
+        assert!(both.contains("and in the configuration file: cluster-store-opts:"), "{both}");
+        let alone = config(&["--cluster-advertise", "eth0:2375"], "").unwrap_err().to_string();
+        assert_eq!(
+            alone,
+            "invalid cluster configuration. --cluster-advertise must be accompanied by --cluster-store configuration"
+        );
     }
 
     #[test]
@@ -545,7 +593,8 @@ mod tests {
     fn every_key_of_the_file_is_known() {
         let all = r#"{"hosts": [], "data-root": "/d", "exec-root": "/e", "pidfile": "/p", "debug": true, "log-level": "warn",
             "log-format": "json", "live-restore": true, "storage-driver": "overlay2", "default-address-pools": [], "bip": "10.9.0.1/24",
-            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "weft-encryption-port": 4501, "weft-encryption-engine": "userspace", "metrics-addr": "[::1]:9323", "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
+            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "weft-encryption-port": 4501, "weft-encryption-engine": "userspace", "metrics-addr": "[::1]:9323", "cluster-store": "etcd://h:2379",
+            "cluster-advertise": "eth0:2375", "cluster-store-opts": {"kv.path": "my/nodes"}, "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
             "tlsverify": false, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/c"}"#;
         let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_str(all).unwrap();
         assert_eq!(raw.len(), FILE_KEYS.len());

@@ -108,6 +108,19 @@ pub(super) struct Settings {
     #[arg(long, value_name = "address")]
     pub(super) metrics_addr: Option<String>,
 
+    /// Key-value store that all hosts share: consul://host:port[,host:port][/prefix] or etcd://...; not with swarm mode
+    #[arg(long, value_name = "url")]
+    pub(super) cluster_store: Option<String>,
+
+    /// Where other hosts of the key-value store find this one, address:port or interface:port; no port is opened
+    #[arg(long, value_name = "address")]
+    pub(super) cluster_advertise: Option<String>,
+
+    /// Option of the key-value store, key=value (repeatable): kv.cacertfile, kv.certfile, kv.keyfile, kv.path,
+    /// discovery.heartbeat, discovery.ttl
+    #[arg(long = "cluster-store-opt", value_name = "key=value")]
+    pub(super) cluster_store_opts: Vec<String>,
+
     /// Label of the daemon, key=value (repeatable)
     #[arg(long = "label", value_name = "key=value")]
     pub(super) labels: Vec<String>,

@@ -7,11 +7,13 @@ mod cluster;
 mod config;
 mod flags;
 mod identity;
+mod key_value;
 mod listeners;
 mod logging;
 mod pidfile;
 mod tls;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use weft_network::{AddressPool, Controller, ControllerConfig, HelperLaunch};
 
 use cluster::{Cluster, ClusterConfig};
 use config::Config;
+use key_value::{KeyValueMode, KeyValueNode};
 use listeners::Bound;
 use pidfile::PidFile;
 
@@ -68,6 +71,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut stop = StopSignals::install()?;
     let _pidfile = PidFile::create(&config.pidfile)?;
     let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
+    if config.key_value.is_some() {
+        cluster::refuse_member(&swarm_dir(&config))?;
+    }
     let bound = listeners::bind(&config.hosts, config.group.as_deref())?;
     let metrics = config.metrics.map(listeners::bind_metrics).transpose()?;
     let daemon = Daemon::start(&config).await?;
@@ -89,11 +95,13 @@ struct Daemon {
     controller: Arc<Controller>,
     engine: Arc<Engine>,
     cluster: Arc<Cluster>,
+    key_value: Option<KeyValueNode>,
     hostname: String,
 }
 
 impl Daemon {
     async fn start(config: &Config) -> anyhow::Result<Self> {
+        let key_value = config.key_value.as_ref().map(KeyValueMode::prepare).transpose()?;
         let controller = Controller::open(controller_config(config)?).await.context("start the networks")?;
         let engine = Engine::open(engine_config(config)?, Arc::clone(&controller) as _)
             .await
@@ -101,7 +109,7 @@ impl Daemon {
         let hostname =
             nix::unistd::gethostname().context("read the host name")?.to_string_lossy().into_owned();
         let cluster = Cluster::new(ClusterConfig {
-            dir: config.data_root.join("swarm"),
+            dir: swarm_dir(config),
             hostname: hostname.clone(),
             labels: config.labels.clone(),
             controller: Arc::clone(&controller),
@@ -109,9 +117,11 @@ impl Daemon {
             key_rotation: config.key_rotation,
             drain_timeout: config.drain_timeout,
             run_dir: config.exec_root.join("swarm"),
+            is_key_value_mode: config.key_value.is_some(),
         });
         cluster.resume().await;
-        Ok(Self { controller, engine, cluster, hostname })
+        let key_value = key_value.map(KeyValueMode::enter);
+        Ok(Self { controller, engine, cluster, key_value, hostname })
     }
 
     fn api(&self, config: &Config) -> anyhow::Result<ApiState> {
@@ -124,7 +134,9 @@ impl Daemon {
             live_restore: config.live_restore,
             labels: labels(config, &self.controller),
             address_pools: config.address_pools.iter().map(|p| (p.base, p.size)).collect(),
-            warnings: Vec::new(),
+            cluster_store: config.key_value.as_ref().map(|options| options.store.clone()),
+            cluster_advertise: self.key_value.as_ref().and_then(|node| node.advertise().map(str::to_owned)),
+            warnings: config.key_value.as_ref().and_then(key_value::warning).into_iter().collect(),
         };
         let (engine, networks, cluster) =
             (Arc::clone(&self.engine), Arc::clone(&self.controller), Arc::clone(&self.cluster));
@@ -132,13 +144,21 @@ impl Daemon {
     }
 
     /// Containers first, while the swarm can still be told that their addresses are free.
-    async fn stop(&self, keep_running: bool) {
+    async fn stop(self, keep_running: bool) {
+        // First of all: other hosts shall not count on this one any more.
+        if let Some(node) = self.key_value {
+            node.stop().await;
+        }
         // What stops because this daemon does is no failure of a task.
         self.cluster.release_tasks();
         self.engine.shutdown().await;
         self.cluster.stop().await;
         self.controller.shutdown(keep_running).await;
     }
+}
+
+fn swarm_dir(config: &Config) -> PathBuf {
+    config.data_root.join("swarm")
 }
 
 /// The daemon's own labels, and what users want to see of it that the client has no field for.

@@ -8,6 +8,7 @@ mod drain;
 mod encryption;
 mod faults;
 mod ingress;
+mod key_value;
 mod names;
 mod networks;
 mod quorum;

@@ -133,6 +133,11 @@ fn interface_address(name: &str, interfaces: &[Interface]) -> Option<IpAddr> {
     found.addresses.iter().find(|a| a.is_ipv4()).or(found.addresses.first()).copied()
 }
 
+/// The address that an interface of this host has.
+pub(in crate::daemon) fn address_of_interface(name: &str) -> Option<IpAddr> {
+    interface_address(name, &interfaces())
+}
+
 /// The one address this host has, or the one it would use towards a manager.
 fn own_address(towards: Option<SocketAddr>, interfaces: &[Interface]) -> SwarmResult<IpAddr> {
     if let Some(local) = towards.and_then(source_towards) {

@@ -13,7 +13,7 @@ mod record;
 mod roles;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -28,11 +28,25 @@ use weft_network::Controller;
 use weft_types::{Classified, ErrorKind};
 use weft_wire::swarmkit::raft_member_status::Reachability;
 
+pub(super) use addresses::address_of_interface;
 use addresses::{NodeAddresses, Wanted};
 use record::{NodeRecord, RecordError, SwarmDir};
 
 /// As long as Docker's API lets a join take before it answers that it goes on behind.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Docker's words for a daemon that would be in both.
+const INCOMPATIBLE: &str =
+    "--cluster-store and --cluster-advertise daemon configurations are incompatible with swarm mode";
+
+/// Refuses key-value mode on a node whose folder of swarm state says that it is in a swarm.
+pub(super) fn refuse_member(dir: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !SwarmDir::new(dir.to_owned()).is_recorded()?,
+        "{INCOMPATIBLE}: this node is in a swarm; leave it before, or start without them"
+    );
+    Ok(())
+}
 
 /// What a cluster needs of the rest of the daemon.
 pub(super) struct ClusterConfig {
@@ -49,6 +63,8 @@ pub(super) struct ClusterConfig {
     pub(super) drain_timeout: Option<Duration>,
     /// For what need not survive a reboot.
     pub(super) run_dir: PathBuf,
+    /// This node shares a key-value store with others: it cannot be in a swarm as well.
+    pub(super) is_key_value_mode: bool,
 }
 
 /// This node's part in a swarm, or its absence.
@@ -235,6 +251,7 @@ impl Cluster {
         if self.is_member() {
             return Err(SwarmError::AlreadyInSwarm);
         }
+        self.refuse_key_value_mode()?;
         let wanted = Wanted {
             listen: &request.listen_addr,
             advertise: &request.advertise_addr,
@@ -252,6 +269,13 @@ impl Cluster {
                 self.clear_after_failure();
                 Err(error)
             }
+        }
+    }
+
+    fn refuse_key_value_mode(&self) -> SwarmResult<()> {
+        match self.config.is_key_value_mode {
+            true => Err(SwarmError::Failed { kind: ErrorKind::System, message: INCOMPATIBLE.to_owned() }),
+            false => Ok(()),
         }
     }
 
@@ -363,6 +387,7 @@ impl Cluster {
         if self.is_member() {
             return Err(SwarmError::AlreadyInSwarm);
         }
+        self.refuse_key_value_mode()?;
         let token: JoinToken = request.join_token.parse().map_err(|_| invalid("invalid join token"))?;
         let (manager, identity) = self.ask_managers(&request, &token).await?;
         let wanted = Wanted {

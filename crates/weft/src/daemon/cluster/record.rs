@@ -73,6 +73,12 @@ impl SwarmDir {
         self.0.join("worker")
     }
 
+    /// Whether this node is a member, be its record readable or not.
+    pub(super) fn is_recorded(&self) -> Result<bool, RecordError> {
+        let path = self.0.join(RECORD);
+        path.try_exists().map_err(|source| RecordError::File { path, source })
+    }
+
     /// The record, if this node is a member.
     pub(super) fn load(&self) -> Result<Option<NodeRecord>, RecordError> {
         let path = self.0.join(RECORD);
@@ -127,7 +133,7 @@ mod tests {
     fn a_record_survives_and_is_cleared() {
         let root = std::env::temp_dir().join(format!("weft-record-{}", std::process::id()));
         let dir = SwarmDir::new(root.clone());
-        assert!(dir.load().unwrap().is_none());
+        assert!(dir.load().unwrap().is_none() && !dir.is_recorded().unwrap());
         let addresses = NodeAddresses {
             listen: "0.0.0.0:2377".parse().unwrap(),
             advertise: "10.0.0.1:2377".parse().unwrap(),
@@ -137,7 +143,7 @@ mod tests {
         dir.save(&NodeRecord::new(addresses.clone(), vec![addresses.advertise])).unwrap();
         assert_eq!(dir.load().unwrap().unwrap().addresses, addresses);
         std::fs::write(root.join(RECORD), "{").unwrap();
-        assert!(matches!(dir.load(), Err(RecordError::Damaged { .. })));
+        assert!(matches!(dir.load(), Err(RecordError::Damaged { .. })) && dir.is_recorded().unwrap());
         dir.clear().unwrap();
         assert!(!root.exists());
         dir.clear().unwrap();
