@@ -20,7 +20,7 @@ const PLACES: [(&str, &str, &str, &str); 3] = [
     ("h3", "cid", "auto", "kernel"),
 ];
 /// Times that everything is flushed in a row.
-const FLUSHES: usize = 4;
+const FLUSHES: usize = 2;
 
 fn daemon(engine: &str) -> DaemonSpec {
     let spec = DaemonSpec::weft(&weft_exe()).arg("--live-restore").arg("--weft-key-rotation=1h");
@@ -191,7 +191,7 @@ fn rotate(hosts: &Hosts) {
     assert_eq!(before.len(), 2, "one policy for each other node: {before:?}");
     let ways = [("h1", "ann", "bob"), ("h1", "ann", "cid"), ("h2", "bob", "cid")];
     for (host, from, to) in ways {
-        begin_pings(hosts, host, from, to, 250);
+        begin_pings(hosts, host, from, to, 120);
     }
     assert_eq!(hosts.weft("h1", "swarm rotate-keys").unwrap(), "Keys rotated.");
     eventually("other keys", 2 * SOON, || {
@@ -210,7 +210,7 @@ fn rotate(hosts: &Hosts) {
 fn flush(hosts: &Hosts) -> u64 {
     let host = hosts.host("h1");
     for to in ["bob", "cid"] {
-        begin_pings(hosts, "h1", "ann", to, 600);
+        begin_pings(hosts, "h1", "ann", to, 300);
     }
     let mut dropped = 0;
     for _ in 0..FLUSHES {
