@@ -19,6 +19,7 @@ const SOAKS: &[Soak] = &[
     ("quorum", quorum),
     ("keys", keys),
     ("updates", updates),
+    ("restarts", restarts),
     ("partitions", partitions),
     ("damage", damage),
     ("interop", interop),
@@ -56,6 +57,11 @@ fn quorum() -> Result<()> {
 /// Fifty rolling updates under load of either order, daemons killed and stopped during some.
 fn updates() -> Result<()> {
     in_slices("updates", &["--rounds", "100"])
+}
+
+/// A daemon is stopped, killed, restarted and upgraded a hundred times each, under load.
+fn restarts() -> Result<()> {
+    in_slices("restarts", &["--rounds", "400"])
 }
 
 /// A hundred partitions of 10 to 30 seconds in four labs.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tonic::{Code, Status};
 use weft_engine::Engine;
 use weft_network::Controller;
@@ -14,6 +15,8 @@ use crate::core::{Core, OpenSession};
 
 /// All of an attachment, as with dockerd.
 const ATTACH_DEADLINE: Duration = Duration::from_secs(20);
+/// So long managers may take to be found. Then a place that they gave before is as good, if there is one.
+const SESSION_WAIT: Duration = Duration::from_secs(3);
 /// Giving one back.
 const DETACH_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -111,7 +114,16 @@ pub(crate) async fn attach(
 ) -> Result<Task, AttachError> {
     let _waiting = Waiting::new(core, container);
     let work = async {
-        let session = open_session(core).await;
+        let session = match timeout(SESSION_WAIT, open_session(core)).await {
+            Ok(session) => session,
+            Err(_) => match core.take_again(target, container, &addresses) {
+                Some(task) => {
+                    tracing::info!(task = %task.id, %container, "no manager answers: the place from before is taken");
+                    return Ok(task);
+                }
+                None => open_session(core).await,
+            },
+        };
         let config = NetworkAttachmentConfig { target: target.to_owned(), addresses, ..Default::default() };
         let request = AttachNetworkRequest { config: Some(config), container_id: container.to_owned() };
         let mut tasks_changed = core.tasks_changed();
@@ -134,7 +146,7 @@ pub(crate) async fn attach(
         granted.take();
         Ok(task)
     };
-    tokio::time::timeout(ATTACH_DEADLINE, work)
+    timeout(ATTACH_DEADLINE, work)
         .await
         .unwrap_or_else(|_| Err(AttachError::Timeout { network: target.to_owned() }))
 }
@@ -176,7 +188,7 @@ pub(crate) async fn disconnect_withdrawn(core: Arc<Core>, controller: Arc<Contro
 async fn tell_detached(session: &OpenSession, id: &str) {
     let request = DetachNetworkRequest { attachment_id: id.to_owned() };
     let mut client = ResourceAllocatorClient::new(session.channel.clone());
-    match tokio::time::timeout(DETACH_DEADLINE, client.detach_network(request)).await {
+    match timeout(DETACH_DEADLINE, client.detach_network(request)).await {
         Ok(Ok(_)) => {}
         // It is gone already.
         Ok(Err(status)) if status.code() == Code::NotFound => {}

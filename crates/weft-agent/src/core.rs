@@ -3,6 +3,8 @@
 //! One lock around one model; every method takes it, changes the model and publishes the outcome: to the network
 //! controller as whole state, to the daemon as status, to the disk in the background. No I/O under the lock.
 
+mod attaching;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +30,7 @@ use crate::status::{AgentStatus, wants_renewal};
 use crate::store::{Memory, Store};
 use crate::task::engine::container_spec;
 use crate::task::runtime::{Dependencies, Payload};
-use crate::tasks::{attached_container, next_status};
+use crate::tasks::next_status;
 
 /// Between two writes of the agent's memory.
 const SAVE_PAUSE: Duration = Duration::from_millis(100);
@@ -419,51 +421,6 @@ impl Core {
 
     pub(crate) fn states_changed(&self) -> watch::Receiver<u64> {
         self.states_changed.subscribe()
-    }
-
-    // --- attachments ---
-
-    /// A container begins to wait for an attachment.
-    pub(crate) fn begin_attaching(&self, container: &str) {
-        self.lock().attaching.insert(container.to_owned());
-    }
-
-    pub(crate) fn end_attaching(&self, container: &str) {
-        self.lock().attaching.remove(container);
-    }
-
-    /// The task `id`, once the managers gave it a network with addresses.
-    pub(crate) fn granted(&self, id: &str) -> Option<Task> {
-        let model = self.lock();
-        let task = model.assignments.tasks().get(id)?;
-        let complete = task.networks.first().is_some_and(|a| a.network.is_some() && !a.addresses.is_empty());
-        complete.then(|| Task::clone(task))
-    }
-
-    /// The container of attachment `id` holds its addresses from now on, or no longer.
-    pub(crate) fn set_connected(&self, id: &str, connected: bool) {
-        let mut model = self.lock();
-        if connected {
-            model.connected.insert(id.to_owned());
-        } else {
-            model.connected.remove(id);
-        }
-        if let Some(task) = model.assignments.tasks().get(id).cloned() {
-            model.advance(&task);
-        }
-        self.publish(&model);
-        drop(model);
-        self.unsent.notify_one();
-    }
-
-    /// Attachments of this node that no container uses or waits for: left by a crash, to be given back.
-    pub(crate) fn orphaned_attachments(&self) -> Vec<String> {
-        let model = self.lock();
-        let orphaned = |task: &&Arc<Task>| {
-            attached_container(task).is_some_and(|container| !model.attaching.contains(container))
-                && !model.connected.contains(&task.id)
-        };
-        model.assignments.tasks().values().filter(orphaned).map(|task| task.id.clone()).collect()
     }
 
     // --- the managers' word on endpoints ---

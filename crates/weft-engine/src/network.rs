@@ -76,6 +76,12 @@ pub trait ContainerNetwork: Send + Sync {
     /// Removes the sandbox with all its endpoints. Removing what is gone is no error.
     async fn remove_sandbox(&self, container: &ContainerId) -> Result<(), NetworkFailure>;
 
+    /// The same for a container that the next daemon will start again: places that others hand out, such as a swarm's
+    /// managers, stay its own.
+    async fn suspend_sandbox(&self, container: &ContainerId) -> Result<(), NetworkFailure> {
+        self.remove_sandbox(container).await
+    }
+
     /// After a restart of the daemon: these containers live, all other sandboxes are orphans.
     async fn adopt(&self, running: &[ContainerId]) -> Result<(), NetworkFailure>;
 

@@ -62,6 +62,10 @@ impl ContainerNetwork for Controller {
         Controller::remove_sandbox(self, container).await.map_err(|error| failure(&error))
     }
 
+    async fn suspend_sandbox(&self, container: &ContainerId) -> Result<(), NetworkFailure> {
+        Controller::suspend_sandbox(self, container).await.map_err(|error| failure(&error))
+    }
+
     async fn adopt(&self, running: &[ContainerId]) -> Result<(), NetworkFailure> {
         Controller::adopt(self, running).await.map_err(|error| failure(&error))
     }

@@ -109,7 +109,14 @@ impl Engine {
     /// Takes down what a run has set up. Goes on after errors; running it twice does no harm.
     pub(super) async fn release(&self, container: &Arc<Container>) {
         let id = &container.id;
-        if let Err(error) = self.network.remove_sandbox(id).await {
+        let comes_back =
+            self.is_shutting_down() && container.with(|record| record.wants_restart(record.state.exit_code));
+        let removed = if comes_back {
+            self.network.suspend_sandbox(id).await
+        } else {
+            self.network.remove_sandbox(id).await
+        };
+        if let Err(error) = removed {
             tracing::warn!(container = %id, %error, "network sandbox left behind");
         }
         let (rootfs, hierarchies) = (container.rootfs(), self.hierarchies.clone());

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ use crate::controller::doubts::{Doubts, next_doubt};
 use crate::controller::{Controller, Touched, swarm::used};
 use crate::helper::delta::HelperDelta;
 use crate::helper::protocol::{
-    FromHelper, GossipWish, HelperState, OwnEntry, ResolverWish, SOCKET, ToHelper, VERSION, receive, send,
+    FromHelper, GossipWish, HelperState, OwnEntry, Program, ResolverWish, SOCKET, TAKE_OVER, ToHelper,
+    VERSION, receive, send,
 };
 use crate::network::Network;
 use crate::peers::{ENDPOINT_TABLE, PEER_TABLE};
@@ -46,6 +47,8 @@ const SETTLE_WAIT: Duration = Duration::from_millis(300);
 const START_WAIT: Duration = Duration::from_secs(2);
 /// Between two attempts to reach or start the helper.
 const RETRY: Duration = Duration::from_millis(100);
+/// So often a helper of this build tries to take over from one of another before that one is left in its place.
+const UPGRADES: u32 = 3;
 /// The helper gets so long to take the word that it shall stop.
 const STOP_WAIT: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,14 @@ enum Ending {
     Done,
 }
 
+/// A helper that answers.
+struct Found {
+    stream: UnixStream,
+    version: u32,
+    generation: u64,
+    program: Option<Program>,
+}
+
 /// The way to the helper.
 pub(super) struct HelperLink {
     launch: HelperLaunch,
@@ -73,6 +84,8 @@ pub(super) struct HelperLink {
     applied: watch::Sender<Applied>,
     generation: AtomicU64,
     connected: AtomicBool,
+    /// How often a new helper did not take over from one of another build.
+    failed_upgrades: AtomicU32,
     ending: watch::Sender<Ending>,
     doubts: Doubts,
 }
@@ -86,6 +99,7 @@ impl HelperLink {
             applied: watch::channel(Applied::default()).0,
             generation: AtomicU64::new(1),
             connected: AtomicBool::new(false),
+            failed_upgrades: AtomicU32::new(0),
             ending: watch::channel(Ending::NotYet).0,
             doubts: Doubts::default(),
         }
@@ -121,40 +135,70 @@ impl HelperLink {
 
     /// A helper that answers: the running one, or a new one.
     async fn reach(&self, host: &NamespaceRef) -> io::Result<(UnixStream, u64)> {
-        if let Ok((mut stream, version, generation)) = self.greet().await {
-            if version == VERSION {
-                tracing::info!(generation, "helper adopted");
-                return Ok((stream, generation));
+        let own = Program::own()?;
+        let mut replaced = None;
+        match self.greet().await {
+            Ok(found) if found.version == VERSION && (found.program == Some(own) || self.stays_old()) => {
+                tracing::info!(generation = found.generation, "helper adopted");
+                return Ok((found.stream, found.generation));
             }
-            tracing::info!(theirs = version, ours = VERSION, "helper of another version is replaced");
-            send(&mut stream, &ToHelper::Stop).await?;
+            Ok(mut found) if found.program.is_none() => {
+                tracing::info!(
+                    theirs = found.version,
+                    ours = VERSION,
+                    "helper of an old version is replaced"
+                );
+                send(&mut found.stream, &ToHelper::Stop).await?;
+                self.spawn(host, false)?;
+            }
+            Ok(found) => {
+                tracing::info!(theirs = found.version, ours = VERSION, "helper of another build hands over");
+                replaced = found.program;
+                self.spawn(host, true)?;
+            }
+            Err(_) => self.spawn(host, false)?,
         }
-        self.spawn(host)?;
         let greet = async {
             loop {
                 match self.greet().await {
-                    Ok((stream, VERSION, generation)) => return (stream, generation),
+                    Ok(found)
+                        if found.version == VERSION && (replaced.is_none() || found.program != replaced) =>
+                    {
+                        return (found.stream, found.generation);
+                    }
                     _ => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
         };
-        timeout(START_WAIT, greet).await.map_err(|_| io::Error::other("the helper does not answer"))
+        let reached = timeout(START_WAIT, greet).await;
+        if reached.is_err() && replaced.is_some() {
+            self.failed_upgrades.fetch_add(1, Ordering::SeqCst);
+        }
+        reached.map_err(|_| io::Error::other("the helper does not answer"))
     }
 
-    async fn greet(&self) -> io::Result<(UnixStream, u32, u64)> {
+    /// Whether a helper of another build does, because none of this build could take over.
+    fn stays_old(&self) -> bool {
+        self.failed_upgrades.load(Ordering::SeqCst) >= UPGRADES
+    }
+
+    async fn greet(&self) -> io::Result<Found> {
         let mut stream = UnixStream::connect(self.dir.join(SOCKET)).await?;
         let hello = timeout(START_WAIT, receive(&mut stream));
         match hello.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
-            FromHelper::Hello { version, generation } => Ok((stream, version, generation)),
+            FromHelper::Hello { version, generation, program } => {
+                Ok(Found { stream, version, generation, program })
+            }
             _ => Err(io::Error::other("the helper does not say hello")),
         }
     }
 
     /// Starts a helper in the host's namespace. It is reaped here while this process lives.
-    fn spawn(&self, host: &NamespaceRef) -> io::Result<()> {
+    fn spawn(&self, host: &NamespaceRef, takes_over: bool) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         let mut command = Command::new(&self.launch.exe);
         command.args(&self.launch.args).arg("--dir").arg(&self.dir);
+        command.args(takes_over.then_some(TAKE_OVER));
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let netns = Netns::resolve(host).map_err(io::Error::other)?;
         let mut child = netns.run_in(|| command.spawn()).map_err(io::Error::other)??;

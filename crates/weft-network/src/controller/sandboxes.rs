@@ -144,6 +144,13 @@ impl Controller {
         Ok(())
     }
 
+    /// The same for a container that will be started again: its places on networks of the swarm stay its own. With the
+    /// managers away it gets them back then; with them there it gets others, and these are given back.
+    pub async fn suspend_sandbox(&self, container: &ContainerId) -> Result<(), NetworkError> {
+        let _turn = self.turn.lock().await;
+        self.drop_sandboxes(&[container.clone()].into()).await.map(drop)
+    }
+
     /// After a restart of the daemon: these containers run, everything else of ours is an orphan and goes. What a
     /// crash or someone else took away is put back; traffic of running containers is not touched.
     pub async fn adopt(&self, running: &[ContainerId]) -> Result<(), NetworkError> {

@@ -92,6 +92,7 @@ impl Gossiped {
             | FromHelper::Repaired { .. }
             | FromHelper::Encryption(_)
             | FromHelper::Word { .. }
+            | FromHelper::HandedOver(_)
             | FromHelper::GossipName(_) => {}
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use weft_gossip::{
     Config, Effect, EntryView, Event, Gossip, GossipKey as Key, RequestFailure, RequestId, Snapshot,
     StreamId, Tick, TimerQueue, Word, frame_len,
 };
 
+use crate::helper::handover::GossipSockets;
 use crate::helper::own_entries;
 use crate::helper::protocol::{FromHelper, GossipWish};
 use crate::helper::streams::{Place, Streams};
@@ -46,6 +48,8 @@ pub(super) enum Command {
     Doubt { number: u64, address: IpAddr },
     /// Leave the cluster and end.
     Leave,
+    /// End without goodbye, and give the sockets away.
+    HandOver(oneshot::Sender<(OwnedFd, OwnedFd)>),
 }
 
 /// Something of a stream.
@@ -55,15 +59,17 @@ enum Inbound {
     Answered(RequestId, Result<Vec<u8>, RequestFailure>),
 }
 
-/// A running gossip endpoint. Dropping the sender ends it without goodbye.
+/// A running gossip endpoint, on sockets that are open already or on new ones. Dropping the sender ends it without
+/// goodbye.
 pub(super) fn start(
     wish: GossipWish,
     saved: PathBuf,
     events: mpsc::UnboundedSender<FromHelper>,
+    open: Option<GossipSockets>,
 ) -> (mpsc::UnboundedSender<Command>, tokio::task::JoinHandle<()>) {
     let (commands, receiver) = mpsc::unbounded_channel();
     let task = tokio::spawn(async move {
-        if let Err(error) = run(wish, saved, events, receiver).await {
+        if let Err(error) = run(wish, saved, events, receiver, open).await {
             tracing::error!(%error, cause = error.source().map(tracing::field::display), "gossip ended");
         }
     });
@@ -75,9 +81,17 @@ async fn run(
     saved: PathBuf,
     events: mpsc::UnboundedSender<FromHelper>,
     mut commands: mpsc::UnboundedReceiver<Command>,
+    open: Option<GossipSockets>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut open = open;
     let (udp, tcp) = loop {
-        match bind(wish.advertise).await {
+        let sockets = match open.take() {
+            Some((udp, tcp)) => {
+                UdpSocket::from_std(udp).and_then(|udp| Ok((udp, TcpListener::from_std(tcp)?)))
+            }
+            None => bind(wish.advertise).await,
+        };
+        match sockets {
             Ok(sockets) => break sockets,
             Err(error) => {
                 tracing::warn!(address = %wish.advertise, %error, "gossip sockets");
@@ -87,7 +101,7 @@ async fn run(
                         let _ = events.send(FromHelper::Word { number, word: GossipWord::Unknown });
                     }
                     Ok(Some(Command::TellAll)) | Err(_) => {}
-                    Ok(Some(Command::Leave) | None) => return Ok(()),
+                    Ok(Some(Command::Leave | Command::HandOver(_)) | None) => return Ok(()),
                 }
             }
         }
@@ -203,6 +217,14 @@ impl Driver {
                         leave_by = Some(tokio::time::Instant::now() + LEAVE_LIMIT);
                         let now = self.now();
                         self.gossip.leave(now, &mut self.effects);
+                    }
+                    Some(Command::HandOver(give)) => {
+                        self.save();
+                        let both = (udp.as_fd().try_clone_to_owned(), tcp.as_fd().try_clone_to_owned());
+                        if let (Ok(udp), Ok(tcp)) = both {
+                            let _ = give.send((udp, tcp));
+                        }
+                        return;
                     }
                     None => return,
                 },
@@ -503,7 +525,7 @@ mod tests {
         };
         let dir = tempfile::tempdir().unwrap();
         let (told, mut events) = mpsc::unbounded_channel();
-        let (commands, task) = start(wish, dir.path().join("gossip.json"), told);
+        let (commands, task) = start(wish, dir.path().join("gossip.json"), told, None);
         assert!(matches!(events.recv().await, Some(FromHelper::GossipName(_))));
 
         let mut silent = Vec::new();

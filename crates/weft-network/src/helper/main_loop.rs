@@ -1,5 +1,6 @@
 //! The helper's life: one connection to the daemon at a time, the last wish, and what follows from it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::EnvFilter;
 use weft_plan::NamespaceRef;
 
@@ -18,7 +19,10 @@ use crate::helper::audit::AwayAudit;
 use crate::helper::delta::HelperDelta;
 use crate::helper::encryption::Encryption;
 use crate::helper::gossip::{self, Command};
-use crate::helper::protocol::{FromHelper, HelperState, SOCKET, ToHelper, VERSION, receive, send};
+use crate::helper::handover::{GossipSockets, Inherited, Legacy};
+use crate::helper::protocol::{
+    FromHelper, HandedSocket, HelperState, Program, SOCKET, TAKE_OVER, ToHelper, VERSION, receive, send,
+};
 use crate::helper::resolvers::Resolvers;
 use crate::swarm::GossipWord;
 
@@ -31,20 +35,29 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// The log is begun anew above this size in bytes.
 const LOG_MAX: u64 = 4 << 20;
 
-/// Entry point of `weft helper --dir <folder>`: serves until told to stop.
+/// Entry point of `weft helper --dir <folder>`: serves until told to stop. With `--take-over` it first takes over what
+/// the folder's present helper has open.
 pub fn helper_main(args: Vec<String>) -> ExitCode {
-    let dir = match args.as_slice() {
-        [flag, dir] if flag == "--dir" => PathBuf::from(dir),
+    let (dir, takes_over) = match args.as_slice() {
+        [flag, dir] if flag == "--dir" => (PathBuf::from(dir), false),
+        [flag, dir, how] if flag == "--dir" && how == TAKE_OVER => (PathBuf::from(dir), true),
         _ => return ExitCode::from(2),
     };
     // Signals to the daemon's terminal or group are not ours.
     let _ = nix::unistd::setsid();
+    // It is started by a link, which gave it the link's name.
+    let _ = nix::sys::prctl::set_name(c"weft");
     // It holds keys: no core dumps, and nobody but root looks into it.
     let _ = nix::sys::prctl::set_dumpable(false);
     start_log(&dir);
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
-    let served = runtime.and_then(|runtime| runtime.block_on(serve(&dir)));
+    let served = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let inherited = if takes_over { Inherited::take(&dir).await? } else { Inherited::default() };
+            serve(&dir, inherited).await
+        })
+    });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -90,6 +103,8 @@ struct Helper {
     encryption: Encryption,
     gossip: Option<(mpsc::UnboundedSender<Command>, tokio::task::JoinHandle<()>)>,
     gossip_address: Option<std::net::SocketAddr>,
+    /// From the helper before, until gossip starts.
+    gossip_sockets: Option<(std::net::SocketAddr, GossipSockets)>,
     events: mpsc::UnboundedSender<FromHelper>,
     daemon: Option<Daemon>,
     audit: AwayAudit,
@@ -101,21 +116,11 @@ struct Daemon {
     out: OwnedWriteHalf,
 }
 
-async fn serve(dir: &Path) -> io::Result<()> {
+async fn serve(dir: &Path, inherited: Inherited) -> io::Result<()> {
     let (listener, identity) = listen(dir)?;
     let (inputs, mut input) = mpsc::unbounded_channel();
     let (events, mut event) = mpsc::unbounded_channel();
-    let mut helper = Helper {
-        dir: dir.to_owned(),
-        state: HelperState::default(),
-        resolvers: Resolvers::new(),
-        encryption: Encryption::default(),
-        gossip: None,
-        gossip_address: None,
-        events,
-        daemon: None,
-        audit: AwayAudit::new(),
-    };
+    let mut helper = Helper::new(dir, inherited, events).await;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut connections = 0u64;
     let mut tick = tokio::time::interval(AUDIT_INTERVAL);
@@ -136,6 +141,10 @@ async fn serve(dir: &Path) -> io::Result<()> {
                 // A daemon that another one took the place of has no say any more.
                 Input::Message(from, _) if !helper.is_daemon(from) => {}
                 Input::Message(_, ToHelper::Stop) => break,
+                Input::Message(_, ToHelper::HandOver) => {
+                    helper.hand_over().await;
+                    return Ok(());
+                }
                 Input::Message(_, ToHelper::Doubt { number, address }) => helper.doubt(number, address),
                 Input::Message(_, ToHelper::State(state)) => helper.follow(*state).await,
                 Input::Message(_, ToHelper::Change(change)) => helper.change(&change).await,
@@ -181,6 +190,48 @@ fn listen(dir: &Path) -> io::Result<(UnixListener, (u64, u64))> {
 }
 
 impl Helper {
+    /// Goes on with what it inherits, if anything.
+    async fn new(dir: &Path, inherited: Inherited, events: mpsc::UnboundedSender<FromHelper>) -> Self {
+        let mut helper = Self {
+            dir: dir.to_owned(),
+            state: HelperState::default(),
+            resolvers: Resolvers::new(inherited.resolvers),
+            encryption: Encryption::default(),
+            gossip: None,
+            gossip_address: None,
+            gossip_sockets: inherited.gossip,
+            events,
+            daemon: None,
+            audit: AwayAudit::new(),
+        };
+        if let Some(wish) = inherited.wish {
+            helper.follow(wish).await;
+        }
+        helper
+    }
+
+    /// Gives everything that is open to the helper that asked, which tells the cluster and the daemon nothing of it.
+    async fn hand_over(mut self) {
+        let Some(mut successor) = self.daemon.take() else { return };
+        tracing::info!("another helper takes over");
+        let mut legacy = Legacy::default();
+        if let Some((commands, task)) = self.gossip.take() {
+            let (give, given) = oneshot::channel();
+            let asked = commands.send(Command::HandOver(give));
+            if let (Ok(()), Ok((udp, tcp)), Some(at)) = (asked, given.await, self.gossip_address) {
+                legacy.add(HandedSocket::GossipUdp(at), udp);
+                legacy.add(HandedSocket::GossipTcp(at), tcp);
+            }
+            let _ = task.await;
+        }
+        self.resolvers.hand_over(&mut legacy).await;
+        // Last: what other nodes encrypt now is lost until they have agreed on keys with the successor.
+        self.encryption = Encryption::default();
+        if let Err(error) = legacy.give(&mut successor.out, &self.state).await {
+            tracing::warn!(%error, "not handed over");
+        }
+    }
+
     /// A daemon connects. The newest counts.
     async fn connect(&mut self, connection: u64, stream: UnixStream, inputs: &mpsc::UnboundedSender<Input>) {
         let own = nix::unistd::geteuid().as_raw();
@@ -197,7 +248,8 @@ impl Helper {
         }
         let (mut read, out) = stream.into_split();
         self.daemon = Some(Daemon { connection, out });
-        let hello = FromHelper::Hello { version: VERSION, generation: self.state.generation };
+        let program = Program::own().inspect_err(|error| tracing::warn!(%error, "own program")).ok();
+        let hello = FromHelper::Hello { version: VERSION, generation: self.state.generation, program };
         self.tell(&hello).await;
         let (repairs, failures) = self.audit.close();
         let repairs = repairs.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
@@ -303,7 +355,9 @@ impl Helper {
             }
             (Some(wish), None) => {
                 let saved = self.dir.join("gossip.json");
-                self.gossip = Some(gossip::start(wish.clone(), saved, self.events.clone()));
+                let inherited = self.gossip_sockets.take().filter(|(at, _)| *at == wish.advertise);
+                let sockets = inherited.map(|(_, sockets)| sockets);
+                self.gossip = Some(gossip::start(wish.clone(), saved, self.events.clone(), sockets));
                 self.gossip_address = address;
             }
             _ => {}
@@ -327,7 +381,7 @@ impl Helper {
             let _ = fs::remove_file(path);
         }
         self.daemon = None;
-        self.resolvers = Resolvers::new();
+        self.resolvers = Resolvers::new(HashMap::new());
         self.encryption = Encryption::default();
         if let Some((commands, task)) = self.gossip.take() {
             let _ = commands.send(Command::Leave);

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,10 +24,13 @@ use crate::peers::{GossipKey, GossipValue};
 use crate::resolver::NetworkNames;
 use crate::swarm::{GossipWord, SwarmKey};
 
-/// Changes with every change of the messages: a daemon replaces a helper of another version.
-pub(crate) const VERSION: u32 = 9;
+/// Changes with every change of the messages. What all versions understand: the first message of a helper, and
+/// [`ToHelper::HandOver`] with its answer, as far as their fields go. Before 10 nothing was handed over.
+pub(crate) const VERSION: u32 = 10;
 /// Name of the socket in the helper's folder; short, because paths of sockets are limited to 107 bytes.
 pub(crate) const SOCKET: &str = "sock";
+/// Tells a helper that is being started to take over from the present one.
+pub(crate) const TAKE_OVER: &str = "--take-over";
 /// No message is longer.
 const FRAME_MAX: u32 = 256 << 20;
 
@@ -39,6 +43,8 @@ pub(crate) enum ToHelper {
     Change(Box<HelperDelta>),
     /// Somebody doubts that the node at this address lives: look after it, and say what gossip knows of it.
     Doubt { number: u64, address: IpAddr },
+    /// From a helper that takes this one's place: give it everything that is open, and end without goodbye.
+    HandOver,
     /// Leave the cluster and end.
     Stop,
 }
@@ -51,7 +57,12 @@ pub(crate) enum FromHelper {
         version: u32,
         /// Of the wish it follows; 0 for none.
         generation: u64,
+        /// Which program it runs; none before version 10.
+        #[serde(default)]
+        program: Option<Program>,
     },
+    /// What the successor gets. Behind this message come the sockets, in the order of the list.
+    HandedOver(Box<HandedOver>),
     /// It follows this wish now.
     Applied {
         generation: u64,
@@ -82,6 +93,49 @@ pub(crate) enum FromHelper {
     MemberUp(String, IpAddr),
     /// A member is gone.
     MemberDown(String),
+}
+
+/// A program's file. Another build of a program is another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Program {
+    device: u64,
+    inode: u64,
+    len: u64,
+    /// Last change, in nanoseconds since 1970.
+    changed: i128,
+}
+
+impl Program {
+    /// The one that this process runs, also if another one has its name by now.
+    pub(crate) fn own() -> io::Result<Self> {
+        let found = std::fs::metadata("/proc/self/exe")?;
+        let changed = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+        Ok(Self { device: found.dev(), inode: found.ino(), len: found.len(), changed })
+    }
+}
+
+/// What one helper leaves to the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HandedOver {
+    /// Of the messages; a wish of another version is left to the daemon to tell anew.
+    pub(crate) version: u32,
+    /// The last [`HelperState`].
+    pub(crate) wish: serde_json::Value,
+    /// What the sockets behind this message are.
+    pub(crate) sockets: Vec<HandedSocket>,
+}
+
+/// A socket that is handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum HandedSocket {
+    /// UDP of a sandbox's resolver.
+    ResolverUdp(String),
+    /// The TCP listener of a sandbox's resolver.
+    ResolverTcp(String),
+    /// UDP of gossip at this address.
+    GossipUdp(SocketAddr),
+    /// The TCP listener of gossip at this address.
+    GossipTcp(SocketAddr),
 }
 
 /// All that the helper shall do.

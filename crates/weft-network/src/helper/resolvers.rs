@@ -3,17 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::time::timeout;
 use weft_kernel::Netns;
 
 use crate::helper::delta::{HelperDelta, NetworkDelta};
-use crate::helper::protocol::{HelperState, ResolverWish};
+use crate::helper::handover::{Legacy, ResolverSockets};
+use crate::helper::protocol::{HandedSocket, HelperState, ResolverWish};
 use crate::resolver::{ClusterNames, Common, NameTable, Server, Settings, SharedTable, Threads, Turns, View};
 
 /// Questions to other servers under way, of all containers together. Each may take a file for each of three servers.
 const TURNS: usize = 2048;
+/// So long a successor waits for answers that are under way.
+const ANSWERS_WAIT: Duration = Duration::from_millis(500);
 /// Files left for everything else.
 const FILES_KEPT: u64 = 256;
 
@@ -24,11 +28,15 @@ pub(super) struct Resolvers {
     cluster: Arc<ArcSwap<ClusterNames>>,
     /// Made for the first container.
     common: Option<Common>,
+    /// From the helper before, by sandbox.
+    inherited: HashMap<String, ResolverSockets>,
 }
 
 impl Resolvers {
-    pub(super) fn new() -> Self {
+    /// With sockets that are open already.
+    pub(super) fn new(inherited: HashMap<String, ResolverSockets>) -> Self {
         Self {
+            inherited,
             servers: HashMap::new(),
             tables: HashMap::new(),
             cluster: Arc::new(ArcSwap::from_pointee(ClusterNames::default())),
@@ -62,6 +70,8 @@ impl Resolvers {
                 None => self.start(wish),
             }
         }
+        // Whoever is not wished for has gone meanwhile.
+        self.inherited.clear();
     }
 
     fn follow_names(&mut self, network: &NetworkDelta, now: Instant) {
@@ -85,8 +95,10 @@ impl Resolvers {
                 return;
             }
         };
-        let started =
-            Netns::open(&wish.netns).and_then(|netns| Server::start(&netns, wish.ports, settings, &common));
+        let started = Netns::open(&wish.netns).and_then(|netns| match self.inherited.remove(&wish.id) {
+            Some(sockets) => Server::serve(&netns, sockets, settings, &common),
+            None => Server::start(&netns, wish.ports, settings, &common),
+        });
         match started {
             Ok(server) => {
                 let (udp, tcp) = server.ports;
@@ -120,6 +132,23 @@ impl Resolvers {
             upstreams: wish.upstreams.clone(),
             ndots_set: wish.ndots_set,
             isolated: wish.isolated,
+        }
+    }
+
+    /// Stops reading questions, lets answers to those that were read arrive, and gives all sockets away.
+    pub(super) async fn hand_over(&mut self, legacy: &mut Legacy) {
+        for (id, server) in self.servers.drain() {
+            match server.sockets() {
+                Ok((udp, tcp)) => {
+                    legacy.add(HandedSocket::ResolverUdp(id.clone()), udp);
+                    legacy.add(HandedSocket::ResolverTcp(id), tcp);
+                }
+                Err(error) => tracing::warn!(sandbox = id, %error, "sockets of a resolver not handed over"),
+            }
+        }
+        if let Some(common) = &self.common {
+            // Questions into the void are asked again by whoever asks, as with any server.
+            let _ = timeout(ANSWERS_WAIT, common.turns.all_back()).await;
         }
     }
 

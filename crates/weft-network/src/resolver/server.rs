@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -44,6 +45,7 @@ pub(crate) struct Server {
     /// UDP and TCP port inside.
     pub(crate) ports: (u16, u16),
     settings: Arc<ArcSwap<Settings>>,
+    sockets: (Arc<UdpSocket>, Arc<TcpListener>),
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -68,19 +70,37 @@ impl Server {
         if let Err(error) = set_socket_recv_buffer_size_force(&udp, BACKLOG) {
             tracing::debug!(%error, "backlog of queries not enlarged");
         }
+        Self::serve(netns, (udp, tcp), settings, common)
+    }
+
+    /// Answers at sockets that are open inside the namespace.
+    pub(crate) fn serve(
+        netns: &Netns,
+        (udp, tcp): (std::net::UdpSocket, std::net::TcpListener),
+        settings: Settings,
+        common: &Common,
+    ) -> Result<Self, NetnsError> {
         let bind = |source| NetnsError::Step { path: netns.path().to_owned(), step: "use a socket", source };
         let ports = (udp.local_addr().map_err(bind)?.port(), tcp.local_addr().map_err(bind)?.port());
         let runtime = common.threads.answering();
         let _entered = runtime.enter();
-        let (udp, tcp) = (UdpSocket::from_std(udp).map_err(bind)?, TcpListener::from_std(tcp).map_err(bind)?);
+        let udp = Arc::new(UdpSocket::from_std(udp).map_err(bind)?);
+        let tcp = Arc::new(TcpListener::from_std(tcp).map_err(bind)?);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let forwarding = common.threads.forwarding.clone();
         let shared = Arc::new(Shared {
             judge: Judge { settings: settings.clone(), cluster: common.cluster.clone() },
             forwarder: Forwarder::new(netns.clone(), forwarding, common.turns.clone()),
         });
+        let sockets = (udp.clone(), tcp.clone());
         let tasks = [tokio::spawn(serve_udp(udp, shared.clone())), tokio::spawn(tcp::serve(tcp, shared))];
-        Ok(Self { ports, settings, tasks })
+        Ok(Self { ports, settings, sockets, tasks })
+    }
+
+    /// Its sockets once more, for whoever comes next.
+    pub(crate) fn sockets(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        let (udp, tcp) = &self.sockets;
+        Ok((udp.as_fd().try_clone_to_owned()?, tcp.as_fd().try_clone_to_owned()?))
     }
 
     /// From now on goes by these.
@@ -109,8 +129,7 @@ impl Shared {
     }
 }
 
-async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
-    let socket = Arc::new(socket);
+async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     loop {
         if let Err(error) = socket.readable().await {
             tracing::warn!(%error, "resolver socket");

@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A query is never longer.
 const QUERY_MAX: usize = 4096;
 
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub(super) async fn serve(listener: Arc<TcpListener>, shared: Arc<Shared>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// A queue of so many is cleared of those that stopped waiting.
 const CROWD: usize = 512;
@@ -14,6 +14,9 @@ const CROWD: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Turns {
     inner: Mutex<Inner>,
+    count: usize,
+    /// Told whenever a turn is given back and nobody waits for it.
+    back: Notify,
 }
 
 #[derive(Debug)]
@@ -35,7 +38,18 @@ impl Turns {
     pub(crate) fn new(count: usize) -> Arc<Self> {
         let inner =
             Inner { free: count, rotation: VecDeque::new(), waiting: HashMap::new(), next_container: 0 };
-        Arc::new(Self { inner: Mutex::new(inner) })
+        Arc::new(Self { inner: Mutex::new(inner), count, back: Notify::new() })
+    }
+
+    /// Waits until nobody asks.
+    pub(crate) async fn all_back(&self) {
+        loop {
+            let back = self.back.notified();
+            if self.lock().free == self.count {
+                return;
+            }
+            back.await;
+        }
     }
 
     /// A container that will ask.
@@ -85,6 +99,8 @@ impl Turns {
             }
         }
         inner.free += 1;
+        drop(guard);
+        self.back.notify_waiters();
         None
     }
 

@@ -183,8 +183,8 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
     network.dns = config.dns.iter().map(ToString::to_string).collect();
     network.dns_search = config.dns_search.clone();
     network.dns_options = config.dns_opts.clone();
-    let exe = std::env::current_exe().context("find this program")?;
-    network.helper = Some(HelperLaunch { exe, args: vec!["helper".into()] });
+    // Not by name: during an upgrade another build has it already.
+    network.helper = Some(HelperLaunch { exe: "/proc/self/exe".into(), args: vec!["helper".into()] });
     Ok(network)
 }
 

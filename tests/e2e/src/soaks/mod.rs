@@ -3,8 +3,10 @@
 mod damage;
 mod kernel;
 mod partitions;
+mod restarts;
 mod updates;
 
 pub use damage::Damages;
 pub use partitions::Partitions;
+pub use restarts::Restarts;
 pub use updates::Updates;

@@ -11,6 +11,7 @@ mod ingress;
 mod key_value;
 mod names;
 mod networks;
+mod outlives;
 mod quorum;
 mod refusals;
 mod services;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use weft_e2e::rounds::{Fault, Quorum};
 use weft_e2e::slices::{Game, Outcome, Slices, play};
-use weft_e2e::soaks::{Damages, Partitions, Updates};
+use weft_e2e::soaks::{Damages, Partitions, Restarts, Updates};
 
 const USAGE: &str =
-    "usage: soak quorum|updates|partitions|damage|keys [--rounds N] [--seed N] [--slice-minutes M]
+    "usage: soak quorum|updates|restarts|partitions|damage|keys [--rounds N] [--seed N] [--slice-minutes M]
                          [--state DIR] [--record FILE.md] [--commit ID]
                          [--only leader|leader-host|worker-host|cut|disk|process (with quorum)]
 
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     match wish.subject.as_str() {
         "quorum" => soak(&Quorum { only: wish.only }, &wish),
         "updates" => soak(&Updates, &wish),
+        "restarts" => soak(&Restarts, &wish),
         "partitions" => soak(&Partitions, &wish),
         "damage" => soak(&Damages, &wish),
         _ => keys::keys(wish.record, &wish.commit),
@@ -54,6 +55,7 @@ impl Wish {
             "quorum" => 200,
             // Fifty of each order.
             "updates" | "partitions" => 100,
+            "restarts" => 400,
             "damage" => 10 * Damages::KINDS,
             "keys" => 0,
             _ => return None,
