@@ -10,7 +10,7 @@ use weft_types::NetworkId;
 use weft_wire::networkdb::EndpointRecord;
 
 use super::Controller;
-use super::helper_link::{INGRESS_BALANCER, load_balancer_key};
+use super::helper_wish::{INGRESS_BALANCER, load_balancer_key};
 use crate::network::Network;
 use crate::peers::ENDPOINT_TABLE;
 use crate::services::KnownService;

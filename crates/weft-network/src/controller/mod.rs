@@ -8,6 +8,7 @@ mod encryption;
 mod endpoints;
 mod files;
 mod helper_link;
+mod helper_wish;
 mod inspect;
 mod mesh;
 mod networks;
