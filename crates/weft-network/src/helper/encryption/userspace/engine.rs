@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -15,10 +16,11 @@ use weft_types::Vni;
 
 use super::node::Node;
 use super::pace::{Load, Pace};
+use super::port::Port;
 use super::raw::Raw;
 use super::receive;
 use super::sockets::Sockets;
-use super::transmit::Port;
+use super::worker::{self, Sources};
 use crate::encryption::{EncryptedPath, EncryptionScheme as Scheme};
 use crate::helper::encryption::counters::Counters;
 use crate::helper::protocol::{EncryptedSegment, EncryptionWish};
@@ -33,7 +35,8 @@ pub(super) struct Shared {
     pub(super) port: u16,
     pub(super) vxlan_port: u16,
     sockets: Sockets,
-    queues: usize,
+    /// Of each queue.
+    sources: Vec<Sources>,
     /// Opened for the first node of Docker's.
     raw: OnceLock<Arc<Raw>>,
     pub(super) nodes: ArcSwap<HashMap<IpAddr, Arc<Node>>>,
@@ -47,12 +50,19 @@ pub(super) struct Shared {
 
 impl Shared {
     fn open(wish: &EncryptionWish) -> io::Result<Self> {
+        let sockets = Sockets::open(SocketAddr::new(wish.address, wish.port), wish.queues)?;
+        let sources = (0..wish.queues.max(1)).map(|queue| {
+            let sources = Sources::new()?;
+            sources.add_socket(sockets.of(queue))?;
+            Ok(sources)
+        });
+        let sources = sources.collect::<io::Result<_>>()?;
         Ok(Self {
             own: wish.address,
             port: wish.port,
             vxlan_port: wish.vxlan_port,
-            sockets: Sockets::open(SocketAddr::new(wish.address, wish.port), wish.queues)?,
-            queues: wish.queues.max(1),
+            sockets,
+            sources,
             raw: OnceLock::new(),
             nodes: ArcSwap::default(),
             ports: ArcSwap::default(),
@@ -86,6 +96,11 @@ impl Shared {
         self.sockets.of(queue)
     }
 
+    /// What a queue's thread waits for.
+    pub(super) fn sources_of(&self, queue: usize) -> Option<&Sources> {
+        self.sources.get(queue)
+    }
+
     pub(super) fn send(&self, to: IpAddr, datagram: &[u8]) {
         // Lost ones are sent again, or were only to say that all is well.
         if let Err(error) = self.socket_of(0).send_to(datagram, SocketAddr::new(to, self.port)) {
@@ -113,16 +128,16 @@ impl Shared {
 /// The engine; it ends with this value.
 pub(in crate::helper::encryption) struct Engine {
     shared: Arc<Shared>,
-    receivers: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
     pub(in crate::helper::encryption) fn start(wish: &EncryptionWish) -> io::Result<Self> {
         let shared = Arc::new(Shared::open(wish)?);
-        let mut engine = Self { shared, receivers: Vec::new() };
-        for queue in 0..engine.shared.queues {
-            let work = move |shared: Arc<Shared>| receive::run(&shared, queue);
-            engine.receivers.push(spawn("esp-receive", engine.shared.clone(), work)?);
+        let mut engine = Self { shared, workers: Vec::new() };
+        for queue in 0..engine.shared.sources.len() {
+            let work = move |shared: Arc<Shared>| worker::run(&shared, queue);
+            engine.workers.push(spawn("esp", engine.shared.clone(), work)?);
         }
         Ok(engine)
     }
@@ -194,15 +209,15 @@ impl Engine {
                 }
             }
         }
-        let same = |port: &&Arc<Port>| after.get(&port.vni).is_none_or(|now| !Arc::ptr_eq(now, port));
-        before.values().filter(same).for_each(|port| port.end());
         self.shared.ports.store(Arc::new(after));
     }
 
     /// The device may not be there yet: the daemon makes it after it said so.
     fn open(&self, segment: &EncryptedSegment) -> Option<Arc<Port>> {
         let queues = Netns::open(&segment.netns).and_then(|netns| {
-            (0..self.shared.queues).map(|_| Tap::open(&netns, &segment.device)).collect::<Result<Vec<_>, _>>()
+            (0..self.shared.sources.len())
+                .map(|_| Tap::open(&netns, &segment.device))
+                .collect::<Result<Vec<_>, _>>()
         });
         let queues = match queues {
             Ok(queues) => queues,
@@ -213,11 +228,11 @@ impl Engine {
             }
         };
         let port = Arc::new(Port::new(segment.vni, queues, HashMap::new()));
-        for queue in 0..self.shared.queues {
-            let (run, shared) = (port.clone(), self.shared.clone());
-            if let Err(error) = spawn("esp-transmit", shared, move |shared| run.run(&shared, queue)) {
-                tracing::error!(%error, "thread for an encrypted network");
-                port.end();
+        // Who looks there finds it: its first frames wait a moment longer.
+        for (queue, sources) in self.shared.sources.iter().enumerate() {
+            let added = port.queue(queue).map(|tap| sources.add_device(segment.vni, tap.as_fd()));
+            if let Some(Err(error)) = added {
+                tracing::error!(%error, "device of an encrypted network is not heard");
                 return None;
             }
         }
@@ -228,8 +243,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Relaxed);
-        for receiver in self.receivers.drain(..) {
-            let _ = receiver.join();
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
         }
         tracing::info!("encryption ends");
     }

@@ -1,9 +1,9 @@
 //! The engine in user space.
 //!
 //! ```text
-//! TAP device of a network --transmit thread, one a queue--> Train --> UDP sockets (ESP in UDP, RFC 3948)
-//! UDP sockets --receive thread, one a queue; the first looks after the peers' keys--> TAP device
-//! raw socket --the same for Docker's nodes, once there are any----------------------> TAP device
+//! TAP devices of the networks --worker, one a queue--> Train --> UDP socket (ESP in UDP, RFC 3948)
+//! UDP socket -----------------the same worker------------------> TAP devices
+//! raw socket -----------------once there are Docker's nodes----> TAP devices
 //! ```
 //!
 //! It uses threads of its own: packets do not wait for the helper's other work. Plaintext is in this process and in
@@ -12,10 +12,11 @@
 mod engine;
 mod node;
 mod pace;
+mod port;
 mod raw;
 mod receive;
 mod sockets;
 mod train;
-mod transmit;
+mod worker;
 
 pub(super) use engine::Engine;

@@ -2,11 +2,8 @@
 //! takes several times what a packet does, most of all in virtual machines: that is most of the time that a question and
 //! its answer take. Under load nobody waits awake: there the time is better spent on packets.
 
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Packets that follow each other within this time are waited for awake.
 const CLOSE: Duration = Duration::from_micros(500);
@@ -49,16 +46,15 @@ impl<'a> Pace<'a> {
         self.rhythm.note(self.begin.elapsed(), bytes);
     }
 
-    /// Returns when it is time to look again: something may have come, or `limit_ms` are over.
-    pub(super) fn wait(&mut self, source: BorrowedFd<'_>, limit_ms: u16) {
-        if self.rhythm.awake {
-            let before = self.begin.elapsed();
-            std::thread::yield_now();
-            self.rhythm.offered(before, self.begin.elapsed());
-            return;
+    /// Waits until something may have come, or `limit_ms` are over. `look` does so for as many milliseconds at most.
+    pub(super) fn wait<R>(&mut self, limit_ms: u16, look: impl FnOnce(u16) -> R) -> R {
+        if !self.rhythm.awake {
+            return look(limit_ms);
         }
-        // Whatever it says, whoever waits looks for himself.
-        let _ = poll(&mut [PollFd::new(source, PollFlags::POLLIN)], PollTimeout::from(limit_ms));
+        let before = self.begin.elapsed();
+        std::thread::yield_now();
+        self.rhythm.offered(before, self.begin.elapsed());
+        look(0)
     }
 }
 

@@ -1,13 +1,14 @@
-//! From the underlay to the TAP devices, and the peers' clock.
+//! From the underlay to the TAP devices.
 
 use std::io::{ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 use weft_esp::frame::{ENCAPSULATION_LEN, is_proof, take};
 use weft_esp::{HEADER_LEN, Inbound, Joiner, NEXT_UDP, Refused, spi_of};
@@ -18,34 +19,14 @@ use super::node::Node;
 use super::raw::Raw;
 use crate::helper::encryption::counters::Drop;
 
-/// Between two looks at every peer.
-const TICK: Duration = Duration::from_millis(100);
-const TICK_MS: u16 = 100;
+/// How soon the thread notices that it shall end.
+const LOOK_UP_MS: u16 = 100;
 /// The kernel joins datagrams of one sender up to this size.
-const BUFFER_LEN: usize = 65_536;
+pub(super) const BUFFER_LEN: usize = 65_536;
 /// What one packet with its IP header takes at most on any underlay.
 const PACKET_MAX: usize = 9_216;
-/// Calls after which the peers are looked at although more waits.
+/// Calls after which others have their turn although more waits.
 const BURST: usize = 64;
-
-/// A thread that receives ESP in UDP. The first one has the peers' clock.
-pub(super) fn run(shared: &Shared, queue: usize) {
-    let socket = shared.socket_of(queue);
-    let mut buffer = vec![0; BUFFER_LEN];
-    let mut intake = Intake::default();
-    let mut pace = shared.pace();
-    let mut ticked: Option<Instant> = None;
-    while !shared.ends() {
-        match drain(shared, socket, &mut buffer, &mut intake) {
-            0 => pace.wait(socket.as_fd(), TICK_MS),
-            bytes => pace.note(bytes),
-        }
-        if queue == 0 && ticked.is_none_or(|then| then.elapsed() >= TICK) {
-            ticked = Some(Instant::now());
-            shared.nodes.load().values().for_each(|node| node.tick(shared));
-        }
-    }
-}
 
 /// The thread that receives ESP alone.
 pub(super) fn run_raw(shared: &Shared, raw: &Raw) {
@@ -53,6 +34,7 @@ pub(super) fn run_raw(shared: &Shared, raw: &Raw) {
     let mut intake = Intake::default();
     let mut pace = shared.pace();
     while !shared.ends() {
+        intake.answered.clear();
         // As many as there are, up to a buffer full, so that segments of one connection can be joined.
         let mut begin = 0;
         let mut packets = Vec::new();
@@ -62,7 +44,10 @@ pub(super) fn run_raw(shared: &Shared, raw: &Raw) {
             begin += place.end;
         }
         if packets.is_empty() {
-            pace.wait(raw.as_fd(), TICK_MS);
+            pace.wait(LOOK_UP_MS, |limit| {
+                // Whatever it says, whoever waits looks for himself.
+                let _ = poll(&mut [PollFd::new(raw.as_fd(), PollFlags::POLLIN)], PollTimeout::from(limit));
+            });
             continue;
         }
         pace.note(begin);
@@ -73,8 +58,8 @@ pub(super) fn run_raw(shared: &Shared, raw: &Raw) {
     }
 }
 
-/// How many bytes there were.
-fn drain(shared: &Shared, socket: &UdpSocket, buffer: &mut [u8], intake: &mut Intake) -> usize {
+/// Delivers what waits in a socket, and says how many bytes that was.
+pub(super) fn drain(shared: &Shared, socket: &UdpSocket, buffer: &mut [u8], intake: &mut Intake) -> usize {
     let mut bytes = 0;
     for _ in 0..BURST {
         match receive(socket, buffer) {
@@ -123,11 +108,13 @@ struct Sender {
 
 /// Frames of one network that came in one buffer, on their way to its device.
 #[derive(Default)]
-struct Intake {
+pub(super) struct Intake {
     sender: Option<Sender>,
     vni: Option<Vni>,
     frames: Vec<Range<usize>>,
     joiner: Joiner,
+    /// Queues of devices that were written to: answers may wait there already.
+    pub(super) answered: Vec<(Vni, usize)>,
 }
 
 impl Intake {
@@ -159,11 +146,18 @@ impl Intake {
         let Some(vni) = self.vni.take() else { return };
         let ports = shared.ports.load();
         match ports.get(&vni) {
-            Some(port) => self.joiner.join(buffer, &self.frames, &mut |header, parts| {
-                if port.write(header, parts).is_err() {
-                    shared.counters.count(Drop::NotDelivered);
-                }
-            }),
+            Some(port) => {
+                let answered = &mut self.answered;
+                self.joiner.join(
+                    buffer,
+                    &self.frames,
+                    &mut |header, parts| match port.write(header, parts) {
+                        Ok(queue) if answered.last() == Some(&(vni, queue)) => {}
+                        Ok(queue) => answered.push((vni, queue)),
+                        Err(_) => shared.counters.count(Drop::NotDelivered),
+                    },
+                );
+            }
             None => self.frames.iter().for_each(|_| shared.counters.count(Drop::OtherNetwork)),
         }
         self.frames.clear();

@@ -24,7 +24,8 @@ const MAX_BYTES: usize = 65_000;
 pub(super) struct Train<'a> {
     shared: &'a Shared,
     socket: &'a UdpSocket,
-    vni: Vni,
+    /// The network that is served now.
+    vni: Option<Vni>,
     bytes: Vec<u8>,
     to: Option<Arc<Node>>,
     size: usize,
@@ -34,12 +35,12 @@ pub(super) struct Train<'a> {
 }
 
 impl<'a> Train<'a> {
-    pub(super) fn new(shared: &'a Shared, vni: Vni, queue: usize) -> Self {
+    pub(super) fn new(shared: &'a Shared, queue: usize) -> Self {
         let bytes = Vec::with_capacity(MAX_BYTES + 4096);
         Self {
             shared,
             socket: shared.socket_of(queue),
-            vni,
+            vni: None,
             bytes,
             to: None,
             size: 0,
@@ -48,8 +49,14 @@ impl<'a> Train<'a> {
         }
     }
 
+    /// Takes frames of this network from now on.
+    pub(super) fn serve(&mut self, vni: Vni) {
+        self.vni = Some(vni);
+    }
+
     /// Encrypts a frame, given in two parts, for a node.
     pub(super) fn add(&mut self, to: &Arc<Node>, sealer: &Sealer, head: &[u8], data: &[u8]) {
+        let Some(vni) = self.vni else { return };
         let elsewhere = self.to.as_ref().is_some_and(|now| !Arc::ptr_eq(now, to));
         if elsewhere || self.count == MAX_PACKETS || self.closed {
             self.leave();
@@ -57,7 +64,7 @@ impl<'a> Train<'a> {
         let begin = self.bytes.len();
         self.bytes.resize(begin + HEADER_LEN, 0);
         let (from, port) = (self.shared.own, self.shared.vxlan_port);
-        let around = Encapsulation { from, to: to.address, port, vni: self.vni };
+        let around = Encapsulation { from, to: to.address, port, vni };
         around.put(head, data, &mut self.bytes);
         // In use until here: keys may have changed since the train began, receivers do not mind.
         if sealer.seal(&mut self.bytes, begin, NEXT_UDP).is_err() {

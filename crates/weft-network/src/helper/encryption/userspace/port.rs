@@ -1,10 +1,8 @@
-//! From a TAP device to the underlay.
+//! A TAP device: frames from it to the underlay, and frames to it.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
@@ -17,10 +15,8 @@ use super::engine::Shared;
 use super::train::Train;
 use crate::helper::encryption::counters::Drop;
 
-/// How soon a device's thread notices that it shall end.
-const LOOK_UP_MS: u16 = 200;
 /// The largest frame that a device hands out, with its headers.
-const FRAME_MAX: usize = HEADER_LEN + 18 + 65_536;
+pub(super) const FRAME_MAX: usize = HEADER_LEN + 18 + 65_536;
 /// Frames after which packets under way are sent although more are waiting.
 const BURST: usize = 64;
 
@@ -32,53 +28,43 @@ pub(super) struct Port {
     queues: Vec<Tap>,
     /// Which node a station is on.
     pub(super) stations: ArcSwap<HashMap<MacAddr, IpAddr>>,
-    ends: AtomicBool,
     /// Its device is gone.
     broken: AtomicBool,
 }
 
 impl Port {
     pub(super) fn new(vni: Vni, queues: Vec<Tap>, stations: HashMap<MacAddr, IpAddr>) -> Self {
-        let stations = ArcSwap::from_pointee(stations);
-        Self { vni, queues, stations, ends: AtomicBool::new(false), broken: AtomicBool::new(false) }
-    }
-
-    pub(super) fn end(&self) {
-        self.ends.store(true, Ordering::Relaxed);
+        Self { vni, queues, stations: ArcSwap::from_pointee(stations), broken: AtomicBool::new(false) }
     }
 
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Gives the device a frame, in parts, of which the first has all headers.
-    pub(super) fn write(&self, header: &[u8; HEADER_LEN], parts: &[IoSlice<'_>]) -> io::Result<()> {
+    /// The device's queue of that number.
+    pub(super) fn queue(&self, queue: usize) -> Option<&Tap> {
+        self.queues.get(queue)
+    }
+
+    /// Gives the device a frame, in parts, of which the first has all headers. Answers by which queue.
+    pub(super) fn write(&self, header: &[u8; HEADER_LEN], parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let flow = parts.first().filter(|_| self.queues.len() > 1).map_or(0, |first| flow(first));
-        let queue = (u64::from(flow) * self.queues.len() as u64) >> 32;
-        self.queues.get(queue as usize).ok_or(ErrorKind::NotFound)?.write(header, parts)
+        let queue = ((u64::from(flow) * self.queues.len() as u64) >> 32) as usize;
+        self.queues.get(queue).ok_or(ErrorKind::NotFound)?.write(header, parts)?;
+        Ok(queue)
     }
 
-    /// The thread of one queue.
-    pub(super) fn run(self: &Arc<Self>, shared: &Shared, queue: usize) {
-        let Some(tap) = self.queues.get(queue) else { return };
-        let mut buffer = vec![0; FRAME_MAX];
-        let mut train = Train::new(shared, self.vni, queue);
-        let mut pace = shared.pace();
-        while !self.ends.load(Ordering::Relaxed) && !shared.ends() {
-            match self.drain(shared, tap, &mut buffer, &mut train) {
-                Some(0) => pace.wait(tap.as_fd(), LOOK_UP_MS),
-                Some(bytes) => pace.note(bytes),
-                None => {
-                    self.broken.store(true, Ordering::Relaxed);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Sends what waits: so many bytes. None: the device is gone.
-    fn drain(&self, shared: &Shared, tap: &Tap, buffer: &mut [u8], train: &mut Train<'_>) -> Option<usize> {
+    /// Sends what waits in a queue: so many bytes. None: the device is gone.
+    pub(super) fn drain(
+        &self,
+        shared: &Shared,
+        queue: usize,
+        buffer: &mut [u8],
+        train: &mut Train<'_>,
+    ) -> Option<usize> {
+        let tap = self.queues.get(queue)?;
         let (nodes, stations) = (shared.nodes.load(), self.stations.load());
+        train.serve(self.vni);
         let mut bytes = 0;
         for _ in 0..BURST {
             let len = match tap.read(buffer) {
@@ -87,6 +73,7 @@ impl Port {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
                     tracing::warn!(vni = self.vni.get(), %error, "device of an encrypted network is gone");
+                    self.broken.store(true, Ordering::Relaxed);
                     train.leave();
                     return None;
                 }
