@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use weft_plan::LinkName;
 use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, NetworkId, TaskId};
 
 use crate::config::ControllerConfig;
@@ -23,6 +24,8 @@ use crate::view::{EndpointView, NetworkEvent};
 /// A node of a swarm has its agent running within this time after the daemon's start.
 const SWARM_WAIT: Duration = Duration::from_secs(20);
 const SWARM_POLL: Duration = Duration::from_millis(50);
+/// How the way out of overlay networks is called where another program names the interfaces.
+const FOREIGN_WAY_OUT: &str = "weftgw";
 
 impl Controller {
     /// Checks wishes before a container is made. A network that is not known here may be the swarm's: no complaint.
@@ -149,6 +152,7 @@ impl Controller {
                 let sandbox = state.sandbox(container)?;
                 refuse_kind(sandbox, &network, state)?;
                 refuse_second(sandbox, &network)?;
+                refuse_interface(sandbox, &spec)?;
                 check_endpoint(&network, &spec)?;
                 let endpoint = match attached {
                     Some(attached) => swarm_endpoint(sandbox, spec, attached),
@@ -307,6 +311,14 @@ fn refuse_second(sandbox: &Sandbox, network: &Network) -> Result<(), NetworkErro
     }
 }
 
+/// A wished interface must have a name that the kernel takes, and that nothing of ours has in this sandbox.
+fn refuse_interface(sandbox: &Sandbox, spec: &EndpointSpec) -> Result<(), NetworkError> {
+    let Some(text) = &spec.interface else { return Ok(()) };
+    let name = text.parse::<LinkName>().map_err(|error| NetworkError::InvalidEndpoint(error.to_string()))?;
+    let is_taken = name == LinkName::lo() || sandbox.endpoints.iter().any(|e| e.interface == name);
+    if is_taken { Err(NetworkError::InterfaceTaken(name.to_string())) } else { Ok(()) }
+}
+
 /// Puts the network of an attachment among the known ones, or brings it up to date.
 fn note_overlay<'a>(state: &'a mut State, attached: &SwarmAttachment) -> &'a Network {
     note_swarm_network(state, &attached.network)
@@ -368,13 +380,14 @@ fn endpoint(
     address: Option<EndpointAddress>,
     address6: Option<EndpointAddress>,
 ) -> Endpoint {
+    let wished = spec.interface.and_then(|name| name.parse().ok());
     Endpoint {
         id: EndpointId::random(&mut rand::rng()),
         network,
         address,
         address6,
         mac,
-        interface: sandbox.free_interface(prefix),
+        interface: wished.unwrap_or_else(|| sandbox.free_interface(prefix)),
         aliases: spec.aliases,
         links: spec.links,
         driver_opts: spec.driver_opts,
@@ -382,6 +395,7 @@ fn endpoint(
         attachment: None,
         service: None,
         automatic: false,
+        claim: spec.claim,
     }
 }
 
@@ -447,7 +461,11 @@ fn keep_way_out(
                 state.network(&id).cloned().ok_or_else(|| NetworkError::NotFound(id.to_string()))?;
             let sandbox = state.sandbox(container)?;
             let made = local_endpoint(state, sandbox, &network, EndpointSpec::default())?;
-            let made = Endpoint { automatic: true, driver_opts: BTreeMap::new(), ..made };
+            let mut made = Endpoint { automatic: true, driver_opts: BTreeMap::new(), ..made };
+            if sandbox.foreign_netns().is_some() {
+                // The usual names are for the other program to give.
+                made.interface = sandbox.free_interface(FOREIGN_WAY_OUT);
+            }
             state.sandbox_mut(container)?.endpoints.push(made);
         }
         (false, true) => state.sandbox_mut(container)?.endpoints.retain(|endpoint| !endpoint.automatic),

@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use weft_api::{ApiState, Listener, Server, SystemSettings};
 use weft_engine::{Engine, EngineConfig, Reexec};
 use weft_network::{AddressPool, Controller, ControllerConfig, HelperLaunch};
+use weft_plugin::{PluginServer, cni::CniFace};
 
 use cluster::{Cluster, ClusterConfig};
 use config::Config;
@@ -76,14 +77,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let bound = listeners::bind(&config.hosts, config.group.as_deref())?;
     let metrics = config.metrics.map(listeners::bind_metrics).transpose()?;
+    let cni = listeners::bind_plugin(&config.exec_root.join("plugins/cni.sock"))?;
     let daemon = Daemon::start(&config).await?;
     let mut served = api_listeners(bound, tls);
     served.extend(metrics.map(Listener::Metrics));
     let server = Server::start(daemon.api(&config)?, served).context("serve the API")?;
+    let cni = PluginServer::start(cni, Arc::new(CniFace::new(Arc::clone(&daemon.controller))))
+        .context("serve the CNI plugin")?;
     tell_ready();
     tracing::info!(data_root = %config.data_root.display(), hosts = ?config.hosts, "weftd is ready");
     let name = stop.wait().await;
     tracing::info!(signal = name, live_restore = config.live_restore, "stopping");
+    cni.stop(REQUEST_GRACE).await;
     server.stop(REQUEST_GRACE).await;
     daemon.stop(config.live_restore).await;
     tracing::info!("stopped");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod attach;
+mod cni;
 mod customising;
 mod dataplane;
 mod drain;
