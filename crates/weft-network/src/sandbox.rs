@@ -78,6 +78,16 @@ impl Sandbox {
         }
     }
 
+    /// Whether its interfaces are handed on to another program.
+    pub(crate) fn is_handed(&self) -> bool {
+        self.spec.kind == SandboxKind::Handed
+    }
+
+    /// Whether it is another program's.
+    pub(crate) fn is_others(&self) -> bool {
+        self.is_handed() || self.foreign_netns().is_some()
+    }
+
     /// The endpoint on a network.
     pub(crate) fn endpoint_on(&self, network: &NetworkId) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.network == *network)

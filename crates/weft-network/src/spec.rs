@@ -83,6 +83,8 @@ pub enum SandboxKind {
     Shared(ContainerId),
     /// One that another program made, at this path, and that is removed by it.
     Foreign(PathBuf),
+    /// Unknown: interfaces wait in the host's namespace until another program moves them. Only on overlay networks.
+    Handed,
 }
 
 /// A request for a sandbox.

@@ -54,7 +54,7 @@ impl Controller {
     }
 
     /// Gets a place if the network is the swarm's. Before the turn: it can take seconds.
-    async fn attach(
+    pub(super) async fn attach(
         &self,
         container: &ContainerId,
         term: &str,
@@ -279,6 +279,11 @@ fn refuse_kind(sandbox: &Sandbox, network: &Network, state: &State) -> Result<()
             Err(NetworkError::ConnectShared)
         }
         (SandboxKind::Host, _) => Ok(()),
+        (SandboxKind::Handed, Driver::Overlay(_)) => Ok(()),
+        (SandboxKind::Handed, _) => {
+            let text = format!("{} is no overlay network: no other can be handed on", network.name);
+            Err(NetworkError::InvalidEndpoint(text))
+        }
         (_, Driver::Host) => Err(NetworkError::ConnectHost),
         (SandboxKind::None, Driver::Null) => Ok(()),
         (SandboxKind::None, _) | (_, Driver::Null) => Err(NetworkError::ConnectNone),
@@ -380,9 +385,12 @@ fn endpoint(
     address: Option<EndpointAddress>,
     address6: Option<EndpointAddress>,
 ) -> Endpoint {
-    let wished = spec.interface.and_then(|name| name.parse().ok());
+    let id = EndpointId::random(&mut rand::rng());
+    // Among the host's own interfaces the name has to be one of a kind.
+    let in_host = sandbox.is_handed().then(|| format!("weft{}", &id.as_str()[..11]));
+    let wished = spec.interface.or(in_host).and_then(|name| name.parse().ok());
     Endpoint {
-        id: EndpointId::random(&mut rand::rng()),
+        id,
         network,
         address,
         address6,

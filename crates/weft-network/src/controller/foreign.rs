@@ -29,7 +29,7 @@ impl Controller {
     /// All places that other programs asked for.
     pub fn foreign_places(&self) -> Vec<ForeignPlace> {
         let state = self.state.load();
-        let foreign = state.sandboxes.values().filter(|sandbox| sandbox.foreign_netns().is_some());
+        let foreign = state.sandboxes.values().filter(|sandbox| sandbox.is_others());
         let places = foreign.flat_map(|sandbox| {
             let asked = sandbox.endpoints.iter().filter(|endpoint| !endpoint.automatic);
             asked.filter_map(|endpoint| {
@@ -127,7 +127,7 @@ impl Controller {
 
     /// Whether any is.
     pub(super) fn has_foreign(&self) -> bool {
-        self.state.load().sandboxes.values().any(|sandbox| sandbox.foreign_netns().is_some())
+        self.state.load().sandboxes.values().any(Sandbox::is_others)
     }
 
     /// Whether a sandbox is another program's whose file still leads to the namespace that we hold.

@@ -8,6 +8,7 @@ mod encryption;
 mod endpoints;
 mod files;
 mod foreign;
+mod handed;
 mod helper_link;
 mod inspect;
 mod mesh;
@@ -31,6 +32,7 @@ use weft_types::{ContainerId, NetworkId};
 pub use audit::AuditCounters;
 pub(crate) use dataplane::count as count_ops;
 pub use foreign::ForeignPlace;
+pub use handed::HandedOn;
 
 use crate::balance::BalancerChoice;
 use crate::config::ControllerConfig;

@@ -170,7 +170,8 @@ impl Controller {
             let _turn = self.turn.lock().await;
             let state = self.state.load_full();
             let is_orphan = |sandbox: &&Sandbox| {
-                !running.contains(&sandbox.spec.container) && !self.foreign_lives(sandbox)
+                let lives = sandbox.is_handed() || self.foreign_lives(sandbox);
+                !running.contains(&sandbox.spec.container) && !lives
             };
             let orphans =
                 state.sandboxes.values().filter(is_orphan).map(|s| s.spec.container.clone()).collect();

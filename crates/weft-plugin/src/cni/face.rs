@@ -77,7 +77,7 @@ impl CniFace {
     }
 
     async fn add(&self, request: AddRequest) -> Result<AddAnswer, CniError> {
-        let container = container_id(&request.key.container);
+        let container = container_id(&request.key.container)?;
         let is_new = self.ready_sandbox(&container, &request).await?;
         let routes = self.controller.default_routes(&container);
         let joined = self.join(&container, &request).await;
@@ -171,7 +171,7 @@ impl CniFace {
     }
 
     async fn del(&self, key: &AttachmentKey) -> Result<Done, CniError> {
-        let container = container_id(&key.container);
+        let container = container_id(&key.container)?;
         if self.controller.foreign_netns(&container).is_none() {
             return Ok(Done {});
         }
@@ -194,7 +194,7 @@ impl CniFace {
 
     async fn check(&self, request: &CheckRequest) -> Result<Done, CniError> {
         let differs = |msg: String| CniError::new(Code::Differs, msg);
-        let container = container_id(&request.key.container);
+        let container = container_id(&request.key.container)?;
         let mut places = self.controller.foreign_places().into_iter();
         let place = places
             .find(|place| place.endpoint.container == container && is_it(place, &request.key))
@@ -222,9 +222,10 @@ impl CniFace {
     }
 
     async fn gc(&self, request: &GcRequest) -> Result<Done, CniError> {
+        let valid = request.valid.iter().map(|key| Ok((container_id(&key.container)?, key)));
+        let valid = valid.collect::<Result<Vec<_>, CniError>>()?;
         let is_valid = |place: &ForeignPlace| {
-            let mut of = request.valid.iter();
-            of.any(|key| container_id(&key.container) == place.endpoint.container && is_it(place, key))
+            valid.iter().any(|(container, key)| *container == place.endpoint.container && is_it(place, key))
         };
         let all = self.controller.foreign_places().into_iter();
         let stale = all.filter(|place| place.claim == request.network && !is_valid(place));
@@ -269,10 +270,12 @@ fn check_netns(netns: &Path) -> Result<(), CniError> {
 }
 
 /// Weft's id for a runtime's: its own where it has the form, as Podman's and containerd's have; else one made of it.
-fn container_id(text: &str) -> ContainerId {
-    let own = text.parse();
-    own.or_else(|_| hex::encode(digest::digest(&digest::SHA256, text.as_bytes())).parse())
-        .unwrap_or_else(|_| unreachable!("a SHA-256 digest has 64 hexadecimal digits"))
+fn container_id(text: &str) -> Result<ContainerId, CniError> {
+    if let Ok(own) = text.parse() {
+        return Ok(own);
+    }
+    let made: Result<ContainerId, _> = hex::encode(digest::digest(&digest::SHA256, text.as_bytes())).parse();
+    made.map_err(|error| CniError::new(Code::InvalidEnvironment, error.to_string()))
 }
 
 fn refusal(error: &NetworkError) -> CniError {
@@ -297,9 +300,9 @@ mod tests {
     #[test]
     fn ids_of_dockers_form_stay_and_others_get_one() {
         let own = "0123456789abcdef".repeat(4);
-        assert_eq!(container_id(&own).as_str(), own);
-        let made = container_id("default-1");
-        assert_eq!(made, container_id("default-1"));
-        assert_ne!(made, container_id("default-2"));
+        assert_eq!(container_id(&own).unwrap().as_str(), own);
+        let made = container_id("default-1").unwrap();
+        assert_eq!(made, container_id("default-1").unwrap());
+        assert_ne!(made, container_id("default-2").unwrap());
     }
 }

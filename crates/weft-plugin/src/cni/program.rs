@@ -34,13 +34,14 @@ pub fn is_call(arguments: &[String]) -> bool {
 /// Carries out the call in the environment and prints what comes of it.
 pub fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
+    let environment = Environment(&variable);
     let mut input = Vec::new();
-    // Runtimes may leave it open when they ask for versions, and one that fails to read is told so below.
-    let read = std::io::stdin().take(MAX_CONFIG_BYTES).read_to_end(&mut input);
-    let outcome = match read {
-        Ok(_) => run(Environment(&variable), &input),
-        Err(error) => Err(CniError::new(Code::Io, format!("read standard input: {error}"))),
-    };
+    let outcome = environment.command().and_then(|command| {
+        // Not before there is a call: who tries it by hand does not want to wait for the end of his typing.
+        let read = std::io::stdin().take(MAX_CONFIG_BYTES).read_to_end(&mut input);
+        read.map_err(|error| CniError::new(Code::Io, format!("read standard input: {error}")))?;
+        run(command, environment, &input)
+    });
     match outcome {
         Ok(Some(value)) => print(&value, ExitCode::SUCCESS),
         Ok(None) => ExitCode::SUCCESS,
@@ -62,8 +63,7 @@ fn version_of(input: &[u8]) -> String {
     known.copied().unwrap_or(SpecVersion::NEWEST.text()).to_owned()
 }
 
-fn run(environment: Environment<'_>, input: &[u8]) -> Result<Option<Value>, CniError> {
-    let command = environment.command()?;
+fn run(command: Command, environment: Environment<'_>, input: &[u8]) -> Result<Option<Value>, CniError> {
     if command == Command::Version {
         return Ok(Some(json!({ "cniVersion": version_of(input), "supportedVersions": SUPPORTED })));
     }
@@ -214,7 +214,8 @@ mod tests {
             "CNI_NETNS" => Some("/nowhere".to_owned()),
             _ => None,
         };
-        run(Environment(&variable), input.to_string().as_bytes())
+        let environment = Environment(&variable);
+        run(environment.command()?, environment, input.to_string().as_bytes())
     }
 
     fn config(version: &str) -> Value {

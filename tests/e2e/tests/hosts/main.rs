@@ -5,6 +5,7 @@ mod attach;
 mod cni;
 mod customising;
 mod dataplane;
+mod docker_plugin;
 mod drain;
 mod encryption;
 mod faults;
