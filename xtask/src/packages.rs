@@ -46,6 +46,7 @@ const TEST: &[Package] = &[
     Package { name: "docker-registry", proof: Program("docker-registry") },
     Package { name: "e2fsprogs", proof: File("/sbin/mkfs.ext4") },
     Package { name: "python3-pip", proof: Program("pip3") },
+    Package { name: "podman", proof: Program("podman") },
 ];
 
 /// What is needed to build.

@@ -178,7 +178,16 @@ pub(crate) async fn disconnect_withdrawn(core: Arc<Core>, controller: Arc<Contro
             };
             let (container, network) = (endpoint.container.to_string(), endpoint.network.to_string());
             tracing::warn!(task = %id, %container, %network, "the managers took an attachment away");
-            if let Err(error) = engine.disconnect_network(&container, &network, true).await {
+            // Containers of other programs are none of the engine's.
+            let disconnected = match controller.foreign_netns(&endpoint.container) {
+                Some(_) => {
+                    controller.disconnect(&endpoint.container, &network).await.map_err(|e| e.to_string())
+                }
+                None => {
+                    engine.disconnect_network(&container, &network, true).await.map_err(|e| e.to_string())
+                }
+            };
+            if let Err(error) = disconnected {
                 tracing::warn!(task = %id, %container, %network, %error, "a container could not be disconnected");
             }
         }

@@ -111,6 +111,7 @@ fn endpoint_spec(settings: &EndpointSettings) -> Result<EndpointSpec, NetworkFai
         links: links.collect(),
         driver_opts: settings.driver_opts.clone().unwrap_or_default().into_iter().collect(),
         gateway_priority: settings.gw_priority.unwrap_or(0),
+        ..EndpointSpec::default()
     })
 }
 

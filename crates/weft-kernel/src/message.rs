@@ -108,6 +108,9 @@ pub(crate) fn new_veth(
     there: &Netns,
 ) -> LinkMessage {
     let mut other = new_link(&peer.name, peer.mac, peer.mtu);
+    if peer.handed_on {
+        other.attributes.retain(|attribute| !matches!(attribute, LinkAttribute::Group(_)));
+    }
     other.attributes.push(LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()));
     other.attributes.extend(peer.gso_max_segments.map(LinkAttribute::GsoMaxSegs));
     with_info(new_link(name, link.mac, link.mtu), InfoKind::Veth, InfoData::Veth(InfoVeth::Peer(other)))

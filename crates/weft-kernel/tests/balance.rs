@@ -41,6 +41,7 @@ impl World {
                 mac: None,
                 mtu: Some(Mtu::ETHERNET),
                 gso_max_segments: None,
+                handed_on: false,
             };
             let kind = LinkKind::Veth(Some(peer));
             let link = Link { master: Some(name("sw0")), mtu: Some(Mtu::ETHERNET), ..Link::new(kind) };

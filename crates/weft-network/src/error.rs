@@ -136,6 +136,9 @@ pub enum NetworkError {
         /// The network's name.
         network: String,
     },
+    /// The container has an interface of that name already.
+    #[error("the container already has an interface {0}")]
+    InterfaceTaken(String),
     /// A running container cannot move to the host's namespace.
     #[error("cannot connect container to host network - container must be created in host network mode")]
     ConnectHost,
@@ -242,7 +245,7 @@ impl Classified for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound(_) | Self::UnknownDriver(_) => ErrorKind::NotFound,
-            Self::NameTaken(_) | Self::SandboxExists(_) => ErrorKind::Conflict,
+            Self::NameTaken(_) | Self::SandboxExists(_) | Self::InterfaceTaken(_) => ErrorKind::Conflict,
             Self::PredefinedName(_)
             | Self::Predefined(_)
             | Self::OnlyOne(_)

@@ -37,7 +37,7 @@ mod watchers;
 
 pub use balance::BalancerChoice;
 pub use config::{ControllerConfig, ENCRYPTION_PORT, HelperLaunch};
-pub use controller::{AuditCounters, Controller};
+pub use controller::{AuditCounters, Controller, ForeignPlace, HandedOn};
 pub use encryption::{EncryptedPath, EncryptionChoice, EncryptionReport, EncryptionScheme};
 pub use error::{NetworkError, PortFailure};
 pub use helper::helper_main;

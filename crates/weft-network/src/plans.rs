@@ -178,7 +178,10 @@ pub(crate) fn overlay(
                 id: endpoint.id.clone(),
                 ip: endpoint.ips().next()?,
                 mac: endpoint.mac,
-                sandbox: around.paths.sandbox_ref(&sandbox.id),
+                sandbox: match sandbox.is_handed() {
+                    true => around.host.clone(),
+                    false => around.paths.sandbox_ref(&sandbox.id),
+                },
                 interface: endpoint.interface.clone(),
             })
         })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use weft_plan::LinkName;
@@ -46,6 +47,9 @@ pub(crate) struct Endpoint {
     pub(crate) service: Option<SwarmService>,
     /// Made by the controller itself, as the way out of overlay networks.
     pub(crate) automatic: bool,
+    /// Another program's name for the network, where it asked for this place.
+    #[serde(default)]
+    pub(crate) claim: String,
 }
 
 impl Endpoint {
@@ -63,7 +67,25 @@ impl Endpoint {
 impl Sandbox {
     /// Whether it has a namespace of its own.
     pub(crate) fn has_namespace(&self) -> bool {
-        matches!(self.spec.kind, SandboxKind::Own | SandboxKind::None)
+        matches!(self.spec.kind, SandboxKind::Own | SandboxKind::None | SandboxKind::Foreign(_))
+    }
+
+    /// Where another program keeps its namespace, if it made it.
+    pub(crate) fn foreign_netns(&self) -> Option<&Path> {
+        match &self.spec.kind {
+            SandboxKind::Foreign(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether its interfaces are handed on to another program.
+    pub(crate) fn is_handed(&self) -> bool {
+        self.spec.kind == SandboxKind::Handed
+    }
+
+    /// Whether it is another program's.
+    pub(crate) fn is_others(&self) -> bool {
+        self.is_handed() || self.foreign_netns().is_some()
     }
 
     /// The endpoint on a network.

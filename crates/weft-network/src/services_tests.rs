@@ -78,6 +78,7 @@ fn add_local(state: &mut State, service: &str, n: u8, serves: bool) {
         attachment: Some(task(n)),
         service: Some(own(service)),
         automatic: false,
+        claim: String::new(),
     };
     let spec = SandboxSpec {
         container: container.clone(),

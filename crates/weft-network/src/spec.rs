@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use weft_types::{ContainerId, MacAddr, PortProtocol};
@@ -80,6 +81,10 @@ pub enum SandboxKind {
     None,
     /// That of another container.
     Shared(ContainerId),
+    /// One that another program made, at this path, and that is removed by it.
+    Foreign(PathBuf),
+    /// Unknown: interfaces wait in the host's namespace until another program moves them. Only on overlay networks.
+    Handed,
 }
 
 /// A request for a sandbox.
@@ -137,4 +142,8 @@ pub struct EndpointSpec {
     pub driver_opts: BTreeMap<String, String>,
     /// `--gw-priority`: the network with the highest gives the default route.
     pub gateway_priority: i64,
+    /// The interface's name inside, as another program wants it; the next free one when absent.
+    pub interface: Option<String>,
+    /// The other program's name for the network that it wants the place for; empty for containers of our own.
+    pub claim: String,
 }

@@ -131,7 +131,8 @@ impl State {
             let network = self.network(&endpoint.network);
             network.is_some_and(|n| matches!(n.driver, Driver::Overlay(_)) && !n.internal)
         };
-        sandbox.endpoints.iter().any(overlay) && !self.has_own_way_out(sandbox)
+        // Who moves interfaces on has a way out of its own.
+        !sandbox.is_handed() && sandbox.endpoints.iter().any(overlay) && !self.has_own_way_out(sandbox)
     }
 
     /// Whether names are answered inside.

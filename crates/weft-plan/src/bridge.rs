@@ -337,6 +337,7 @@ impl BridgeNetwork {
             mac: Some(endpoint.mac),
             mtu: Some(self.mtu),
             gso_max_segments: None,
+            handed_on: false,
         };
         // With the IP hooks the `into` chain keeps neighbours apart, and lets published ports through inside the bridge.
         let flags = match (bridge_netfilter, self.inter_container) {

@@ -241,6 +241,9 @@ pub struct VethPeer {
     pub mtu: Option<Mtu>,
     /// TCP hands over so many segments in one piece at most; none: as many as the kernel likes.
     pub gso_max_segments: Option<u32>,
+    /// Another program moves it on: it does not get our mark, and nobody looks after it.
+    #[serde(default)]
+    pub handed_on: bool,
 }
 
 /// How a bridge treats one of its ports.

@@ -74,7 +74,7 @@ pub struct LocalEndpoint {
     pub ip: IpAddr,
     /// Its Ethernet address.
     pub mac: MacAddr,
-    /// The container's namespace.
+    /// The container's namespace; the host's: the interface waits there until another program moves it on.
     pub sandbox: NamespaceRef,
     /// The interface's name there.
     pub interface: LinkName,
@@ -197,6 +197,8 @@ impl OverlayNetwork {
             mac: Some(endpoint.mac),
             mtu: Some(self.mtu),
             gso_max_segments: by_helper.then(|| segments_of_one_call(self.mtu)),
+            // No container of ours lives in the host's namespace.
+            handed_on: endpoint.sandbox == self.host,
         };
         let link = Link {
             mtu: Some(self.mtu),
@@ -219,6 +221,7 @@ impl OverlayNetwork {
             mac: Some(own.mac()),
             mtu: Some(self.mtu),
             gso_max_segments: None,
+            handed_on: false,
         };
         let link = Link {
             mtu: Some(self.mtu),

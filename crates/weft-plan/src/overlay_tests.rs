@@ -32,6 +32,20 @@ fn network() -> OverlayNetwork {
     }
 }
 
+#[test]
+fn an_interface_that_is_handed_on_is_nobodys_in_the_hosts_namespace() {
+    let mut network = network();
+    network.local[0].sandbox = network.host.clone();
+    let port = port_name(&network.local[0].id);
+    let handed_on = |network: &OverlayNetwork| match &network.plan().links[&port].kind {
+        LinkKind::Veth(Some(peer)) => peer.handed_on,
+        other => panic!("{other:?}"),
+    };
+    assert!(handed_on(&network));
+    network.local[0].sandbox = NamespaceRef("/run/weft/netns/one".to_owned());
+    assert!(!handed_on(&network));
+}
+
 fn remote(ips: &[&str], mac: &str, vtep: &str) -> RemoteEndpoint {
     let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
     RemoteEndpoint { ips, mac: mac.parse().unwrap(), vtep: vtep.parse().unwrap() }

@@ -1,4 +1,4 @@
-//! One binary, several lives: the daemon, the daemon's own processes, the lab, and otherwise the client.
+//! One binary, several lives: the daemon, the daemon's own processes, the CNI plugin, the lab, and otherwise the client.
 
 mod client;
 mod daemon;
@@ -16,7 +16,10 @@ fn main() -> ExitCode {
         Some("runtime") => weft_engine::runtime_main(args[2..].to_vec()),
         Some("helper") => weft_network::helper_main(args[2..].to_vec()),
         Some("daemon") => daemon::run(without_verb(args)),
+        Some("cni") if args.len() == 2 => weft_plugin::cni::main(),
         _ if program == "weftd" => daemon::run(args),
+        // Runtimes start what has the name that a configuration gives as type, `weft` or `weft-cni`.
+        _ if program == "weft-cni" || weft_plugin::cni::is_call(&args) => weft_plugin::cni::main(),
         _ => talk(args),
     }
 }

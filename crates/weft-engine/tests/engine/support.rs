@@ -388,7 +388,7 @@ impl ContainerNetwork for TestNetwork {
         let netns = match request.kind {
             SandboxKind::Host => None,
             SandboxKind::Shared(other) => Some(self.sandboxes.lock().unwrap()[&other].join("netns")),
-            SandboxKind::Own | SandboxKind::None => {
+            SandboxKind::Own | SandboxKind::None | SandboxKind::Foreign(_) | SandboxKind::Handed => {
                 pin_namespace(dir.join("netns"));
                 Some(dir.join("netns"))
             }

@@ -66,6 +66,7 @@ pub(crate) fn hosts(count: u8) -> (Vec<Host>, Place) {
                 mac: None,
                 mtu: Some(Mtu::ETHERNET),
                 gso_max_segments: None,
+                handed_on: false,
             };
             let link = Link {
                 master: Some(name("sw0")),

@@ -129,6 +129,7 @@ impl Controller {
                     () = tokio::time::sleep(interval) => {}
                 }
                 let Some(controller) = Weak::upgrade(&controller) else { return };
+                controller.drop_vanished().await;
                 match controller.audit().await {
                     Ok(_) => {
                         controller.counters.lock().unwrap_or_else(PoisonError::into_inner).audits += 1;

@@ -15,30 +15,41 @@ use crate::error::NetworkError;
 pub(crate) struct DataPlane {
     host: Kernel,
     open: Mutex<HashMap<PathBuf, Kernel>>,
+    /// Namespaces that other programs made: our own files of them, with theirs.
+    foreign: Mutex<HashMap<PathBuf, PathBuf>>,
 }
 
 impl DataPlane {
     pub(crate) fn new(host: Kernel) -> Self {
-        Self { host, open: Mutex::default() }
+        Self { host, open: Mutex::default(), foreign: Mutex::default() }
     }
 
     pub(crate) fn host(&self) -> &Kernel {
         &self.host
     }
 
-    /// The connection to a pinned namespace; makes the namespace if it is not there.
+    /// From now on the namespace at `path` is the one that another program keeps at `source`.
+    pub(crate) fn is_foreign(&self, path: PathBuf, source: PathBuf) {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert(path, source);
+    }
+
+    /// The connection to a pinned namespace; makes the namespace if it is not there, unless another program does.
     pub(crate) async fn at(&self, path: &Path) -> Result<Kernel, NetworkError> {
         if let Some(kernel) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
             return Ok(kernel.clone());
         }
         let wanted = path.to_owned();
+        let source = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
         let opened = blocking(move || -> Result<Kernel, NetworkError> {
             let netns = match Netns::open(&wanted) {
                 Ok(netns) => netns,
                 // Nothing there, or a file that a reboot or an interrupted start left without its namespace.
                 Err(_) => {
                     Netns::remove(&wanted)?;
-                    Netns::create(&wanted)?
+                    match source {
+                        Some(source) => Netns::open(source)?.pin(&wanted)?,
+                        None => Netns::create(&wanted)?,
+                    }
                 }
             };
             Ok(Kernel::open_blocking(netns)?)
@@ -51,6 +62,7 @@ impl DataPlane {
     /// Takes a pinned namespace down: first what is in it, because the kernel ends namespaces at its leisure.
     pub(crate) async fn remove(&self, path: &Path) -> Result<(), NetworkError> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
         let path = path.to_owned();
         blocking(move || {
             let kernel = match open {

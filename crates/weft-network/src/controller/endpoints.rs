@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use weft_plan::LinkName;
 use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, NetworkId, TaskId};
 
 use crate::config::ControllerConfig;
@@ -23,6 +24,8 @@ use crate::view::{EndpointView, NetworkEvent};
 /// A node of a swarm has its agent running within this time after the daemon's start.
 const SWARM_WAIT: Duration = Duration::from_secs(20);
 const SWARM_POLL: Duration = Duration::from_millis(50);
+/// How the way out of overlay networks is called where another program names the interfaces.
+const FOREIGN_WAY_OUT: &str = "weftgw";
 
 impl Controller {
     /// Checks wishes before a container is made. A network that is not known here may be the swarm's: no complaint.
@@ -51,7 +54,7 @@ impl Controller {
     }
 
     /// Gets a place if the network is the swarm's. Before the turn: it can take seconds.
-    async fn attach(
+    pub(super) async fn attach(
         &self,
         container: &ContainerId,
         term: &str,
@@ -149,6 +152,7 @@ impl Controller {
                 let sandbox = state.sandbox(container)?;
                 refuse_kind(sandbox, &network, state)?;
                 refuse_second(sandbox, &network)?;
+                refuse_interface(sandbox, &spec)?;
                 check_endpoint(&network, &spec)?;
                 let endpoint = match attached {
                     Some(attached) => swarm_endpoint(sandbox, spec, attached),
@@ -275,6 +279,11 @@ fn refuse_kind(sandbox: &Sandbox, network: &Network, state: &State) -> Result<()
             Err(NetworkError::ConnectShared)
         }
         (SandboxKind::Host, _) => Ok(()),
+        (SandboxKind::Handed, Driver::Overlay(_)) => Ok(()),
+        (SandboxKind::Handed, _) => {
+            let text = format!("{} is no overlay network: no other can be handed on", network.name);
+            Err(NetworkError::InvalidEndpoint(text))
+        }
         (_, Driver::Host) => Err(NetworkError::ConnectHost),
         (SandboxKind::None, Driver::Null) => Ok(()),
         (SandboxKind::None, _) | (_, Driver::Null) => Err(NetworkError::ConnectNone),
@@ -305,6 +314,14 @@ fn refuse_second(sandbox: &Sandbox, network: &Network) -> Result<(), NetworkErro
         }),
         _ => Ok(()),
     }
+}
+
+/// A wished interface must have a name that the kernel takes, and that nothing of ours has in this sandbox.
+fn refuse_interface(sandbox: &Sandbox, spec: &EndpointSpec) -> Result<(), NetworkError> {
+    let Some(text) = &spec.interface else { return Ok(()) };
+    let name = text.parse::<LinkName>().map_err(|error| NetworkError::InvalidEndpoint(error.to_string()))?;
+    let is_taken = name == LinkName::lo() || sandbox.endpoints.iter().any(|e| e.interface == name);
+    if is_taken { Err(NetworkError::InterfaceTaken(name.to_string())) } else { Ok(()) }
 }
 
 /// Puts the network of an attachment among the known ones, or brings it up to date.
@@ -368,13 +385,17 @@ fn endpoint(
     address: Option<EndpointAddress>,
     address6: Option<EndpointAddress>,
 ) -> Endpoint {
+    let id = EndpointId::random(&mut rand::rng());
+    // Among the host's own interfaces the name has to be one of a kind.
+    let in_host = sandbox.is_handed().then(|| format!("weft{}", &id.as_str()[..11]));
+    let wished = spec.interface.or(in_host).and_then(|name| name.parse().ok());
     Endpoint {
-        id: EndpointId::random(&mut rand::rng()),
+        id,
         network,
         address,
         address6,
         mac,
-        interface: sandbox.free_interface(prefix),
+        interface: wished.unwrap_or_else(|| sandbox.free_interface(prefix)),
         aliases: spec.aliases,
         links: spec.links,
         driver_opts: spec.driver_opts,
@@ -382,6 +403,7 @@ fn endpoint(
         attachment: None,
         service: None,
         automatic: false,
+        claim: spec.claim,
     }
 }
 
@@ -447,7 +469,11 @@ fn keep_way_out(
                 state.network(&id).cloned().ok_or_else(|| NetworkError::NotFound(id.to_string()))?;
             let sandbox = state.sandbox(container)?;
             let made = local_endpoint(state, sandbox, &network, EndpointSpec::default())?;
-            let made = Endpoint { automatic: true, driver_opts: BTreeMap::new(), ..made };
+            let mut made = Endpoint { automatic: true, driver_opts: BTreeMap::new(), ..made };
+            if sandbox.foreign_netns().is_some() {
+                // The usual names are for the other program to give.
+                made.interface = sandbox.free_interface(FOREIGN_WAY_OUT);
+            }
             state.sandbox_mut(container)?.endpoints.push(made);
         }
         (false, true) => state.sandbox_mut(container)?.endpoints.retain(|endpoint| !endpoint.automatic),

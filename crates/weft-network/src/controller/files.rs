@@ -42,7 +42,8 @@ impl Controller {
         sandbox: &Sandbox,
         old: Option<(&State, &Sandbox)>,
     ) -> Result<(), NetworkError> {
-        if matches!(sandbox.spec.kind, SandboxKind::Shared(_)) {
+        if matches!(sandbox.spec.kind, SandboxKind::Shared(_) | SandboxKind::Foreign(_) | SandboxKind::Handed)
+        {
             return Ok(());
         }
         let folder = self.around.paths.etc(&sandbox.spec.container);

@@ -7,6 +7,8 @@ mod doubts;
 mod encryption;
 mod endpoints;
 mod files;
+mod foreign;
+mod handed;
 mod helper_link;
 mod helper_wish;
 mod inspect;
@@ -30,6 +32,8 @@ use weft_types::{ContainerId, NetworkId};
 
 pub use audit::AuditCounters;
 pub(crate) use dataplane::count as count_ops;
+pub use foreign::ForeignPlace;
+pub use handed::HandedOn;
 
 use crate::balance::BalancerChoice;
 use crate::config::ControllerConfig;
@@ -88,6 +92,8 @@ pub struct Controller {
     whole: watch::Sender<u64>,
     counters: Mutex<AuditCounters>,
     encryption: Mutex<encryption::Known>,
+    /// Containers of other programs whose namespaces were gone at the last look.
+    vanished: Mutex<BTreeSet<ContainerId>>,
     /// Set by a stop, so that background work ends.
     stopped: watch::Sender<bool>,
 }
@@ -185,9 +191,11 @@ impl Controller {
             whole: watch::Sender::default(),
             counters: Mutex::default(),
             encryption: Mutex::default(),
+            vanished: Mutex::default(),
             stopped: watch::channel(false).0,
             config,
         });
+        controller.know_foreign();
         controller.refresh_data_path().await;
         controller.refresh_peers();
         controller.make_default_networks().await?;
@@ -263,13 +271,13 @@ impl Controller {
     }
 
     /// Stops background work. With `keep_running` containers keep their network and the helper stays; else sandboxes
-    /// are expected to be gone and the helper ends.
+    /// are expected to be gone and the helper ends, unless containers of other programs, which go on, need it.
     pub async fn shutdown(&self, keep_running: bool) {
         let _turn = self.turn.lock().await;
         let _settled = self.settled().await;
         self.stopped.send_replace(true);
         if let Some(helper) = &self.helper {
-            helper.stop(keep_running).await;
+            helper.stop(keep_running || self.has_foreign()).await;
         }
     }
 

@@ -7,7 +7,7 @@ use rand::RngCore;
 use weft_types::{ContainerId, PortMapping, TaskId};
 
 use crate::controller::{Controller, Touched};
-use crate::error::NetworkError;
+use crate::error::{NetworkError, PortFailure};
 use crate::sandbox::Sandbox;
 use crate::spec::{PortWish, SandboxKind, SandboxSpec};
 use crate::state::State;
@@ -28,6 +28,9 @@ impl Controller {
             }
             if let SandboxKind::Shared(other) = &spec.kind {
                 state.sandbox(other)?;
+            }
+            if let SandboxKind::Foreign(path) = &spec.kind {
+                self.take_foreign(&id, path)?;
             }
             let sandbox = Sandbox { id, spec, endpoints: Vec::new(), ports: Vec::new(), resolver: None };
             state.sandboxes_mut().insert(container.clone(), sandbox);
@@ -91,6 +94,10 @@ impl Controller {
             return Err(error);
         }
         self.forget_udp(&taken).await;
+        if self.is_foreign(container) {
+            // Other engines hold their containers' ports by sockets of their own (Podman does), or by none.
+            self.ports.release(&taken);
+        }
         Ok(taken)
     }
 
@@ -106,7 +113,18 @@ impl Controller {
             let addresses = addresses(wish, binding, target4.is_some(), target6.is_some());
             let Some(target) = target4.or(target6).filter(|_| !addresses.is_empty()) else { continue };
             match self.ports.take(wish, &addresses, target) {
-                Ok(mappings) => taken.extend(mappings),
+                Ok(mappings) => {
+                    taken.extend(mappings);
+                    if let Some(other) = foreign_port(state, sandbox, &taken) {
+                        self.ports.release(&taken);
+                        let at = std::net::SocketAddr::new(other.host_ip, other.host_port);
+                        return Err(NetworkError::Publish {
+                            name: sandbox.spec.name.clone(),
+                            endpoint: endpoint.id.to_string(),
+                            source: PortFailure::Allocated(at.to_string()),
+                        });
+                    }
+                }
                 Err(source) => {
                     self.ports.release(&taken);
                     return Err(NetworkError::Publish {
@@ -158,10 +176,15 @@ impl Controller {
         let detached = {
             let _turn = self.turn.lock().await;
             let state = self.state.load_full();
-            let orphans = state.sandboxes.keys().filter(|id| !running.contains(id)).cloned().collect();
+            let is_orphan = |sandbox: &&Sandbox| {
+                let lives = sandbox.is_handed() || self.foreign_lives(sandbox);
+                !running.contains(&sandbox.spec.container) && !lives
+            };
+            let orphans =
+                state.sandboxes.values().filter(is_orphan).map(|s| s.spec.container.clone()).collect();
             let detached = self.drop_sandboxes(&orphans).await?;
             let state = self.state.load_full();
-            for sandbox in state.sandboxes.values() {
+            for sandbox in state.sandboxes.values().filter(|s| s.foreign_netns().is_none()) {
                 for missed in self.ports.retake(&sandbox.ports) {
                     tracing::warn!(container = %sandbox.spec.container, port = missed.host_port,
                         "published port is held by another program; its rules stand");
@@ -175,7 +198,10 @@ impl Controller {
         Ok(())
     }
 
-    async fn drop_sandboxes(&self, containers: &BTreeSet<ContainerId>) -> Result<Vec<TaskId>, NetworkError> {
+    pub(super) async fn drop_sandboxes(
+        &self,
+        containers: &BTreeSet<ContainerId>,
+    ) -> Result<Vec<TaskId>, NetworkError> {
         drop(self.settled().await);
         let before = self.state.load_full();
         let gone: Vec<&Sandbox> = containers.iter().filter_map(|id| before.sandboxes.get(id)).collect();
@@ -244,6 +270,22 @@ fn random_id() -> String {
     let mut bytes = [0u8; 32];
     rand::rng().fill_bytes(&mut bytes);
     hex::encode(bytes)
+}
+
+/// One of these ports that another engine's container has: no socket of ours tells.
+fn foreign_port(state: &State, sandbox: &Sandbox, taken: &[PortMapping]) -> Option<PortMapping> {
+    let others =
+        state.sandboxes.values().filter(|other| other.id != sandbox.id && other.foreign_netns().is_some());
+    let mut theirs = others.flat_map(|other| &other.ports);
+    let collides = |theirs: &&PortMapping| {
+        taken.iter().any(|own| {
+            let meet = own.host_ip == theirs.host_ip
+                || (own.host_ip.is_ipv4() == theirs.host_ip.is_ipv4()
+                    && (own.host_ip.is_unspecified() || theirs.host_ip.is_unspecified()));
+            own.protocol == theirs.protocol && own.host_port == theirs.host_port && meet
+        })
+    };
+    theirs.find(collides).cloned()
 }
 
 /// Host addresses to publish on: the wished one, else the network's, else all of each family the container has.

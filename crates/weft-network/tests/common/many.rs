@@ -95,7 +95,7 @@ pub fn add_service(state: &mut SwarmNetworkState, number: usize) {
 pub struct Node {
     pub controller: Arc<Controller>,
     base: SwarmState,
-    _host: Host,
+    pub host: Host,
 }
 
 impl Node {
@@ -112,7 +112,7 @@ impl Node {
         controller.set_swarm(Some(Arc::new(Managers { attached: AtomicU32::new(2) })));
         let base = swarm();
         controller.set_swarm_state(Some(base.clone())).await.unwrap();
-        Self { controller, base, _host: host }
+        Self { controller, base, host }
     }
 
     /// Starts a container on the network.

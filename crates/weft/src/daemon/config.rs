@@ -57,6 +57,8 @@ pub(super) struct Config {
     pub(super) encryption_engine: EncryptionChoice,
     /// Where metrics are to be had; none: nowhere.
     pub(super) metrics: Option<SocketAddr>,
+    /// Where dockerd finds the network plugin; none: nowhere.
+    pub(super) docker_plugin: Option<PathBuf>,
     /// The store of key-value mode; none: another mode.
     pub(super) key_value: Option<KeyValueOptions>,
     pub(super) labels: BTreeMap<String, String>,
@@ -126,6 +128,7 @@ struct File {
     weft_service_balancer: Option<String>,
     weft_encryption_port: Option<u16>,
     weft_encryption_engine: Option<String>,
+    weft_docker_plugin: Option<PathBuf>,
     metrics_addr: Option<String>,
     cluster_store: Option<String>,
     cluster_advertise: Option<String>,
@@ -162,6 +165,7 @@ const FILE_KEYS: &[&str] = &[
     "weft-service-balancer",
     "weft-encryption-port",
     "weft-encryption-engine",
+    "weft-docker-plugin",
     "metrics-addr",
     "cluster-store",
     "cluster-advertise",
@@ -238,7 +242,7 @@ fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<String> {
     }
     check_all!(
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
-            weft_key_rotation, weft_drain_timeout, weft_service_balancer, weft_encryption_port, weft_encryption_engine, metrics_addr, cluster_store, cluster_advertise, group, tls, tlsverify, tlscacert, tlscert, tlskey;
+            weft_key_rotation, weft_drain_timeout, weft_service_balancer, weft_encryption_port, weft_encryption_engine, weft_docker_plugin, metrics_addr, cluster_store, cluster_advertise, group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
             insecure_registries as insecure_registries, cluster_store_opts as cluster_store_opts, labels as labels
     );
@@ -285,6 +289,7 @@ fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         weft_service_balancer: flags.weft_service_balancer.or(file.weft_service_balancer),
         weft_encryption_port: flags.weft_encryption_port.or(file.weft_encryption_port),
         weft_encryption_engine: flags.weft_encryption_engine.or(file.weft_encryption_engine),
+        weft_docker_plugin: flags.weft_docker_plugin.or(file.weft_docker_plugin),
         metrics_addr: flags.metrics_addr.or(file.metrics_addr),
         cluster_store: flags.cluster_store.or(file.cluster_store),
         cluster_advertise: flags.cluster_advertise.or(file.cluster_advertise),
@@ -347,6 +352,7 @@ impl Resolver {
                 .weft_encryption_engine
                 .and_then(|text| self.parse("weft-encryption-engine", &text, "auto, kernel or userspace"))
                 .unwrap_or_default(),
+            docker_plugin: settings.weft_docker_plugin.map(absolute),
             metrics: settings.metrics_addr.and_then(|text| {
                 self.parse("metrics-addr", &text, "an address with port, for example 127.0.0.1:9323")
             }),
@@ -593,7 +599,7 @@ mod tests {
     fn every_key_of_the_file_is_known() {
         let all = r#"{"hosts": [], "data-root": "/d", "exec-root": "/e", "pidfile": "/p", "debug": true, "log-level": "warn",
             "log-format": "json", "live-restore": true, "storage-driver": "overlay2", "default-address-pools": [], "bip": "10.9.0.1/24",
-            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "weft-encryption-port": 4501, "weft-encryption-engine": "userspace", "metrics-addr": "[::1]:9323", "cluster-store": "etcd://h:2379",
+            "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "weft-encryption-port": 4501, "weft-encryption-engine": "userspace", "weft-docker-plugin": "/p", "metrics-addr": "[::1]:9323", "cluster-store": "etcd://h:2379",
             "cluster-advertise": "eth0:2375", "cluster-store-opts": {"kv.path": "my/nodes"}, "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
             "tlsverify": false, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/c"}"#;
         let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_str(all).unwrap();

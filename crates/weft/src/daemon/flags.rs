@@ -104,6 +104,11 @@ pub(super) struct Settings {
     #[arg(long, value_name = "engine")]
     pub(super) weft_encryption_engine: Option<String>,
 
+    /// Where to serve Docker's plugin protocol, so that a dockerd of this host has networks of the driver weft, mostly
+    /// /run/docker/plugins/weft.sock; nowhere unless given
+    #[arg(long, value_name = "path")]
+    pub(super) weft_docker_plugin: Option<PathBuf>,
+
     /// Address and port to serve metrics at, in the clear to whoever reaches it, for example 127.0.0.1:9323
     #[arg(long, value_name = "address")]
     pub(super) metrics_addr: Option<String>,

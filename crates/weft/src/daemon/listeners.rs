@@ -11,6 +11,8 @@ use super::config::Listen;
 const DEFAULT_GROUP: &str = "docker";
 /// Owner and group may read and write; everybody else may not even connect.
 const SOCKET_MODE: u32 = 0o660;
+/// Whoever may write there gets a place on every network.
+const PLUGIN_SOCKET_MODE: u32 = 0o600;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -53,7 +55,22 @@ fn tcp(address: &str) -> Result<TcpListener, ListenError> {
     Ok(listener)
 }
 
+/// Binds a socket that is for root alone.
+pub(super) fn bind_plugin(path: &Path) -> Result<UnixListener, ListenError> {
+    unix_alone(path, PLUGIN_SOCKET_MODE)
+}
+
 fn unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ListenError> {
+    let listener = unix_alone(path, SOCKET_MODE)?;
+    if let Some(gid) = group_id(group)? {
+        std::os::unix::fs::chown(path, Some(0), Some(gid))
+            .map_err(|source| ListenError::Bind { address: format!("unix://{}", path.display()), source })?;
+    }
+    Ok(listener)
+}
+
+/// A unix socket in the place of one that nobody answers at any more.
+fn unix_alone(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Bind { address: format!("unix://{}", path.display()), source };
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
@@ -66,10 +83,7 @@ fn unix(path: &Path, group: Option<&str>) -> Result<UnixListener, ListenError> {
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
-    if let Some(gid) = group_id(group)? {
-        std::os::unix::fs::chown(path, Some(0), Some(gid)).map_err(failed)?;
-    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     nonblocking(listener.set_nonblocking(true), || format!("unix://{}", path.display()))?;
     Ok(listener)
 }

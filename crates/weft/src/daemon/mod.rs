@@ -13,6 +13,7 @@ mod logging;
 mod pidfile;
 mod tls;
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use weft_api::{ApiState, Listener, Server, SystemSettings};
 use weft_engine::{Engine, EngineConfig, Reexec};
 use weft_network::{AddressPool, Controller, ControllerConfig, HelperLaunch};
+use weft_plugin::{PluginServer, cni::CniFace, docker::DockerFace};
 
 use cluster::{Cluster, ClusterConfig};
 use config::Config;
@@ -76,18 +78,39 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let bound = listeners::bind(&config.hosts, config.group.as_deref())?;
     let metrics = config.metrics.map(listeners::bind_metrics).transpose()?;
+    let cni = listeners::bind_plugin(&config.exec_root.join("plugins/cni.sock"))?;
+    let docker_plugin = config.docker_plugin.as_deref().map(listeners::bind_plugin).transpose()?;
     let daemon = Daemon::start(&config).await?;
     let mut served = api_listeners(bound, tls);
     served.extend(metrics.map(Listener::Metrics));
     let server = Server::start(daemon.api(&config)?, served).context("serve the API")?;
+    let plugins = serve_plugins(cni, docker_plugin, &daemon.controller)?;
     tell_ready();
     tracing::info!(data_root = %config.data_root.display(), hosts = ?config.hosts, "weftd is ready");
     let name = stop.wait().await;
     tracing::info!(signal = name, live_restore = config.live_restore, "stopping");
+    for plugin in plugins {
+        plugin.stop(REQUEST_GRACE).await;
+    }
     server.stop(REQUEST_GRACE).await;
     daemon.stop(config.live_restore).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lets other engines of this host in.
+fn serve_plugins(
+    cni: UnixListener,
+    docker: Option<UnixListener>,
+    controller: &Arc<Controller>,
+) -> anyhow::Result<Vec<PluginServer>> {
+    let cni = PluginServer::start(cni, Arc::new(CniFace::new(Arc::clone(controller))));
+    let mut served = vec![cni.context("serve the CNI plugin")?];
+    if let Some(listener) = docker {
+        let docker = PluginServer::start(listener, Arc::new(DockerFace::new(Arc::clone(controller))));
+        served.push(docker.context("serve Docker's plugin protocol")?);
+    }
+    Ok(served)
 }
 
 /// The parts behind the API.

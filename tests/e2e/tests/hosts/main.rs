@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod attach;
+mod cni;
 mod customising;
 mod dataplane;
+mod docker_plugin;
 mod drain;
 mod encryption;
 mod faults;
