@@ -7,6 +7,7 @@ mod dataplane;
 mod drain;
 mod encryption;
 mod faults;
+mod global_networks;
 mod ingress;
 mod key_value;
 mod names;
