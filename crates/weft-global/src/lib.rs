@@ -21,9 +21,10 @@ mod error;
 mod outlook;
 
 pub use document::{
-    AddressBook, Document, EndpointRecord, GlobalNetwork, Holder, MAX_DOCUMENT, NetworkBook, Unreadable, keys,
+    AddressBook, Document, EndpointRecord, GlobalNetwork, GlobalSubnet, Holder, MAX_DOCUMENT, NetworkBook,
+    Unreadable, keys,
 };
 pub use duties::{Duties, Own};
-pub use edge::{GlobalConfig, GlobalNetworks, Host};
+pub use edge::{GlobalConfig, GlobalNetworks, Host, Withdrawn};
 pub use error::{GlobalError, Refused};
 pub use outlook::{GRACE, Outlook};

@@ -14,8 +14,8 @@ use weft_types::{EndpointId, NetworkId, NodeId};
 use crate::document::keys::{self, Held};
 use crate::document::{AddressBook, Document, EndpointRecord, GlobalNetwork, NetworkBook, Unreadable};
 
-/// A host notices within 10 seconds that the store is back, and then writes its own again.
-pub const GRACE: Duration = Duration::from_secs(15);
+/// A host notices within 5 seconds that the store is back, and then writes its own again.
+pub const GRACE: Duration = Duration::from_secs(10);
 
 /// IANA's port of VXLAN, which Docker has always used in this mode.
 const VXLAN_PORT: u16 = 4789;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 pub use addresses::{AddressBook, Holder};
 pub use endpoint::EndpointRecord;
-pub use network::GlobalNetwork;
+pub use network::{GlobalNetwork, GlobalSubnet};
 pub use networks::NetworkBook;
 
 /// Bytes. Consul's limit of a value (`kv_max_value_size`), the lower of both stores'.

@@ -85,7 +85,7 @@ impl NetworkBook {
         let allocation = allocator.network(id.as_str(), spec, &taken)?;
         let mut object = Network { id: id.to_string(), spec: Some(spec.clone()), ..Network::default() };
         allocation.write_to(&mut object);
-        let network = GlobalNetwork::of(&object, created).ok_or_else(|| Refused::NotFound(name))?;
+        let network = GlobalNetwork::of(&object, created).ok_or(Refused::NotFound(name))?;
         self.networks.insert(id.clone(), network);
         Ok(())
     }

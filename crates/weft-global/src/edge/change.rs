@@ -8,6 +8,8 @@ use super::Shared;
 use crate::document::{Document, MAX_DOCUMENT};
 use crate::error::{GlobalError, Refused};
 
+/// For an answer, whatever the number of servers.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So many hosts may be quicker, one after the other.
 const ATTEMPTS: u32 = 50;
 /// The longest wait between two of them; by chance, so that hosts do not meet again.
@@ -24,7 +26,18 @@ pub(super) struct Changed<R> {
 impl Shared {
     /// The document, as the store's servers agree on it.
     pub(super) async fn read<D: Document>(&self, key: &str) -> Result<Option<D>, GlobalError> {
-        self.store.get(key).await?.map(|entry| decode(key, &entry)).transpose()
+        self.get(key).await?.map(|entry| decode(key, &entry)).transpose()
+    }
+
+    /// A store of several servers could keep a request waiting at one after the other.
+    async fn get(&self, key: &str) -> Result<Option<Entry>, GlobalError> {
+        match tokio::time::timeout(PATIENCE, self.store.get(key)).await {
+            Ok(found) => Ok(found?),
+            Err(_) => {
+                let reason = format!("nothing came within {PATIENCE:?}");
+                Err(StoreError::Silent { store: self.store.name().to_owned(), reason }.into())
+            }
+        }
     }
 
     /// Changes a document, or makes it from `fresh`. The edit is done again when somebody else was quicker or an answer
@@ -41,7 +54,7 @@ impl Shared {
         // A write of ours whose answer was lost may have made it.
         let mut is_new = false;
         for _ in 0..ATTEMPTS {
-            let found = self.store.get(key).await?;
+            let found = self.get(key).await?;
             let before: Option<D> = found.as_ref().map(|entry| decode(key, entry)).transpose()?;
             is_new |= before.is_none();
             let before = before.unwrap_or_else(&fresh);

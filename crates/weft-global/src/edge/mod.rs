@@ -11,11 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use weft_kv::{Leased, LeasedKeys, Store, Timing};
 use weft_network::{Controller, LocalSwarmEndpoint, SwarmNetworks};
-use weft_types::{NetworkId, TaskId};
+use weft_types::{ContainerId, NetworkId, TaskId};
 
 use crate::duties::Own;
 use crate::error::GlobalError;
@@ -49,6 +49,15 @@ pub struct GlobalConfig {
     pub host: Option<Host>,
 }
 
+/// A container here whose address on a network is another's now: this host was taken for dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Whose it was.
+    pub container: ContainerId,
+    /// Where.
+    pub network: NetworkId,
+}
+
 /// The networks of this store's hosts, and this host's part in them.
 pub struct GlobalNetworks {
     shared: Arc<Shared>,
@@ -77,13 +86,19 @@ struct Shared {
     telling: tokio::sync::Mutex<()>,
     /// There may be something to write.
     due: Notify,
+    withdrawn: mpsc::UnboundedSender<Withdrawn>,
 }
 
 impl GlobalNetworks {
-    /// Begins to follow the store, registers this host there, and answers the controller's questions from now on.
-    pub fn start(config: GlobalConfig, controller: &Arc<Controller>) -> Arc<Self> {
+    /// Begins to follow the store, registers this host there, and answers the controller's questions from now on. Tells
+    /// of containers that are to leave a network.
+    pub fn start(
+        config: GlobalConfig,
+        controller: &Arc<Controller>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Withdrawn>) {
         let GlobalConfig { store, nodes, timing, host } = config;
         let (watched, documents) = (store.watch(&nodes), store.watch(crate::document::keys::ROOT));
+        let (withdrawn, leaving) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             store: store.clone(),
             nodes,
@@ -94,6 +109,7 @@ impl GlobalNetworks {
             places: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
             due: Notify::new(),
+            withdrawn,
         });
         let local = controller.local_endpoints();
         let keys = shared.leased(&local.borrow());
@@ -103,7 +119,7 @@ impl GlobalNetworks {
         let networks = Arc::new(Self { shared, tasks, leased });
         let door: Arc<dyn SwarmNetworks> = Arc::new(attach::Door(Arc::clone(&networks.shared)));
         controller.set_swarm(Some(door));
-        networks
+        (networks, leaving)
     }
 
     /// As it is registered; none: it is not.

@@ -16,6 +16,8 @@ use crate::outlook::Outlook;
 
 /// A change that this host made is seen here within this time, or the watch is behind.
 const SEEN: Duration = Duration::from_secs(2);
+/// Whoever looks for a network does not wait longer for the store.
+const ASKED: Duration = Duration::from_secs(2);
 
 impl GlobalNetworks {
     /// All networks, as far as the store was heard.
@@ -24,12 +26,22 @@ impl GlobalNetworks {
         outlook.networks().into_iter().flat_map(NetworkBook::iter).map(|(id, n)| n.to_object(id)).collect()
     }
 
-    /// One of them by id, name or the beginning of its id.
-    pub fn network(&self, term: &str) -> Result<Network, GlobalError> {
-        let outlook = self.shared.outlook();
-        let book = outlook.networks().ok_or_else(|| Refused::NotFound(term.to_owned()))?;
-        let (id, network) = book.find(term)?;
-        Ok(network.to_object(id))
+    /// One of them by id, name or the beginning of its id. The store is asked for what was not heard of: it may have
+    /// been made a moment ago.
+    pub async fn network(&self, term: &str) -> Result<Network, GlobalError> {
+        let found = |book: Option<&NetworkBook>| -> Result<Network, Refused> {
+            let book = book.ok_or_else(|| Refused::NotFound(term.to_owned()))?;
+            book.find(term).map(|(id, network)| network.to_object(id))
+        };
+        let known = found(self.shared.outlook().networks());
+        if !matches!(known, Err(Refused::NotFound(_))) {
+            return Ok(known?);
+        }
+        match tokio::time::timeout(ASKED, self.shared.read::<NetworkBook>(keys::NETWORKS)).await {
+            Ok(Ok(book)) => Ok(found(book.as_ref())?),
+            // As far as anybody can tell now.
+            Ok(Err(_)) | Err(_) => Ok(known?),
+        }
     }
 
     /// Endpoints of other hosts on a network.

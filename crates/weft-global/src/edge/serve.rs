@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use weft_types::{NetworkId, TaskId};
 
 use super::requests::fresh;
-use super::{Host, Shared};
+use super::{Host, Shared, Withdrawn};
 use crate::document::{AddressBook, GlobalNetwork, Holder, NetworkBook, keys};
 use crate::duties::{Duties, Own};
 use crate::error::GlobalError;
@@ -106,9 +106,13 @@ impl Shared {
         let refused: Vec<(Holder, Vec<IpAddr>)> =
             self.change(&keys::addresses(id), AddressBook::default, edit).await?.value;
         for (holder, addresses) in refused {
+            let endpoint = own.endpoints.iter().find(|endpoint| endpoint.attachment == holder.attachment);
+            let Some(container) = endpoint.map(|endpoint| endpoint.container.clone()) else { continue };
             if told.insert(holder.attachment.to_string()) {
-                tracing::error!(network = %id, ?addresses,
-                    "addresses of a container here were given to another while this host was away: reconnect it");
+                tracing::error!(network = %id, %container, ?addresses,
+                    "addresses of a container were given to another while this host was away: it leaves the network");
+                // Nobody listens any more when the daemon stops.
+                let _ = self.withdrawn.send(Withdrawn { container, network: id.clone() });
             }
         }
         Ok(())

@@ -104,10 +104,13 @@ impl Daemon {
         let key_value = config.key_value.as_ref().map(KeyValueMode::prepare).transpose()?;
         let controller = Controller::open(controller_config(config)?).await.context("start the networks")?;
         // Containers that start with the daemon may be on its networks.
-        let key_value = key_value.map(|mode| mode.enter(&controller));
+        let mut key_value = key_value.map(|mode| mode.enter(&controller));
         let engine = Engine::open(engine_config(config)?, Arc::clone(&controller) as _)
             .await
             .context("start the engine")?;
+        if let Some(node) = &mut key_value {
+            node.serve(Arc::clone(&engine));
+        }
         let hostname =
             nix::unistd::gethostname().context("read the host name")?.to_string_lossy().into_owned();
         let cluster = Cluster::new(ClusterConfig {

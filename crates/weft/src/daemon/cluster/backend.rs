@@ -190,7 +190,7 @@ impl SwarmBackend for Cluster {
 
     async fn network(&self, term: &str) -> SwarmResult<swarmkit::Network> {
         if let Some(global) = &self.config.global {
-            return global.network(term).map_err(refused);
+            return global.network(term).await.map_err(refused);
         }
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
         if let Some(manager) = member.newest_manager().await {

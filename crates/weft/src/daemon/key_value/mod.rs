@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use weft_global::{GlobalConfig, GlobalNetworks, Host};
+use tokio::sync::mpsc::UnboundedReceiver;
+use weft_engine::Engine;
+use weft_global::{GlobalConfig, GlobalNetworks, Host, Withdrawn};
 use weft_kv::Store;
 use weft_network::Controller;
 
@@ -34,6 +36,8 @@ pub(super) struct KeyValueNode {
     /// Where others find this node, as `address:port`.
     advertise: Option<String>,
     networks: Arc<GlobalNetworks>,
+    /// Until the engine is there to hear of it.
+    withdrawn: Option<UnboundedReceiver<Withdrawn>>,
 }
 
 impl<'a> KeyValueMode<'a> {
@@ -53,14 +57,32 @@ impl<'a> KeyValueMode<'a> {
             timing: options.timing,
             host: advertise.map(Host::at),
         };
-        let networks = GlobalNetworks::start(config, controller);
-        KeyValueNode { advertise: advertise.map(|address| address.to_string()), networks }
+        let (networks, withdrawn) = GlobalNetworks::start(config, controller);
+        KeyValueNode {
+            advertise: advertise.map(|address| address.to_string()),
+            networks,
+            withdrawn: Some(withdrawn),
+        }
     }
 }
 
 impl KeyValueNode {
     pub(super) fn advertise(&self) -> Option<&str> {
         self.advertise.as_deref()
+    }
+
+    /// Disconnects containers whose addresses are another's now.
+    pub(super) fn serve(&mut self, engine: Arc<Engine>) {
+        let Some(mut withdrawn) = self.withdrawn.take() else { return };
+        tokio::spawn(async move {
+            while let Some(Withdrawn { container, network }) = withdrawn.recv().await {
+                if let Err(error) =
+                    engine.disconnect_network(container.as_str(), network.as_str(), true).await
+                {
+                    tracing::warn!(%container, %network, %error, "a container could not be disconnected");
+                }
+            }
+        });
     }
 
     /// The networks of the store.
