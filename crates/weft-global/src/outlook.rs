@@ -1,15 +1,15 @@
 //! What this host knows of the store, and what the network controller is to know of that.
 //!
 //! Invariant: an endpoint of another host that was known is forgotten when its address was given back, or [`GRACE`] after
-//! it vanished with its claim still there. The second is how the end of a host's lease looks, and a store that lost its
-//! data: the hosts write all again, one after the other, and traffic goes on meanwhile.
+//! it vanished without that. The second is how the end of a host's lease looks, and a store that lost its data: the hosts
+//! write all again, one after the other, and traffic goes on meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use weft_network::{SwarmEndpoint, SwarmMember, SwarmNetworkState, SwarmState};
-use weft_types::{EndpointId, NetworkId, NodeId};
+use weft_types::{EndpointId, NetworkId, NodeId, TaskId};
 
 use crate::document::keys::{self, Held};
 use crate::document::{AddressBook, Document, EndpointRecord, GlobalNetwork, NetworkBook, Unreadable};
@@ -32,6 +32,8 @@ pub struct Outlook {
     endpoints: BTreeMap<EndpointKey, EndpointRecord>,
     /// Endpoints that vanished, and when they are forgotten.
     fading: BTreeMap<EndpointKey, (EndpointRecord, Instant)>,
+    /// Claims that were given back, whose endpoints are not gone yet.
+    given_back: BTreeSet<TaskId>,
     /// Hosts that are registered, with their addresses.
     nodes: BTreeMap<String, IpAddr>,
 }
@@ -42,7 +44,11 @@ impl Outlook {
         match keys::held(key) {
             Some(Held::Networks) => self.networks = Some(NetworkBook::decode(value)?),
             Some(Held::Addresses(network)) => {
-                self.addresses.insert(network, AddressBook::decode(value)?);
+                let book = AddressBook::decode(value)?;
+                if let Some(earlier) = self.addresses.get(&network) {
+                    self.given_back.extend(book.given_back_since(earlier).cloned());
+                }
+                self.addresses.insert(network, book);
             }
             Some(Held::Endpoint(network, endpoint)) => {
                 let record = EndpointRecord::decode(value)?;
@@ -82,11 +88,12 @@ impl Outlook {
 
     /// Forgets what is to be forgotten, after changes and when the time has come.
     pub fn settle(&mut self, now: Instant) {
-        let addresses = &self.addresses;
-        self.fading.retain(|(network, _), (record, until)| {
-            let given_back = addresses.get(network).is_some_and(|book| !book.has(&record.attachment));
-            !given_back && *until > now
-        });
+        let given_back = &self.given_back;
+        self.fading.retain(|_, (record, until)| !given_back.contains(&record.attachment) && *until > now);
+        if !given_back.is_empty() {
+            let there: BTreeSet<&TaskId> = self.endpoints.values().map(|record| &record.attachment).collect();
+            self.given_back.retain(|attachment| there.contains(attachment));
+        }
     }
 
     /// When [`Self::settle`] is to be called next.

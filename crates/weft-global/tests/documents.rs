@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use weft_global::{AddressBook, Document, EndpointRecord, NetworkBook, Outlook, keys};
 use weft_types::{EndpointId, NetworkId};
 
-use common::{book_with, endpoint, object, spec, task};
+use common::{addresses, book_with, endpoint, object, spec, task};
 
 /// Well-formed documents of each kind.
 fn samples() -> [(String, Vec<u8>); 3] {
     let (book, id) = book_with(&spec("web", &["10.9.0.0/24", "fd00:9::/64"]));
-    let mut addresses = AddressBook::default();
+    let mut addresses = addresses();
     addresses.claim(&object(&book, &id), &common::holder("h:1", 1), &[], None).unwrap();
     let local = endpoint(&id, 1, "10.9.0.2/24");
     let record = EndpointRecord::of(&local, "10.0.0.1:2375", "10.0.0.1".parse().unwrap());
@@ -85,7 +85,7 @@ proptest! {
     #[test]
     fn books_of_addresses_are_read_as_they_are_written(claims in proptest::collection::vec(0..9u8, 0..20)) {
         let (book, id) = book_with(&spec("web", &["10.9.0.0/28"]));
-        let mut addresses = AddressBook::default();
+        let mut addresses = addresses();
         for n in claims {
             let _ = addresses.claim(&object(&book, &id), &common::holder("h:1", n), &[], None);
         }

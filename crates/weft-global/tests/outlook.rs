@@ -11,7 +11,7 @@ use weft_global::{AddressBook, Document, Duties, EndpointRecord, GRACE, NetworkB
 use weft_network::LocalSwarmEndpoint;
 use weft_types::{NetworkId, TaskId};
 
-use common::{book_with, endpoint, endpoint_id, holder, object, spec, task};
+use common::{addresses, book_with, endpoint, endpoint_id, holder, object, spec, task};
 
 const NODE: &str = "192.0.2.1:2375";
 const OTHER: &str = "192.0.2.2:2375";
@@ -31,7 +31,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let (networks, id) = book_with(&spec("web", &[]));
-        let mut addresses = AddressBook::default();
+        let mut addresses = addresses();
         addresses.claim(&object(&networks, &id), &holder(OTHER, 9), &[], None).unwrap();
         let mut scene = Self { outlook: Outlook::default(), id, networks, addresses };
         scene.outlook.put(keys::NETWORKS, &scene.networks.encode()).unwrap();
@@ -111,10 +111,31 @@ fn a_store_that_lost_its_data_takes_nothing_away_from_those_who_come_back() {
     assert_eq!(scene.told().0.len(), 1);
     assert!(scene.outlook.networks().is_none());
     assert_eq!(scene.outlook.last_known(&scene.id), scene.networks.get(&scene.id), "it can be put back");
+    // This host was quicker than the other to put back what it has; or this is all that it saw of the loss.
+    for _ in 0..2 {
+        let mut mine = AddressBook::new("second".to_owned());
+        mine.put_back(&[ip("10.0.0.3")], &holder(NODE, 1));
+        scene.outlook.put(&keys::addresses(&scene.id), &mine.encode()).unwrap();
+        scene.outlook.settle(now);
+        assert_eq!(scene.told().0.len(), 1);
+        scene.tell_addresses();
+    }
     let record = EndpointRecord::of(&endpoint(&scene.id, 9, "10.0.0.2/24"), OTHER, ip("192.0.2.2"));
     scene.outlook.put(&scene.key(), &record.encode()).unwrap();
     scene.outlook.settle(now + 2 * GRACE);
     assert_eq!(scene.told().0.len(), 1);
+}
+
+#[test]
+fn what_is_given_back_before_its_endpoint_goes_is_gone_with_it() {
+    let (mut scene, now) = (Scene::new(), Instant::now());
+    scene.addresses.release(&[task(9)].into());
+    scene.tell_addresses();
+    scene.outlook.settle(now);
+    assert_eq!(scene.told().0.len(), 1, "its host says that it is there");
+    scene.outlook.remove(&scene.key(), now);
+    scene.outlook.settle(now);
+    assert_eq!(scene.told().0.len(), 0);
 }
 
 #[test]

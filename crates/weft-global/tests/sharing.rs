@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use weft_global::{AddressBook, Document, NetworkBook, Refused};
 use weft_types::NetworkId;
 
-use common::{book, book_with, holder, network_id, object, spec, task};
+use common::{addresses, book, book_with, holder, network_id, object, spec, task};
 
 const HOSTS: usize = 3;
 
@@ -145,7 +145,7 @@ proptest! {
                     let found = book.claim(&network, &holder(&node, number), &[], None)?;
                     Ok(found.iter().map(|address| address.ip()).collect())
                 };
-                if let Ok(attempt) = read(&cell, AddressBook::default, edit) {
+                if let Ok(attempt) = read(&cell, addresses, edit) {
                     pending[host] = Some((number, is_release, Some(attempt)));
                 }
                 continue;
@@ -171,7 +171,7 @@ fn ips(outcome: Result<Vec<weft_types::EndpointAddress>, Refused>) -> Vec<String
 #[test]
 fn addresses_are_given_in_order_and_rest_when_they_are_given_back() {
     let (networks, id) = book_with(&spec("small", &["10.9.0.0/29"]));
-    let (network, mut book) = (object(&networks, &id), AddressBook::default());
+    let (network, mut book) = (object(&networks, &id), addresses());
     let claim = |book: &mut AddressBook, number| ips(book.claim(&network, &holder("a:1", number), &[], None));
     assert_eq!(claim(&mut book, 1), ["10.9.0.2"], "the first is the router's");
     assert_eq!(claim(&mut book, 1), ["10.9.0.2"], "asked again, the same");
@@ -190,7 +190,7 @@ fn addresses_are_given_in_order_and_rest_when_they_are_given_back() {
 #[test]
 fn what_the_dead_hold_is_given_only_when_nothing_else_is_left() {
     let (networks, id) = book_with(&spec("small", &["10.9.0.0/29"]));
-    let (network, mut book) = (object(&networks, &id), AddressBook::default());
+    let (network, mut book) = (object(&networks, &id), addresses());
     let living: BTreeSet<String> = ["a:1".to_owned()].into();
     let mut claim =
         |node, number, wanted: &[IpAddr], living| book.claim(&network, &holder(node, number), wanted, living);
@@ -210,7 +210,7 @@ fn what_the_dead_hold_is_given_only_when_nothing_else_is_left() {
 #[test]
 fn a_network_is_closed_when_no_living_host_has_a_place_there() {
     let (networks, id) = book_with(&spec("small", &[]));
-    let (network, mut book) = (object(&networks, &id), AddressBook::default());
+    let (network, mut book) = (object(&networks, &id), addresses());
     book.claim(&network, &holder("a:1", 1), &[], None).unwrap();
     let users = book.close(&["a:1".to_owned(), "b:1".to_owned()].into()).unwrap_err();
     assert_eq!(users, [("10.0.0.2".parse().unwrap(), holder("a:1", 1))]);
@@ -234,7 +234,7 @@ fn what_was_lost_is_put_back_unless_another_has_it() {
     assert!(other.put_back(&id, &network).unwrap_err().to_string().contains("Pool overlaps"));
     let renamed = weft_global::GlobalNetwork { name: "new".to_owned(), ..network };
     assert_eq!(other.put_back(&id, &renamed), Err(Refused::NameTaken("new".to_owned())));
-    let mut addresses = AddressBook::default();
+    let mut addresses = addresses();
     let ip = ["10.0.0.9".parse().unwrap()];
     assert!(addresses.put_back(&ip, &holder("a:1", 1)) && addresses.put_back(&ip, &holder("a:1", 1)));
     assert!(!addresses.put_back(&ip, &holder("b:1", 2)));

@@ -16,6 +16,8 @@ use crate::error::Refused;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressBook {
     format: u32,
+    /// Random: a book that was made after the store had lost its data is another one.
+    origin: String,
     /// The network is being removed: nothing is given out any more.
     #[serde(default)]
     removed: bool,
@@ -41,13 +43,19 @@ impl Document for AddressBook {
     }
 }
 
-impl Default for AddressBook {
-    fn default() -> Self {
-        Self { format: Self::FORMAT, removed: false, last: BTreeMap::new(), held: BTreeMap::new() }
-    }
-}
-
 impl AddressBook {
+    /// The first of a network; `origin` is random.
+    pub fn new(origin: String) -> Self {
+        Self { format: Self::FORMAT, origin, removed: false, last: BTreeMap::new(), held: BTreeMap::new() }
+    }
+
+    /// What was given back since `earlier`. Nothing if that was another book: what this one lacks may be put back yet.
+    pub fn given_back_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a TaskId> {
+        let same = self.origin == earlier.origin;
+        let before = earlier.held.values().map(|holder| &holder.attachment);
+        before.filter(move |attachment| same && !self.has(attachment))
+    }
+
     /// All that is held.
     pub fn held(&self) -> impl Iterator<Item = (IpAddr, &Holder)> {
         self.held.iter().map(|(address, holder)| (*address, holder))

@@ -10,6 +10,7 @@ use weft_orchestration::AllocationError;
 use weft_types::{ContainerId, EndpointAddress, NetworkId, TaskId};
 use weft_wire::swarmkit::Network;
 
+use super::requests::fresh_addresses;
 use super::{Place, Shared};
 use crate::document::{AddressBook, Holder, NetworkBook, keys};
 use crate::error::{GlobalError, Refused};
@@ -135,7 +136,7 @@ impl Shared {
     ) -> Result<Vec<EndpointAddress>, GlobalError> {
         let key = keys::addresses(id);
         let edit = |book: &mut AddressBook| book.claim(network, holder, wanted, living);
-        let changed = self.change(&key, AddressBook::default, edit).await?;
+        let changed = self.change(&key, fresh_addresses, edit).await?;
         if changed.is_new {
             // The first on it; or the network was removed since its name was looked up, with the book that said so.
             let book: Option<NetworkBook> = self.read(keys::NETWORKS).await?;
@@ -158,7 +159,7 @@ impl Shared {
             book.release(attachments);
             Ok(())
         };
-        self.change(&key, AddressBook::default, edit).await?;
+        self.change(&key, fresh_addresses, edit).await?;
         Ok(())
     }
 }

@@ -77,7 +77,7 @@ impl GlobalNetworks {
         let close = |book: &mut AddressBook| {
             book.close(&living).map_err(|users| shared.in_use(id, &network.name, &users))
         };
-        shared.change(&key, AddressBook::default, close).await?;
+        shared.change(&key, fresh_addresses, close).await?;
         let take_out = |book: &mut NetworkBook| {
             book.remove(id);
             Ok(())
@@ -139,8 +139,14 @@ impl Shared {
     }
 }
 
+/// Of a store that has none yet.
 pub(super) fn fresh() -> NetworkBook {
     NetworkBook::new(SwarmId::random(&mut rand::rng()).to_string())
+}
+
+/// Of a network that nobody has been on yet.
+pub(super) fn fresh_addresses() -> AddressBook {
+    AddressBook::new(SwarmId::random(&mut rand::rng()).to_string())
 }
 
 fn subject(id: &NetworkId, name: String) -> NetworkEventSubject {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use weft_types::{NetworkId, TaskId};
 
-use super::requests::fresh;
+use super::requests::{fresh, fresh_addresses};
 use super::{Host, Shared, Withdrawn};
 use crate::document::{AddressBook, GlobalNetwork, Holder, NetworkBook, keys};
 use crate::duties::{Duties, Own};
@@ -104,7 +104,7 @@ impl Shared {
             Ok(refused.map(|(holder, addresses)| (holder, addresses.clone())).collect::<Vec<_>>())
         };
         let refused: Vec<(Holder, Vec<IpAddr>)> =
-            self.change(&keys::addresses(id), AddressBook::default, edit).await?.value;
+            self.change(&keys::addresses(id), fresh_addresses, edit).await?.value;
         for (holder, addresses) in refused {
             let endpoint = own.endpoints.iter().find(|endpoint| endpoint.attachment == holder.attachment);
             let Some(container) = endpoint.map(|endpoint| endpoint.container.clone()) else { continue };

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use jiff::Timestamp;
-use weft_global::{Holder, NetworkBook};
+use weft_global::{AddressBook, Holder, NetworkBook};
 use weft_network::LocalSwarmEndpoint;
 use weft_types::{EndpointAddress, EndpointId, MacAddr, NetworkId, TaskId};
 use weft_wire::swarmkit::{Annotations, Driver, IpamConfig, IpamOptions, Network, NetworkSpec};
@@ -31,6 +31,10 @@ pub(crate) fn spec(name: &str, subnets: &[&str]) -> NetworkSpec {
 
 pub(crate) fn book() -> NetworkBook {
     NetworkBook::new("0123456789012345678901234".to_owned())
+}
+
+pub(crate) fn addresses() -> AddressBook {
+    AddressBook::new("first".to_owned())
 }
 
 pub(crate) fn book_with(spec: &NetworkSpec) -> (NetworkBook, NetworkId) {
