@@ -43,10 +43,17 @@ impl Shared {
         if !self.has_begun() {
             return Ok(());
         }
-        let endpoints = self.controller()?.local_endpoints().borrow().clone();
-        let pending: BTreeSet<TaskId> = self.pending(Instant::now()).into_keys().collect();
+        let controller = self.controller()?;
+        let (pending, endpoints, duties) = {
+            // In the order in which a claim passes from one to the other: none is missed that is on its way.
+            let outlook = self.outlook();
+            let pending: BTreeSet<TaskId> = self.pending(Instant::now()).into_keys().collect();
+            let endpoints = controller.local_endpoints().borrow().clone();
+            let own = Own { node: &host.name, vtep: host.address, endpoints: &endpoints, pending: &pending };
+            let duties = Duties::of(own, &outlook);
+            (pending, endpoints, duties)
+        };
         let own = Own { node: &host.name, vtep: host.address, endpoints: &endpoints, pending: &pending };
-        let duties = Duties::of(own, &self.outlook());
         let mut lost = BTreeSet::new();
         for id in &duties.networks {
             if !self.put_network_back(id, told).await? {
