@@ -296,9 +296,9 @@ pub struct SwarmState {
 }
 
 impl SwarmState {
-    /// Whether this is the word of a swarm's managers, not that of a key-value store.
+    /// Whether this is the word of a swarm's managers, who hand out keys, not that of a key-value store, which has none.
     pub fn is_of_swarm(&self) -> bool {
-        !self.gossip_keys.is_empty()
+        !self.gossip_keys.is_empty() || !self.encryption_keys.is_empty()
     }
 }
 
