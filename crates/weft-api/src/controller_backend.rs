@@ -16,7 +16,7 @@ use weft_types::Classified as _;
 
 use crate::network_backend::{
     Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkFigures,
-    NetworkService, Peer, Subnet,
+    NetworkScope, NetworkService, Peer, Subnet,
 };
 
 /// Option that tells a network's VNIs, one for each subnet.
@@ -113,7 +113,11 @@ fn view(controller: &Controller, network: &Network, swarm: Option<&SwarmState>) 
         id: network.id.to_string(),
         name: network.name.clone(),
         created: network.created,
-        swarm_scope: overlay.is_some(),
+        scope: match network.scope() {
+            "swarm" => NetworkScope::Swarm,
+            "global" => NetworkScope::Global,
+            _ => NetworkScope::Local,
+        },
         driver: network.driver_name().to_owned(),
         enable_ipv4: network.enable_ipv4,
         enable_ipv6: network.enable_ipv6,
@@ -125,7 +129,7 @@ fn view(controller: &Controller, network: &Network, swarm: Option<&SwarmState>) 
         labels: network.labels.clone(),
         ipam_options: network.ipam_options.clone(),
         predefined: network.is_predefined(),
-        peers: overlay.and(swarm).map(|swarm| peers(network, swarm)),
+        peers: overlay.and(swarm).filter(|swarm| swarm.is_of_swarm()).map(|swarm| peers(network, swarm)),
         containers: endpoints.iter().map(endpoint).chain(mesh_door(controller, network)).collect(),
     }
 }

@@ -11,7 +11,9 @@ use weft_wire::swarmkit::{
     Node, NodeDescription, NodeRole, NodeSpec, NodeStatus, Task,
 };
 
-use crate::network_backend::{Attachment, LocalEndpoint, LocalNetwork, NetworkService, Peer, Subnet};
+use crate::network_backend::{
+    Attachment, LocalEndpoint, LocalNetwork, NetworkScope, NetworkService, Peer, Subnet,
+};
 use crate::{containers, convert, images, networks};
 
 /// Maps whose keys are data.
@@ -192,7 +194,7 @@ fn local_network(driver: &str) -> LocalNetwork {
         id: "91d8310ac5368919fec98c399e1b92f840ebd1593ebbbd13209974b6cfcddd06".to_owned(),
         name: "n".to_owned(),
         created: SystemTime::now(),
-        swarm_scope: false,
+        scope: NetworkScope::Local,
         driver: driver.to_owned(),
         enable_ipv4: true,
         enable_ipv6: false,
@@ -226,7 +228,7 @@ fn networks_of_this_host() {
 fn a_swarm_network_with_endpoints_here() {
     let address = "10.0.1.2".parse().unwrap();
     let network = LocalNetwork {
-        swarm_scope: true,
+        scope: NetworkScope::Swarm,
         ipam_options: None,
         containers: vec![LocalEndpoint { container: "c".to_owned(), ..LocalEndpoint::default() }],
         peers: Some(vec![Peer { name: "85192669f25c".to_owned(), address }]),

@@ -46,7 +46,7 @@ mod volumes;
 
 pub use network_backend::{
     Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkFigures,
-    NetworkService, Peer, Subnet,
+    NetworkScope, NetworkService, Peer, Subnet,
 };
 pub use server::{Listener, Server};
 pub use state::{ApiState, SystemSettings};

@@ -11,17 +11,40 @@ use ipnet::IpNet;
 use weft_engine::NetworkFailure;
 use weft_network::NetworkSpec;
 
-/// A network as this host has it: its own, or one of the swarm's that is instantiated here.
+/// Who knows a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkScope {
+    /// This host.
+    #[default]
+    Local,
+    /// The swarm.
+    Swarm,
+    /// All hosts that share a key-value store.
+    Global,
+}
+
+impl NetworkScope {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Swarm => "swarm",
+            Self::Global => "global",
+        }
+    }
+}
+
+/// A network as this host has it: its own, or one that it shares with others and that is instantiated here.
 #[derive(Debug, Clone)]
 pub struct LocalNetwork {
-    /// 64 hexadecimal digits, or 25 characters for one of the swarm's.
+    /// 64 hexadecimal digits, or 25 characters for one of a swarm's.
     pub id: String,
     /// Its name.
     pub name: String,
     /// When it was made, or instantiated here.
     pub created: SystemTime,
-    /// Whether the swarm owns it.
-    pub swarm_scope: bool,
+    /// Who owns it.
+    pub scope: NetworkScope,
     /// `bridge`, `host`, `null`, `overlay`.
     pub driver: String,
     /// Whether it has IPv4.

@@ -12,6 +12,8 @@ use weft_wire::swarmkit::{
     NetworkSpec, Node, NodeSpec, Secret, SecretSpec, Service, ServiceSpec, Task, node_spec,
 };
 
+use crate::network_backend::{LocalEndpoint, NetworkScope};
+
 /// This node's part in a swarm, as `/info` and `/_ping` tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LocalNodeState {
@@ -327,9 +329,17 @@ pub trait SwarmBackend: Send + Sync {
     /// Removes a node that is down, or any worker by force.
     async fn remove_node(&self, term: &str, force: bool) -> SwarmResult<()>;
 
-    /// All networks of the swarm.
+    /// Who shares the networks that are kept here with this host: a swarm, or those of the same key-value store.
+    fn network_scope(&self) -> NetworkScope {
+        NetworkScope::Swarm
+    }
+    /// Endpoints of other hosts on a global network.
+    fn remote_endpoints(&self, _network: &str) -> Vec<LocalEndpoint> {
+        Vec::new()
+    }
+    /// All networks of the swarm, or of the key-value store.
     async fn networks(&self) -> SwarmResult<Vec<Network>>;
-    /// One network of the swarm.
+    /// One of these networks.
     async fn network(&self, term: &str) -> SwarmResult<Network>;
     /// Creates a network; its id.
     async fn create_network(&self, spec: NetworkSpec) -> SwarmResult<String>;

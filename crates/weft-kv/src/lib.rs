@@ -1,7 +1,7 @@
 //! A key-value store that hosts share, Consul or etcd, behind one typed client.
 //!
 //! ```text
-//! LeasedKey, Watch      keep a key while this process lives; follow a folder through all that befalls the store
+//! LeasedKeys, Watch     keep keys while this process lives; follow a folder through all that befalls the store
 //!        Store          get, list, and changes under compare-and-swap; leases. Endpoints are tried in turn
 //!   consul    etcd      HTTP API v1; gRPC API v3
 //! ```
@@ -27,7 +27,7 @@ mod watch;
 pub use address::{AddressError, StoreAddress};
 pub use entry::{Change, Entry, Version};
 pub use error::StoreError;
-pub use lease::{LeasedKey, Timing};
+pub use lease::{Leased, LeasedKeys, Timing};
 pub use store::{Lease, Store};
 pub use tls::{TlsError, TlsFiles};
 pub use watch::Watch;

@@ -68,6 +68,11 @@ impl Store {
         Ok(Self(Arc::new(Inner { name, prefix, backend })))
     }
 
+    /// Its address, as users know it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// The entry, as the store's servers agree on it.
     pub async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         let full = self.full(key);

@@ -12,7 +12,7 @@ use crate::{Change, Store};
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// A store that is back is noticed within this time.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The folder as it was told so far.
 pub struct Watch {

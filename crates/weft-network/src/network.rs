@@ -114,7 +114,11 @@ impl Network {
 
     /// Docker's word for who knows it.
     pub fn scope(&self) -> &'static str {
-        if matches!(self.driver, Driver::Overlay(_)) { "swarm" } else { "local" }
+        match self.driver {
+            Driver::Overlay(_) if self.id.is_swarm() => "swarm",
+            Driver::Overlay(_) => "global",
+            _ => "local",
+        }
     }
 
     /// One of the daemon's own: `bridge`, `host`, `none`.

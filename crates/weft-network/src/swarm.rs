@@ -1,4 +1,5 @@
-//! What the swarm gives and takes: attachments, and the managers' word on members and endpoints.
+//! What the swarm gives and takes: attachments, and the managers' word on members and endpoints. With a key-value store
+//! instead of a swarm, what that holds takes the place of the managers' word.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,9 @@ pub trait SwarmNetworks: Send + Sync {
 /// Why an attachment was refused, in the managers' words (`rpc error: code = … desc = …`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttachRefused {
+    /// There is no network of that name or id, here or elsewhere.
+    #[error("not found")]
+    NotFound,
     /// The swarm has no network of that name or id.
     #[error("{0}")]
     NoSuchNetwork(String),
@@ -273,7 +277,7 @@ pub struct SwarmState {
     pub data_path: IpAddr,
     /// UDP port for VXLAN.
     pub data_path_port: u16,
-    /// Keys of the `networking:gossip` subsystem.
+    /// Keys of the `networking:gossip` subsystem; none without a swarm: no gossip then.
     pub gossip_keys: Vec<SwarmKey>,
     /// Keys of the `networking:ipsec` subsystem.
     #[serde(default)]
@@ -289,6 +293,13 @@ pub struct SwarmState {
     /// The routing mesh's network, while the swarm has one: every node is on it, also without tasks there.
     #[serde(default)]
     pub ingress: Option<OverlaySpec>,
+}
+
+impl SwarmState {
+    /// Whether this is the word of a swarm's managers, who hand out keys, not that of a key-value store, which has none.
+    pub fn is_of_swarm(&self) -> bool {
+        !self.gossip_keys.is_empty() || !self.encryption_keys.is_empty()
+    }
 }
 
 /// An endpoint on this node and a network of the swarm: what the agent reports.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use weft_types::Vni;
 use weft_wire::swarmkit::{Cluster, Network};
@@ -17,12 +18,28 @@ pub struct AllocatorConfig {
     pub pools: AddressPools,
     /// Where networks with IPv6 but without an IPv6 subnet take one from.
     pub ula: UlaPrefix,
+    /// Identifiers of networks that name none of their own.
+    pub vnis: RangeInclusive<Vni>,
 }
 
 impl AllocatorConfig {
     /// The swarm's.
     pub fn of_cluster(cluster: &Cluster) -> Result<Self, PoolError> {
-        Ok(Self { pools: AddressPools::of_cluster(cluster)?, ula: UlaPrefix::of_swarm(&cluster.id) })
+        Ok(Self {
+            pools: AddressPools::of_cluster(cluster)?,
+            ula: UlaPrefix::of_swarm(&cluster.id),
+            vnis: Vni::FIRST..=Vni::MAX,
+        })
+    }
+
+    /// That of hosts which share a key-value store; `site` tells one such group from another. Their identifiers are
+    /// none that a swarm gives out.
+    pub fn of_site(site: &str) -> Self {
+        Self {
+            pools: AddressPools::default(),
+            ula: UlaPrefix::of_swarm(site),
+            vnis: Vni::FIRST_GLOBAL..=Vni::LAST_GLOBAL,
+        }
     }
 }
 
@@ -55,6 +72,12 @@ impl Allocator {
             allocator.rotation(network, taken);
         }
         allocator
+    }
+
+    /// Goes on behind these addresses of a network, the last that were given from its subnets, whatever is held now.
+    pub fn go_on_behind(&mut self, network: &Network, last: &[IpAddr]) {
+        let subnets = subnets_of(network).unwrap_or_default();
+        self.rotations.insert(network.id.clone(), Rotation::behind(&subnets, last));
     }
 
     /// Remembers that an address was freed, so that it rests before it is given again. Optional: whether an

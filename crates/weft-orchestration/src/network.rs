@@ -155,7 +155,7 @@ impl Allocator {
             let next = self.next_vni(|vni| taken.is_vni_taken(vni) || vnis.contains(&vni));
             vnis.push(next.ok_or_else(|| AllocationError::VnisExhausted {
                 network: name_of(Some(spec)),
-                total: Vni::MAX.get() - Vni::FIRST.get() + 1,
+                total: self.config.vnis.end().get() - self.config.vnis.start().get() + 1,
             })?);
         }
         Ok(vnis)
@@ -163,10 +163,9 @@ impl Allocator {
 
     /// The next identifier upward from the last one given, round at the end.
     fn next_vni(&mut self, is_taken: impl Fn(Vni) -> bool) -> Option<Vni> {
-        let (first, max) = (Vni::FIRST.get(), Vni::MAX.get());
+        let (first, max) = (self.config.vnis.start().get(), self.config.vnis.end().get());
         let start = self.last_vni.map_or(first, |last| last.get() + 1).max(first);
-        let serial =
-            (start..=max).chain(first..start.min(max)).filter_map(|number| Vni::try_from(number).ok());
+        let serial = (start..=max).chain(first..=max).filter_map(|number| Vni::try_from(number).ok());
         let found = { serial }.find(|vni| !is_taken(*vni))?;
         self.last_vni = Some(found);
         Some(found)

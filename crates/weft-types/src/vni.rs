@@ -17,6 +17,10 @@ pub struct VniError(pub u32);
 impl Vni {
     /// The first identifier that swarms give out; the ones below are left to the user's own VXLANs.
     pub const FIRST: Vni = Vni(4096);
+    /// The first identifier of networks that hosts share through a key-value store, as Docker's (its `vxlanIDStart`).
+    pub const FIRST_GLOBAL: Vni = Vni(256);
+    /// The last of those: none is one that a swarm gives out.
+    pub const LAST_GLOBAL: Vni = Vni(4095);
     /// The largest identifier.
     pub const MAX: Vni = Vni((1 << 24) - 1);
 

@@ -1,4 +1,4 @@
-//! `POST /networks/create`: of this host, or of the swarm.
+//! `POST /networks/create`: of this host, of the swarm, or of all hosts of a key-value store.
 
 use bollard_stubs::models::NetworkCreateRequest;
 use serde_json::json;
@@ -7,6 +7,7 @@ use weft_types::ErrorKind;
 
 use crate::convert;
 use crate::error::{ApiError, ApiResult};
+use crate::network_backend::NetworkScope;
 use crate::request::Call;
 use crate::response::created;
 use crate::state::ApiState;
@@ -32,21 +33,29 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
         return Err(ApiError::not_found(format!("plugin {ipam_driver:?} not found")));
     }
     let id = if wants_swarm(&request)? {
-        create_in_swarm(&call.state, request).await?
+        match call.state.swarm.network_scope() {
+            NetworkScope::Global => create_global(&call.state, request).await?,
+            _ => create_in_swarm(&call.state, request).await?,
+        }
     } else {
         create_here(&call.state, request).await?
     };
     created(&json!({ "Id": id, "Warning": "" }))
 }
 
-/// Overlays belong to the swarm, others only if asked for.
+/// Whether networks are made and removed here that other hosts have too.
+pub(super) fn is_shared_here(state: &ApiState) -> bool {
+    state.swarm.status().control_available || state.swarm.network_scope() == NetworkScope::Global
+}
+
+/// Overlays are shared with others, other networks only if asked for.
 fn wants_swarm(request: &NetworkCreateRequest) -> Result<bool, ApiError> {
     let overlay = request.driver.as_deref() == Some("overlay");
     let scope = request.scope.as_deref().unwrap_or_default();
     if overlay && scope == "local" {
         return Err(ApiError::forbidden("cannot downgrade network scope for overlay networks"));
     }
-    let swarm = overlay || scope == "swarm";
+    let swarm = overlay || matches!(scope, "swarm" | "global");
     if request.ingress.unwrap_or_default() && !swarm {
         return Err(ApiError::forbidden("Ingress network can only be global scope network"));
     }
@@ -55,8 +64,8 @@ fn wants_swarm(request: &NetworkCreateRequest) -> Result<bool, ApiError> {
 
 async fn create_here(state: &ApiState, request: NetworkCreateRequest) -> Result<String, ApiError> {
     let driver = request.driver.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| "bridge".to_owned());
-    // Docker asks the swarm's networks first, so their names are taken here too.
-    if !PREDEFINED.contains(&request.name.as_str()) && state.swarm.status().control_available {
+    // Docker asks the shared networks first, so their names are taken here too.
+    if !PREDEFINED.contains(&request.name.as_str()) && is_shared_here(state) {
         name_is_free(state, &request.name).await?;
     }
     let ipam = request.ipam.unwrap_or_default();
@@ -104,8 +113,26 @@ async fn create_in_swarm(state: &ApiState, request: NetworkCreateRequest) -> Res
         };
         return Err(ApiError::forbidden(refusal.to_string()));
     }
+    create_shared(state, request).await
+}
+
+async fn create_global(state: &ApiState, request: NetworkCreateRequest) -> Result<String, ApiError> {
+    if request.scope.as_deref() == Some("swarm") {
+        return Err(ApiError::forbidden("cannot create a swarm scoped network when swarm is not active"));
+    }
+    if request.driver.as_deref() != Some("overlay") {
+        return Err(ApiError::not_implemented("a global network that is no overlay"));
+    }
+    if PREDEFINED.contains(&request.name.as_str()) {
+        let name = request.name;
+        return Err(ApiError::forbidden(format!("operation is not permitted on predefined {name} network ")));
+    }
+    create_shared(state, request).await
+}
+
+async fn create_shared(state: &ApiState, request: NetworkCreateRequest) -> Result<String, ApiError> {
     let name = request.name.clone();
-    if state.networks.networks().iter().any(|n| n.name == name && !n.swarm_scope) {
+    if state.networks.networks().iter().any(|n| n.name == name && n.scope == NetworkScope::Local) {
         return Err(exists(&name));
     }
     name_is_free(state, &name).await?;

@@ -10,16 +10,16 @@ use crate::swarm_backend::SwarmError;
 
 /// Where it was found.
 pub(super) enum Found {
-    /// On this host, perhaps an instance of one of the swarm's.
+    /// On this host, perhaps an instance of one that it shares with others.
     Local(Box<LocalNetwork>),
-    /// In the swarm only.
+    /// In the swarm or the key-value store only.
     Swarm(Box<Network>),
 }
 
-/// `scope` is empty, `local` or `swarm`.
+/// `scope` is empty, `local`, `swarm` or `global`.
 pub(super) async fn find(state: &ApiState, term: &str, scope: &str) -> Result<Found, ApiError> {
     let local = state.networks.networks();
-    let allowed = |n: &&LocalNetwork| scope.is_empty() || n.swarm_scope == (scope == "swarm");
+    let allowed = |n: &&LocalNetwork| scope.is_empty() || n.scope.as_str() == scope;
     let mut candidates = local.iter().filter(allowed);
     if let Some(network) =
         candidates.clone().find(|n| n.id == term).or_else(|| candidates.find(|n| n.name == term))

@@ -1,4 +1,4 @@
-//! `/networks`: those of this host and those of the swarm in one view.
+//! `/networks`: those of this host and those that it shares with others, by a swarm or a key-value store, in one view.
 //!
 //! A swarm network that has endpoints on this node is shown as this node has it; else as the managers have it. A
 //! worker knows only the former.
@@ -12,10 +12,12 @@ pub(crate) use create::create;
 use bollard_stubs::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use serde_json::{Value, json};
 use weft_types::ErrorKind;
+use weft_wire::swarmkit::Network;
 
 use crate::convert;
 use crate::error::{ApiError, ApiResult};
 use crate::filters::Filters;
+use crate::network_backend::NetworkScope;
 use crate::query::parse_bool;
 use crate::request::Call;
 use crate::response::{no_content, ok, ok_empty};
@@ -46,12 +48,23 @@ async fn swarm_view(state: &ApiState) -> Result<Vec<Value>, ApiError> {
     match state.swarm.networks().await {
         Ok(networks) => {
             let shown = networks.iter().filter(|n| !convert::is_predefined(n));
-            Ok(shown.map(convert::swarm_network).collect())
+            Ok(match state.swarm.network_scope() {
+                NetworkScope::Global => shown.map(|n| global(state, n)).collect(),
+                _ => shown.map(convert::swarm_network).collect(),
+            })
         }
         // The node may have ceased to be a manager meanwhile.
         Err(SwarmError::NoSwarm | SwarmError::NotManager | SwarmError::Locked) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A network of the key-value store with all that is on it.
+fn global(state: &ApiState, network: &Network) -> Value {
+    let here = state.networks.networks().into_iter().find(|local| local.id == network.id);
+    let here = here.map(|local| local.containers).unwrap_or_default();
+    let elsewhere = state.swarm.remote_endpoints(&network.id);
+    shape::global(convert::swarm_network(network), &here, &elsewhere)
 }
 
 fn text<'a>(network: &'a Value, key: &str) -> Option<&'a str> {
@@ -103,11 +116,21 @@ pub(crate) async fn inspect(call: Call, term: String) -> ApiResult {
         })?,
     };
     match find(&call.state, &term, call.query.get("scope")).await? {
+        Found::Local(network) if network.scope == NetworkScope::Global => {
+            match call.state.swarm.network(&network.id).await {
+                Ok(known) => ok(&global(&call.state, &known)),
+                // The store was not heard yet.
+                Err(_) => ok(&shape::local(&network, &[], None)),
+            }
+        }
         Found::Local(network) => {
             let networks = &call.state.networks;
             let services = if verbose { networks.services_on(&network.id) } else { Vec::new() };
             let paths = verbose.then(|| networks.encrypted_paths(&network.id)).flatten();
             ok(&shape::local(&network, &services, paths.as_deref()))
+        }
+        Found::Swarm(network) if call.state.swarm.network_scope() == NetworkScope::Global => {
+            ok(&global(&call.state, &network))
         }
         Found::Swarm(network) => ok(&convert::swarm_network(&network)),
     }
@@ -119,7 +142,7 @@ pub(crate) async fn remove(call: Call, term: String) -> ApiResult {
             "{} is a pre-defined network and cannot be removed",
             network.name
         ))),
-        Found::Local(network) if !network.swarm_scope => {
+        Found::Local(network) if network.scope == NetworkScope::Local => {
             call.state.networks.remove_network(&network.id).await?;
             no_content()
         }
@@ -171,15 +194,16 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["label", "label!", "until"])?;
     let mut deleted = Vec::new();
     for network in call.state.networks.networks() {
-        let unused = network.containers.is_empty() && !network.predefined && !network.swarm_scope;
+        let unused = network.containers.is_empty() && !network.predefined;
         if unused
+            && network.scope == NetworkScope::Local
             && filters.labels_match(&network.labels)
             && call.state.networks.remove_network(&network.id).await.is_ok()
         {
             deleted.push(network.name);
         }
     }
-    if call.state.swarm.status().control_available {
+    if create::is_shared_here(&call.state) {
         for network in call.state.swarm.networks().await? {
             let named = network.spec.clone().and_then(|s| s.annotations).unwrap_or_default();
             let ingress = network.spec.as_ref().is_some_and(|s| s.ingress);

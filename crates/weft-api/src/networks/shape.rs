@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::convert::rfc3339;
-use crate::network_backend::{EncryptedPath, LocalEndpoint, LocalNetwork, NetworkService, Subnet};
+use crate::network_backend::{
+    EncryptedPath, LocalEndpoint, LocalNetwork, NetworkScope, NetworkService, Subnet,
+};
 
 /// `GET /networks/{id}`; services and encrypted paths only where they are asked for.
 pub(crate) fn local(
@@ -19,7 +21,7 @@ pub(crate) fn local(
         "Name": network.name,
         "Id": network.id,
         "Created": rfc3339(network.created),
-        "Scope": if network.swarm_scope { "swarm" } else { "local" },
+        "Scope": network.scope.as_str(),
         "Driver": network.driver,
         "EnableIPv4": network.enable_ipv4,
         "EnableIPv6": network.enable_ipv6,
@@ -47,6 +49,23 @@ pub(crate) fn local(
         map["Encryption"] = paths.iter().map(|p| (p.address.to_string(), encrypted_path(p))).collect();
     }
     map
+}
+
+/// A global network as the store has it, with its containers here and its endpoints elsewhere.
+pub(crate) fn global(mut network: Value, here: &[LocalEndpoint], elsewhere: &[LocalEndpoint]) -> Value {
+    network["Scope"] = NetworkScope::Global.as_str().into();
+    network["Containers"] = here
+        .iter()
+        .chain(elsewhere)
+        .map(|e| (e.container.clone(), endpoint(e)))
+        .collect::<Map<_, _>>()
+        .into();
+    for key in ["Options", "Labels"] {
+        if network[key].is_null() {
+            network[key] = json!({});
+        }
+    }
+    network
 }
 
 /// Times in seconds. Not Docker's: its answer says nothing of this.

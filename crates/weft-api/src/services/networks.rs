@@ -4,6 +4,7 @@ use weft_types::{Classified as _, ErrorKind};
 use weft_wire::swarmkit::ServiceSpec;
 
 use crate::error::ApiError;
+use crate::network_backend::NetworkScope;
 use crate::state::ApiState;
 
 /// The managers turn names into ids; only this node can tell that a name they do not know is one of its own networks.
@@ -27,5 +28,7 @@ pub(super) async fn check(state: &ApiState, spec: &ServiceSpec) -> Result<(), Ap
 /// Those that every node has by itself are for services too.
 fn is_local(state: &ApiState, term: &str) -> bool {
     let networks = state.networks.networks();
-    networks.iter().any(|n| (n.name == term || n.id == term) && !n.swarm_scope && !n.predefined)
+    networks
+        .iter()
+        .any(|n| (n.name == term || n.id == term) && n.scope == NetworkScope::Local && !n.predefined)
 }

@@ -17,8 +17,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use weft_api::{
     ApiState, EncryptedPath, InitRequest, JoinRequest, Listener, LocalNetwork, LocalNodeState,
-    NetworkBackend, NetworkEvent, NetworkFigures, NetworkService, Rotate, Server, ServiceStatus,
-    SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus, SystemSettings,
+    NetworkBackend, NetworkEvent, NetworkFigures, NetworkScope, NetworkService, Rotate, Server,
+    ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus,
+    SystemSettings,
 };
 use weft_engine::{ContainerNetwork, Engine, EngineConfig, NetworkFailure, Reexec, SandboxSpec, SandboxView};
 use weft_network::NetworkSpec;
@@ -183,7 +184,7 @@ impl NetworkBackend for FakeNetworks {
             id: "b".repeat(64),
             name: "bridge".to_owned(),
             created: SystemTime::now(),
-            swarm_scope: false,
+            scope: NetworkScope::Local,
             driver: "bridge".to_owned(),
             enable_ipv4: true,
             enable_ipv6: false,

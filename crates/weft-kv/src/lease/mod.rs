@@ -1,14 +1,16 @@
-//! A key that is there as long as this process lives.
+//! Keys that are there as long as this process lives.
 //!
-//! The key is under a lease that is renewed every heartbeat. When the store has forgotten the lease, lost its data, or
-//! somebody removed the key, both are made again. While the store does not answer it is asked again with growing waits;
+//! They are under one lease that is renewed every heartbeat. When the store has forgotten the lease, lost its data, or
+//! somebody removed a key, they are made again. While the store does not answer it is asked again with growing waits;
 //! whoever started this goes on without it.
 
 mod schedule;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::schedule::{News, Outcome, Schedule};
@@ -16,58 +18,116 @@ use crate::{Lease, Store, StoreError};
 
 /// The end of the process does not wait longer for the store than this: the lease ends by itself, later.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
+/// Keys that are looked at each heartbeat, in turn: more would be a burden to the store of many hosts.
+const LOOKS: usize = 16;
 
-/// How the key is kept.
+/// How the keys are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// Time between two renewals; less than `ttl`.
     pub heartbeat: Duration,
-    /// How long after the last renewal the key vanishes.
+    /// How long after the last renewal the keys vanish.
     pub ttl: Duration,
 }
 
-/// The key, kept in the background.
-pub struct LeasedKey {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+/// Values by their keys.
+pub type Leased = BTreeMap<String, Vec<u8>>;
+
+/// The keys, kept in the background.
+pub struct LeasedKeys {
+    wanted: watch::Sender<Leased>,
+    doubt: Arc<Notify>,
+    stop: watch::Sender<bool>,
+    /// None once it was waited for.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl LeasedKey {
-    /// Writes the key as soon as the store takes it, and keeps it until [`Self::release`].
-    pub fn keep(store: Store, key: String, value: Vec<u8>, timing: Timing) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let keeper = Keeper { store, key, value, ttl: timing.ttl, lease: None };
+impl LeasedKeys {
+    /// Writes the keys as soon as the store takes them, and keeps them until [`Self::release`].
+    pub fn keep(store: Store, keys: Leased, timing: Timing) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (wanted, news) = watch::channel(keys);
+        let doubt = Arc::new(Notify::new());
+        let (ttl, doubted) = (timing.ttl, Arc::clone(&doubt));
+        let keeper = Keeper {
+            store,
+            wanted: news,
+            doubted,
+            ttl,
+            lease: None,
+            written: BTreeMap::new(),
+            next: 0,
+            looks: LOOKS,
+        };
         let task = tokio::spawn(keeper.run(Schedule::new(timing.heartbeat), stopped));
-        Self { stop, task }
+        Self { wanted, doubt, stop, task: Mutex::new(Some(task)) }
     }
 
-    /// Removes the key at once if the store answers.
-    pub async fn release(self) {
-        let _ = self.stop.send(());
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the key in the key-value store was no longer kept");
+    /// These are the keys from now on: others of ours are removed.
+    pub fn set(&self, keys: Leased) {
+        self.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != keys;
+            *wanted = keys;
+            changed
+        });
+    }
+
+    /// Somebody saw that a key is not as it should be: they are all looked after at once.
+    pub fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Removes the keys at once if the store answers.
+    pub async fn release(&self) {
+        self.stop.send_replace(true);
+        self.ended(|_| ()).await;
+    }
+
+    /// Ends the renewals: the keys stay until their lease ends.
+    pub async fn leave(&self) {
+        self.ended(JoinHandle::abort).await;
+    }
+
+    async fn ended(&self, end: impl FnOnce(&JoinHandle<()>)) {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(task) = task else { return };
+        end(&task);
+        if let Err(error) = task.await
+            && !error.is_cancelled()
+        {
+            tracing::error!(%error, "the keys in the key-value store were no longer kept");
         }
     }
 }
 
 struct Keeper {
     store: Store,
-    key: String,
-    value: Vec<u8>,
+    wanted: watch::Receiver<Leased>,
+    doubted: Arc<Notify>,
     ttl: Duration,
     lease: Option<Lease>,
+    /// What was written under the lease; none where nobody knows what is there.
+    written: BTreeMap<String, Option<Vec<u8>>>,
+    /// Whose turn it is to be looked at.
+    next: usize,
+    /// How many are looked at the next time.
+    looks: usize,
 }
 
 impl Keeper {
-    async fn run(mut self, mut schedule: Schedule, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut schedule: Schedule, mut stopped: watch::Receiver<bool>) {
+        let doubted = Arc::clone(&self.doubted);
         loop {
-            let beat = async {
-                let wait = self.beat(&mut schedule).await;
-                tokio::time::sleep(wait).await;
+            let wait = tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                wait = self.beat(&mut schedule) => wait,
             };
             tokio::select! {
-                _ = &mut stopped => break,
-                () = beat => {}
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                () = tokio::time::sleep(wait) => {}
+                // Its sender is gone only when this is about to stop.
+                Ok(()) = self.wanted.changed() => {}
+                () = doubted.notified() => self.looks = usize::MAX,
             }
         }
         self.release().await;
@@ -75,7 +135,7 @@ impl Keeper {
 
     /// Does what is due; answers how long to wait before the next time.
     async fn beat(&mut self, schedule: &mut Schedule) -> Duration {
-        let result = self.renew_or_write().await;
+        let result = self.renew_and_write().await;
         let outcome = match &result {
             Ok(()) => Outcome::Kept,
             Err(StoreError::LeaseGone) => Outcome::Forgotten,
@@ -83,32 +143,71 @@ impl Keeper {
         };
         if outcome == Outcome::Forgotten {
             self.lease = None;
+            self.written.clear();
         }
         let (wait, news) = schedule.after(outcome, rand::random());
         match (news, result) {
-            (Some(News::Kept), _) => tracing::info!(key = self.key, "registered in the key-value store"),
+            (Some(News::Kept), _) => {
+                tracing::info!(keys = self.written.len(), "registered in the key-value store")
+            }
             (Some(News::Failing), Err(error)) => {
-                tracing::warn!(key = self.key, %error, "not registered in the key-value store: it is tried again");
+                tracing::warn!(%error, "not registered in the key-value store: it is tried again");
             }
             _ => {}
         }
         wait
     }
 
-    async fn renew_or_write(&mut self) -> Result<(), StoreError> {
+    async fn renew_and_write(&mut self) -> Result<(), StoreError> {
+        let wanted = self.wanted.borrow_and_update().clone();
         let lease = match &self.lease {
             Some(lease) => {
                 self.store.renew(lease).await?;
-                let found = self.store.get(&self.key).await?;
-                if found.is_some_and(|entry| entry.value == self.value) {
-                    return Ok(());
-                }
-                lease
+                lease.clone()
             }
             // Kept before it is used: whatever ends this in between, the lease can be given back.
-            None => self.lease.insert(self.store.grant(self.ttl).await?),
+            None => self.lease.insert(self.store.grant(self.ttl).await?).clone(),
         };
-        self.store.put_leased(&self.key, &self.value, lease).await
+        self.look(&wanted).await?;
+        let gone: Vec<String> =
+            self.written.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        for key in gone {
+            self.remove(&key).await?;
+            self.written.remove(&key);
+        }
+        for (key, value) in wanted {
+            if self.written.get(&key) != Some(&Some(value.clone())) {
+                // Before it is tried: a write that failed may have been made.
+                self.written.insert(key.clone(), None);
+                self.store.put_leased(&key, &value, &lease).await?;
+                self.written.insert(key, Some(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some of the keys are still there.
+    async fn look(&mut self, wanted: &Leased) -> Result<(), StoreError> {
+        let count = self.written.len();
+        let looks = count.min(std::mem::replace(&mut self.looks, LOOKS));
+        let keys: Vec<String> = self.written.keys().cycle().skip(self.next).take(looks).cloned().collect();
+        self.next = (self.next + looks).checked_rem(count).unwrap_or(0);
+        for key in keys {
+            let found = self.store.get(&key).await?.map(|entry| entry.value);
+            if found.as_ref() != wanted.get(&key) {
+                self.written.insert(key, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody else writes it; if somebody did, it is not ours any more.
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let Some(entry) = self.store.get(key).await? else { return Ok(()) };
+        match self.store.remove(key, entry.version).await {
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     async fn release(self) {
@@ -118,10 +217,6 @@ impl Keeper {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {RELEASE_DEADLINE:?}"),
         };
-        tracing::warn!(
-            key = self.key,
-            error = problem,
-            "the key stays in the key-value store until its lease ends"
-        );
+        tracing::warn!(error = problem, "keys stay in the key-value store until their lease ends");
     }
 }

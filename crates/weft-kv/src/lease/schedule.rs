@@ -6,7 +6,7 @@ use crate::backoff::Backoff;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// A store that is back is noticed within this time, however long the heartbeat is.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// What came of the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

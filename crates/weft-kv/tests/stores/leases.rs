@@ -1,8 +1,9 @@
 //! Keys that are there as long as somebody cares.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use weft_kv::{LeasedKey, StoreError, Timing};
+use weft_kv::{Leased, LeasedKeys, StoreError, Timing};
 
 use crate::{Client, Kind, SOON, Server, UP, with_each_store};
 
@@ -11,9 +12,16 @@ const TIMING: Timing = Timing { heartbeat: Duration::from_secs(1), ttl: Duration
 /// Consul's shortest lease is 20 seconds; both look for leases that have ended only now and then.
 const ENDED: Duration = Duration::from_secs(40);
 
-fn keep(client: &Client) -> LeasedKey {
+fn keep(client: &Client) -> LeasedKeys {
     let _guard = client.runtime.enter();
-    LeasedKey::keep(client.store.clone(), KEY.to_owned(), b"10.0.0.1:2375".to_vec(), TIMING)
+    LeasedKeys::keep(client.store.clone(), keys(&[(KEY, "10.0.0.1:2375")]), TIMING)
+}
+
+fn keys(pairs: &[(&str, &str)]) -> Leased {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
+        .collect::<BTreeMap<_, _>>()
 }
 
 fn what_nobody_renews_vanishes(kind: Kind) {
@@ -53,6 +61,28 @@ fn a_key_is_kept_until_it_is_released(kind: Kind) {
     assert_eq!(client.get(KEY), None, "at once");
 }
 
+fn keys_come_and_go_under_one_lease(kind: Kind) {
+    let server = Server::start(kind);
+    let client = Client::of(&server);
+    // Nothing is due by itself for a long time.
+    let slow = Timing { heartbeat: Duration::from_secs(500), ttl: Duration::from_secs(1000) };
+    let guard = client.runtime.enter();
+    let kept = LeasedKeys::keep(client.store.clone(), keys(&[("a/1", "x"), ("a/2", "x")]), slow);
+    drop(guard);
+    client.wait_for("a/1", true, SOON);
+    client.wait_for("a/2", true, SOON);
+    let (_, untouched) = client.get("a/2").unwrap();
+    kept.set(keys(&[("a/2", "x"), ("a/3", "y")]));
+    client.wait_for("a/1", false, SOON);
+    client.wait_for("a/3", true, SOON);
+    assert_eq!(client.get("a/2").unwrap().1, untouched, "it was not written again");
+    client.run(client.store.remove("a/2", untouched)).unwrap();
+    kept.doubt();
+    client.wait_for("a/2", true, SOON);
+    client.run(kept.release());
+    assert_eq!((client.get("a/2"), client.get("a/3")), (None, None), "at once");
+}
+
 fn a_store_that_comes_late_or_forgets_is_told_again(kind: Kind) {
     let mut server = Server::prepare(kind);
     let client = Client::new(&server.url());
@@ -72,5 +102,6 @@ with_each_store!(
     what_nobody_renews_vanishes,
     a_new_lease_takes_the_key_over,
     a_key_is_kept_until_it_is_released,
+    keys_come_and_go_under_one_lease,
     a_store_that_comes_late_or_forgets_is_told_again,
 );

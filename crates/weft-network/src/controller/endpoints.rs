@@ -62,7 +62,10 @@ impl Controller {
     ) -> Result<Option<SwarmAttachment>, NetworkError> {
         let Some(answer) = self.ask_managers(container, term, spec).await? else { return Ok(None) };
         let refused = |reason: String| NetworkError::Attach { network: term.to_owned(), reason };
-        let attached = answer.map_err(|error| refused(error.to_string()))?;
+        let attached = answer.map_err(|error| match error {
+            AttachRefused::NotFound => NetworkError::NotFound(term.to_owned()),
+            other => refused(other.to_string()),
+        })?;
         if let Some(reason) = self.why_not_encrypt(&attached.network) {
             self.detach(vec![attached.attachment]).await;
             return Err(refused(reason.to_owned()));
@@ -97,10 +100,12 @@ impl Controller {
         let wanted = wished_addresses(spec)?;
         let answer = swarm.attach(&asked, container, wanted.clone()).await;
         match (known, &answer, state.find(term)) {
-            (None, Err(AttachRefused::NoSuchNetwork(_)), Ok(network)) => match id(network)? {
-                Some(id) => Ok(Some(swarm.attach(&id, container, wanted).await)),
-                None => Ok(None),
-            },
+            (None, Err(AttachRefused::NoSuchNetwork(_) | AttachRefused::NotFound), Ok(network)) => {
+                match id(network)? {
+                    Some(id) => Ok(Some(swarm.attach(&id, container, wanted).await)),
+                    None => Ok(None),
+                }
+            }
             _ => Ok(Some(answer)),
         }
     }

@@ -486,6 +486,11 @@ impl Controller {
         self.data_path.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Tells listeners of what happened to a network that is not kept here.
+    pub fn announce(&self, event: NetworkEvent) {
+        self.tell(event);
+    }
+
     fn tell(&self, event: NetworkEvent) {
         // Nobody may be listening.
         let _ = self.events.send(event);

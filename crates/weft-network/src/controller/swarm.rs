@@ -142,7 +142,8 @@ impl Controller {
                     .flat_map(|s| s.endpoints.iter().map(|e| e.network.clone()))
                     .collect();
                 state.networks_mut().retain(|id, network| network.overlay().is_none() || used.contains(id));
-            } else if first {
+            } else if first && state.swarm().is_some_and(SwarmState::is_of_swarm) {
+                // Without a swarm it is made for the first container that needs it, as Docker does.
                 super::networks::gateway_bridge(state, &self.config, &reserved)?;
             }
             Ok(((), touched(&before, state)))

@@ -126,9 +126,14 @@ impl Daemon {
     async fn start(config: &Config) -> anyhow::Result<Self> {
         let key_value = config.key_value.as_ref().map(KeyValueMode::prepare).transpose()?;
         let controller = Controller::open(controller_config(config)?).await.context("start the networks")?;
+        // Containers that start with the daemon may be on its networks.
+        let mut key_value = key_value.map(|mode| mode.enter(&controller));
         let engine = Engine::open(engine_config(config)?, Arc::clone(&controller) as _)
             .await
             .context("start the engine")?;
+        if let Some(node) = &mut key_value {
+            node.serve(Arc::clone(&engine));
+        }
         let hostname =
             nix::unistd::gethostname().context("read the host name")?.to_string_lossy().into_owned();
         let cluster = Cluster::new(ClusterConfig {
@@ -140,10 +145,9 @@ impl Daemon {
             key_rotation: config.key_rotation,
             drain_timeout: config.drain_timeout,
             run_dir: config.exec_root.join("swarm"),
-            is_key_value_mode: config.key_value.is_some(),
+            global: key_value.as_ref().map(KeyValueNode::networks),
         });
         cluster.resume().await;
-        let key_value = key_value.map(KeyValueMode::enter);
         Ok(Self { controller, engine, cluster, key_value, hostname })
     }
 
@@ -166,16 +170,15 @@ impl Daemon {
         Ok(ApiState::new(engine, networks as _, cluster as _, settings))
     }
 
-    /// Containers first, while the swarm can still be told that their addresses are free.
+    /// Containers first, while the swarm, or the key-value store, can still be told that their addresses are free.
     async fn stop(self, keep_running: bool) {
-        // First of all: other hosts shall not count on this one any more.
-        if let Some(node) = self.key_value {
-            node.stop().await;
-        }
         // What stops because this daemon does is no failure of a task.
         self.cluster.release_tasks();
         self.engine.shutdown().await;
         self.cluster.stop().await;
+        if let Some(node) = self.key_value {
+            node.stop(keep_running).await;
+        }
         self.controller.shutdown(keep_running).await;
     }
 }

@@ -7,19 +7,20 @@ use weft_e2e::{Hosts, refusal, weft_exe};
 use weft_lab::{DaemonSpec, Host, LabSpec, eventually};
 
 use crate::SOON;
+use crate::global_networks::containers_outlive_the_data;
 
 /// A store that was started answers within this time.
-const UP: Duration = Duration::from_secs(30);
+pub(crate) const UP: Duration = Duration::from_secs(30);
 /// Consul's shortest lease is 20 seconds, and it looks for ended ones now and then.
 const ENDED: Duration = Duration::from_secs(40);
 const INCOMPATIBLE: &str =
     "--cluster-store and --cluster-advertise daemon configurations are incompatible with swarm mode";
 
 /// A store on a host, which answers; it ends with the value.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn consul(host: &Host) -> Self {
+    pub(crate) fn consul(host: &Host) -> Self {
         let mut command = host.command("consul");
         command.args([
             "agent",
@@ -42,15 +43,49 @@ impl Server {
         Self::spawn(host, command, "2379/health | grep -q true")
     }
 
+    /// A group of three on one host, at the ports 2379, 2381 and 2383.
+    pub(crate) fn three_etcds(host: &Host) -> Vec<Self> {
+        let at = |port: u16| format!("http://{}:{port}", host.ipv4);
+        let ports = [2379, 2381, 2383];
+        let group: Vec<String> = ports.iter().map(|port| format!("e{port}={}", at(port + 1))).collect();
+        let start = |port: u16| {
+            let mut command = host.command("etcd");
+            command.args(["--name", &format!("e{port}"), "--initial-cluster", &group.join(",")]);
+            command.arg("--data-dir").arg(host.dir.join(format!("etcd-{port}")));
+            command.args(["--listen-client-urls", &at(port), "--advertise-client-urls", &at(port)]);
+            command.args(["--listen-peer-urls", &at(port + 1)]);
+            command.args(["--initial-advertise-peer-urls", &at(port + 1)]);
+            Self::start(command)
+        };
+        let servers = ports.map(start).into();
+        for port in ports {
+            wait_ready(host, &format!("{port}/health | grep -q true"));
+        }
+        servers
+    }
+
     /// Starts it and waits until it is ready by this port, path and check.
-    fn spawn(host: &Host, mut command: Command, ready: &str) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server =
-            Self(command.spawn().expect("start the store: `cargo xtask test e2e` puts it on the PATH"));
-        let ask = format!("curl -s http://{}:{ready}", host.ipv4);
-        eventually("the store answers", UP, || host.sh(&ask));
+    fn spawn(host: &Host, command: Command, ready: &str) -> Self {
+        let server = Self::start(command);
+        wait_ready(host, ready);
         server
     }
+
+    fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("start the store: `cargo xtask test e2e` puts it on the PATH"))
+    }
+
+    /// It neither answers nor hangs up, until `CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([&format!("-{signal}"), &self.0.id().to_string()]).status();
+        assert!(done.expect("kill").success());
+    }
+}
+
+fn wait_ready(host: &Host, ready: &str) {
+    let ask = format!("curl -s http://{}:{ready}", host.ipv4);
+    eventually("the store answers", UP, || host.sh(&ask));
 }
 
 impl Drop for Server {
@@ -61,7 +96,7 @@ impl Drop for Server {
 }
 
 /// Waits until Consul on `h1` has exactly these nodes, each with its own name as value.
-fn wait_nodes(hosts: &Hosts, want: &[&str], limit: Duration) {
+pub(crate) fn wait_nodes(hosts: &Hosts, want: &[&str], limit: Duration) {
     let ask = format!("curl -s 'http://{}:8500/v1/kv/docker/nodes/?recurse'", hosts.host("h1").ipv4);
     eventually(&format!("nodes {want:?} in Consul"), limit, || {
         let text = hosts.host("h1").sh(&ask).map_err(|e| e.to_string())?;
@@ -122,6 +157,7 @@ fn f1_hosts_find_each_other_in_consul() {
     // At once: the lease would have lasted much longer.
     wait_nodes(&hosts, &["10.99.0.1:2375"], Duration::from_secs(1));
 
+    containers_outlive_the_data(&mut hosts, &servers);
     // Without the store a daemon starts and works; it registers as soon as the store is there, empty as it is.
     servers.borrow_mut().clear();
     hosts.start("h2");
@@ -147,39 +183,6 @@ fn about_the_daemon(hosts: &Hosts) {
         let text = refusal(hosts.docker("h1", command));
         assert!(text.contains(INCOMPATIBLE), "{command}: {text}");
     }
-    // Networks of this mode are not there yet.
-    let text = refusal(hosts.docker("h1", "network create -d overlay my_overlay"));
-    assert!(text.contains("This node is not a swarm manager"), "{text}");
-}
-
-/// As document 2 has it: the store is a container of one of the hosts that register there.
-#[test]
-fn f1_consul_may_be_a_container_of_a_host() {
-    let plain = DaemonSpec::weft(&weft_exe()).arg("--live-restore");
-    let mut hosts = Hosts::up_with(LabSpec::bridged("kvcont", 2), |_| plain.clone());
-    let image = consul_image(hosts.host("h1"));
-    let start = r#"CMD ["/bin/consul", "agent", "-dev", "-client", "0.0.0.0"]"#;
-    hosts.docker("h1", ["import", "--change", start, &image, "consul"]).unwrap();
-    hosts.docker("h1", "run -d -p 8500:8500 -h consul --name consul consul").unwrap();
-    for host in ["h1", "h2"] {
-        let advertise = format!("--cluster-advertise={}:2375", hosts.host(host).ipv4);
-        hosts.replace(host, plain.clone().arg("--cluster-store=consul://10.99.0.1:8500").arg(advertise));
-    }
-    wait_nodes(&hosts, &["10.99.0.1:2375", "10.99.0.2:2375"], UP);
-    assert_eq!(hosts.inspect("h1", "consul", "{{.State.Running}} {{.RestartCount}}").unwrap(), "true 0");
-}
-
-/// An archive with this machine's Consul and the libraries that it needs.
-fn consul_image(host: &Host) -> String {
-    let (root, archive) = (host.dir.join("consul"), host.dir.join("consul.tar"));
-    let (root, archive) = (root.display().to_string(), archive.display().to_string());
-    let pack = format!(
-        "set -e; consul=$(command -v consul); mkdir -p {root}/bin {root}/tmp; cp $consul {root}/bin
-         for library in $(ldd $consul | grep -o '/[^ ]*'); do cp --parents $library {root}; done
-         tar -C {root} -cf {archive} ."
-    );
-    host.sh(&pack).unwrap();
-    archive
 }
 
 #[test]

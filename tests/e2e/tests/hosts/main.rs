@@ -9,6 +9,7 @@ mod docker_plugin;
 mod drain;
 mod encryption;
 mod faults;
+mod global_networks;
 mod ingress;
 mod key_value;
 mod names;

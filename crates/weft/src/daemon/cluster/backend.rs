@@ -5,10 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use weft_api::{
-    InitRequest, JoinRequest, LocalNodeState, RemoteManager, Rotate, ServiceStatus, SwarmBackend,
-    SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus,
+    InitRequest, JoinRequest, LocalEndpoint, LocalNodeState, NetworkScope, RemoteManager, Rotate,
+    ServiceStatus, SwarmBackend, SwarmChanges, SwarmError, SwarmLogs, SwarmResult, SwarmStatus,
 };
+use weft_global::EndpointRecord;
 use weft_manager::{Control, Manager, Rotation};
+use weft_types::EndpointId;
 use weft_wire::swarmkit::{
     self, Config, ConfigSpec, LogSelector, LogSubscriptionOptions, Secret, SecretSpec, Service, ServiceSpec,
     Task,
@@ -164,7 +166,19 @@ impl SwarmBackend for Cluster {
         self.fresh().await?.1.remove_node(term, force).await.map_err(refused)
     }
 
+    fn network_scope(&self) -> NetworkScope {
+        if self.config.global.is_some() { NetworkScope::Global } else { NetworkScope::Swarm }
+    }
+
+    fn remote_endpoints(&self, network: &str) -> Vec<LocalEndpoint> {
+        let (Some(global), Ok(id)) = (&self.config.global, network.parse()) else { return Vec::new() };
+        global.remote_endpoints(&id).iter().map(|(id, record)| elsewhere(id, record)).collect()
+    }
+
     async fn networks(&self) -> SwarmResult<Vec<swarmkit::Network>> {
+        if let Some(global) = &self.config.global {
+            return Ok(global.networks());
+        }
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
         match member.newest_manager().await {
             Some(manager) => {
@@ -175,6 +189,9 @@ impl SwarmBackend for Cluster {
     }
 
     async fn network(&self, term: &str) -> SwarmResult<swarmkit::Network> {
+        if let Some(global) = &self.config.global {
+            return global.network(term).await.map_err(refused);
+        }
         let member = self.member().ok_or(SwarmError::NoSwarm)?;
         if let Some(manager) = member.newest_manager().await {
             let network = manager.control().network(term).map_err(refused)?;
@@ -188,11 +205,17 @@ impl SwarmBackend for Cluster {
     }
 
     async fn create_network(&self, spec: swarmkit::NetworkSpec) -> SwarmResult<String> {
+        if let Some(global) = &self.config.global {
+            return global.create(&spec).await.map(|id| id.to_string()).map_err(refused);
+        }
         let network = self.fresh().await?.1.create_network(spec).await.map_err(refused)?;
         Ok(network.id.clone())
     }
 
     async fn remove_network(&self, term: &str) -> SwarmResult<()> {
+        if let Some(global) = &self.config.global {
+            return global.remove(term).await.map_err(refused);
+        }
         self.fresh().await?.1.remove_network(term).await.map_err(refused)
     }
 
@@ -286,5 +309,21 @@ impl SwarmBackend for Cluster {
 
     fn changes(self: Arc<Self>) -> SwarmChanges {
         Box::pin(changes::of(&self))
+    }
+}
+
+/// An endpoint of another host, in Docker's words.
+fn elsewhere(id: &EndpointId, record: &EndpointRecord) -> LocalEndpoint {
+    let address = |ipv6: bool| {
+        let found = record.addresses.iter().find(|address| address.ip().is_ipv6() == ipv6);
+        found.map(ToString::to_string).unwrap_or_default()
+    };
+    LocalEndpoint {
+        container: format!("ep-{id}"),
+        name: record.name.clone(),
+        endpoint_id: id.to_string(),
+        mac: record.mac.to_string(),
+        ipv4: address(false),
+        ipv6: address(true),
     }
 }

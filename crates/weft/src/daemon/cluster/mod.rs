@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 use weft_agent::{Agent, AgentConfig};
 use weft_api::{InitRequest, JoinRequest, SwarmError, SwarmResult};
 use weft_engine::Engine;
+use weft_global::GlobalNetworks;
 use weft_identity::{IdentityHandle, JoinToken, NodeIdentity, NodeRole};
 use weft_manager::{Control, InitOptions, KeyEncryptionKey, Manager, ManagerConfig, ManagerError};
 use weft_network::Controller;
@@ -63,8 +64,8 @@ pub(super) struct ClusterConfig {
     pub(super) drain_timeout: Option<Duration>,
     /// For what need not survive a reboot.
     pub(super) run_dir: PathBuf,
-    /// This node shares a key-value store with others: it cannot be in a swarm as well.
-    pub(super) is_key_value_mode: bool,
+    /// The networks of a key-value store: with them this node cannot be in a swarm as well.
+    pub(super) global: Option<Arc<GlobalNetworks>>,
 }
 
 /// This node's part in a swarm, or its absence.
@@ -122,6 +123,18 @@ impl Cluster {
         if let Err(error) = outcome {
             tracing::error!(%error, "the swarm membership cannot be taken up");
             *self.broken.write().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        }
+        if !self.is_member() && self.config.global.is_none() {
+            self.forget_store().await;
+        }
+    }
+
+    /// What a key-value store said in an earlier run counts no longer when the daemon is started without one.
+    async fn forget_store(&self) {
+        let controller = &self.config.controller;
+        let told = controller.swarm_state().is_some_and(|state| !state.is_of_swarm());
+        if told && let Err(error) = controller.set_swarm_state(None).await {
+            tracing::warn!(%error, "the rest of a key-value store's networks could not be removed");
         }
     }
 
@@ -273,7 +286,7 @@ impl Cluster {
     }
 
     fn refuse_key_value_mode(&self) -> SwarmResult<()> {
-        match self.config.is_key_value_mode {
+        match self.config.global.is_some() {
             true => Err(SwarmError::Failed { kind: ErrorKind::System, message: INCOMPATIBLE.to_owned() }),
             false => Ok(()),
         }

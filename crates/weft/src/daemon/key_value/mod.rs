@@ -1,16 +1,23 @@
-//! Key-value mode: this node in a store that all hosts share, and the other nodes there.
+//! Key-value mode: this node in a store that all hosts share, the other nodes there, and the networks of all.
 //!
 //! ```text
 //! docker/nodes/<address:port>  ->  <address:port>      under a lease: dead nodes vanish
+//! weft/v1/…                                            networks, addresses, endpoints: weft-global
 //! ```
 //! The daemon starts and works without the store; what is to be told there is told once it answers. A swarm has its own
 //! store: one daemon is never in both.
 
 mod options;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use anyhow::Context as _;
-use tokio::task::JoinHandle;
-use weft_kv::{Change, LeasedKey, Store, Watch};
+use tokio::sync::mpsc::UnboundedReceiver;
+use weft_engine::Engine;
+use weft_global::{GlobalConfig, GlobalNetworks, Host, Withdrawn};
+use weft_kv::Store;
+use weft_network::Controller;
 
 pub(super) use options::{KeyValueOptions, RawOptions};
 
@@ -21,15 +28,16 @@ use super::cluster;
 pub(super) struct KeyValueMode<'a> {
     options: &'a KeyValueOptions,
     store: Store,
-    advertise: Option<String>,
+    advertise: Option<SocketAddr>,
 }
 
 /// This node's part in the store.
 pub(super) struct KeyValueNode {
     /// Where others find this node, as `address:port`.
     advertise: Option<String>,
-    registration: Option<LeasedKey>,
-    followed: JoinHandle<()>,
+    networks: Arc<GlobalNetworks>,
+    /// Until the engine is there to hear of it.
+    withdrawn: Option<UnboundedReceiver<Withdrawn>>,
 }
 
 impl<'a> KeyValueMode<'a> {
@@ -41,14 +49,20 @@ impl<'a> KeyValueMode<'a> {
     }
 
     /// Registers this node, if it advertises an address, and follows the others, as soon as the store answers.
-    pub(super) fn enter(self) -> KeyValueNode {
+    pub(super) fn enter(self, controller: &Arc<Controller>) -> KeyValueNode {
         let Self { options, store, advertise } = self;
-        let followed = tokio::spawn(follow(store.watch(&options.nodes), options.nodes.clone()));
-        let registration = advertise.as_ref().map(|address| {
-            let key = format!("{}/{address}", options.nodes);
-            LeasedKey::keep(store, key, address.clone().into_bytes(), options.timing)
-        });
-        KeyValueNode { advertise, registration, followed }
+        let config = GlobalConfig {
+            store,
+            nodes: options.nodes.clone(),
+            timing: options.timing,
+            host: advertise.map(Host::at),
+        };
+        let (networks, withdrawn) = GlobalNetworks::start(config, controller);
+        KeyValueNode {
+            advertise: advertise.map(|address| address.to_string()),
+            networks,
+            withdrawn: Some(withdrawn),
+        }
     }
 }
 
@@ -57,12 +71,28 @@ impl KeyValueNode {
         self.advertise.as_deref()
     }
 
-    /// Takes this node out of the store.
-    pub(super) async fn stop(self) {
-        self.followed.abort();
-        if let Some(registration) = self.registration {
-            registration.release().await;
-        }
+    /// Disconnects containers whose addresses are another's now.
+    pub(super) fn serve(&mut self, engine: Arc<Engine>) {
+        let Some(mut withdrawn) = self.withdrawn.take() else { return };
+        tokio::spawn(async move {
+            while let Some(Withdrawn { container, network }) = withdrawn.recv().await {
+                if let Err(error) =
+                    engine.disconnect_network(container.as_str(), network.as_str(), true).await
+                {
+                    tracing::warn!(%container, %network, %error, "a container could not be disconnected");
+                }
+            }
+        });
+    }
+
+    /// The networks of the store.
+    pub(super) fn networks(&self) -> Arc<GlobalNetworks> {
+        Arc::clone(&self.networks)
+    }
+
+    /// Takes this node out of the store; with containers that go on, when its lease ends.
+    pub(super) async fn stop(self, keep_running: bool) {
+        self.networks.stop(keep_running).await;
     }
 }
 
@@ -77,7 +107,7 @@ pub(super) fn warning(options: &KeyValueOptions) -> Option<String> {
 }
 
 /// Docker's words for what is not there.
-fn resolve(advertise: &Advertise) -> anyhow::Result<String> {
+fn resolve(advertise: &Advertise) -> anyhow::Result<SocketAddr> {
     let address = match &advertise.host {
         AdvertiseHost::Address(address) => *address,
         AdvertiseHost::Interface(name) => cluster::address_of_interface(name).with_context(|| {
@@ -85,22 +115,5 @@ fn resolve(advertise: &Advertise) -> anyhow::Result<String> {
             format!("invalid cluster advertise IP address or interface name ({name}:{port}): no such interface with an address")
         })?,
     };
-    Ok(std::net::SocketAddr::new(address, advertise.port).to_string())
-}
-
-/// Tells of nodes that come and go.
-async fn follow(mut watch: Watch, folder: String) {
-    let name = |key: &str| key.strip_prefix(&folder).unwrap_or(key).trim_start_matches('/').to_owned();
-    loop {
-        for change in watch.next().await {
-            match change {
-                Change::Put(entry) => {
-                    tracing::info!(node = name(&entry.key), "a node is in the key-value store");
-                }
-                Change::Removed(key) => {
-                    tracing::info!(node = name(&key), "a node is no longer in the key-value store");
-                }
-            }
-        }
-    }
+    Ok(SocketAddr::new(address, advertise.port))
 }
