@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::{Prefix, StoreKind};
 use crate::consul::Consul;
 use crate::error::Failure;
 use crate::etcd::{Etcd, Follow};
-use crate::{Change, Entry, StoreAddress, StoreError, TlsError, TlsFiles, Version, Watch};
+use crate::{AddressError, Change, Entry, StoreAddress, StoreError, TlsError, TlsFiles, Version, Watch};
 
 /// A client of one store; copies share what it knows of the servers.
 ///
@@ -19,6 +21,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     /// For errors.
     name: String,
+    tls: Option<TlsFiles>,
     prefix: Prefix,
     backend: Backend,
 }
@@ -29,13 +32,38 @@ enum Backend {
 }
 
 /// Keys written under it vanish when nobody has renewed it in time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease(LeaseId);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum LeaseId {
     Consul(String),
     Etcd(i64),
+}
+
+/// Where a store is, to be told to another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    address: String,
+    tls: Option<TlsFiles>,
+}
+
+/// There is no such store, as far as anybody can tell without asking it.
+#[derive(Debug, thiserror::Error)]
+pub enum LocationError {
+    /// Not the address of a store.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Location {
+    /// As [`Store::open`].
+    pub fn open(&self) -> Result<Store, LocationError> {
+        Ok(Store::open(&self.address.parse()?, self.tls.as_ref())?)
+    }
 }
 
 /// Where the news of a folder come from next.
@@ -65,7 +93,12 @@ impl Store {
             StoreKind::Etcd => Backend::Etcd(Etcd::new(servers, config(b"h2")?)),
         };
         let (name, prefix) = (address.to_string(), address.prefix.clone());
-        Ok(Self(Arc::new(Inner { name, prefix, backend })))
+        Ok(Self(Arc::new(Inner { name, tls: tls.cloned(), prefix, backend })))
+    }
+
+    /// What another process of this host opens the same store by.
+    pub fn location(&self) -> Location {
+        Location { address: self.0.name.clone(), tls: self.0.tls.clone() }
     }
 
     /// Its address, as users know it.

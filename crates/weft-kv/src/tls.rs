@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use serde::{Deserialize, Serialize};
 
 /// The files of `kv.cacertfile`, `kv.certfile` and `kv.keyfile`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsFiles {
     /// Authorities that the store's servers are certified by.
     pub authority: PathBuf,

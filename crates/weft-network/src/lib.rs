@@ -40,7 +40,7 @@ pub use config::{ControllerConfig, ENCRYPTION_PORT, HelperLaunch};
 pub use controller::{AuditCounters, Controller, ForeignPlace, HandedOn};
 pub use encryption::{EncryptedPath, EncryptionChoice, EncryptionReport, EncryptionScheme};
 pub use error::{NetworkError, PortFailure};
-pub use helper::helper_main;
+pub use helper::{LeaseWish, helper_main};
 pub use ipam::AddressPool;
 pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
 pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use weft_kv::{Leased, LeasedKeys, Store, Timing};
-use weft_network::{Controller, LocalSwarmEndpoint, SwarmNetworks};
+use weft_kv::{Lease, Leased, LeasedKeys, Store, Timing};
+use weft_network::{Controller, LeaseWish, LocalSwarmEndpoint, SwarmNetworks};
 use weft_types::{ContainerId, NetworkId, TaskId};
 
 use crate::duties::Own;
@@ -113,9 +113,14 @@ impl GlobalNetworks {
         });
         let local = controller.local_endpoints();
         let keys = shared.leased(&local.borrow());
+        let location = store.location();
         let leased = keys.map(|keys| Arc::new(LeasedKeys::keep(store, keys, timing)));
+        let held = leased.as_ref().map(|leased| leased.lease());
         let follow = follow::Follow::new(Arc::clone(&shared), watched, documents, local, leased.clone());
-        let tasks = vec![tokio::spawn(follow.run()), tokio::spawn(serve::run(Arc::clone(&shared)))];
+        let mut tasks = vec![tokio::spawn(follow.run()), tokio::spawn(serve::run(Arc::clone(&shared)))];
+        let heartbeat = timing.heartbeat;
+        let wish = move |lease| LeaseWish { store: location.clone(), lease, heartbeat };
+        tasks.extend(held.map(|held| tokio::spawn(entrust(held, Arc::downgrade(controller), wish))));
         let networks = Arc::new(Self { shared, tasks, leased });
         let door: Arc<dyn SwarmNetworks> = Arc::new(attach::Door(Arc::clone(&networks.shared)));
         controller.set_swarm(Some(door));
@@ -137,6 +142,23 @@ impl GlobalNetworks {
             .controller()
             .is_ok_and(|controller| !controller.local_endpoints().borrow().is_empty());
         if keep_running && in_use { leased.leave().await } else { leased.release().await }
+    }
+}
+
+/// Tells the controller of this host's lease, whose helper keeps it while this process is away.
+async fn entrust(
+    mut held: watch::Receiver<Option<Lease>>,
+    controller: Weak<Controller>,
+    wish: impl Fn(Lease) -> LeaseWish,
+) {
+    loop {
+        let lease = held.borrow_and_update().clone();
+        let Some(controller) = controller.upgrade() else { return };
+        controller.keep_lease(lease.map(&wish));
+        drop(controller);
+        if held.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{Lease, Store, StoreError};
 
 /// The end of the process does not wait longer for the store than this: the lease ends by itself, later.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
+/// Before a renewal that failed is tried again, unless the next one is due before.
+const RETRY: Duration = Duration::from_secs(1);
 /// Keys that are looked at each heartbeat, in turn: more would be a burden to the store of many hosts.
 const LOOKS: usize = 16;
 
@@ -38,6 +40,7 @@ pub struct LeasedKeys {
     wanted: watch::Sender<Leased>,
     doubt: Arc<Notify>,
     stop: watch::Sender<bool>,
+    lease: watch::Receiver<Option<Lease>>,
     /// None once it was waited for.
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -49,18 +52,24 @@ impl LeasedKeys {
         let (wanted, news) = watch::channel(keys);
         let doubt = Arc::new(Notify::new());
         let (ttl, doubted) = (timing.ttl, Arc::clone(&doubt));
+        let (lease, held) = watch::channel(None);
         let keeper = Keeper {
             store,
             wanted: news,
             doubted,
             ttl,
-            lease: None,
+            lease,
             written: BTreeMap::new(),
             next: 0,
             looks: LOOKS,
         };
         let task = tokio::spawn(keeper.run(Schedule::new(timing.heartbeat), stopped));
-        Self { wanted, doubt, stop, task: Mutex::new(Some(task)) }
+        Self { wanted, doubt, stop, lease: held, task: Mutex::new(Some(task)) }
+    }
+
+    /// What they are under, while there is something: [`keep_alive`] keeps it where this process cannot.
+    pub fn lease(&self) -> watch::Receiver<Option<Lease>> {
+        self.lease.clone()
     }
 
     /// These are the keys from now on: others of ours are removed.
@@ -100,12 +109,27 @@ impl LeasedKeys {
     }
 }
 
+/// Renews a lease until it has ended.
+pub async fn keep_alive(store: Store, lease: Lease, heartbeat: Duration) {
+    loop {
+        let wait = match store.renew(&lease).await {
+            Ok(()) => heartbeat,
+            Err(StoreError::LeaseGone) => return,
+            Err(error) => {
+                tracing::debug!(%error, "a lease in the key-value store is not renewed: it is tried again");
+                heartbeat.min(RETRY)
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
 struct Keeper {
     store: Store,
     wanted: watch::Receiver<Leased>,
     doubted: Arc<Notify>,
     ttl: Duration,
-    lease: Option<Lease>,
+    lease: watch::Sender<Option<Lease>>,
     /// What was written under the lease; none where nobody knows what is there.
     written: BTreeMap<String, Option<Vec<u8>>>,
     /// Whose turn it is to be looked at.
@@ -142,7 +166,7 @@ impl Keeper {
             Err(_) => Outcome::Failed,
         };
         if outcome == Outcome::Forgotten {
-            self.lease = None;
+            self.lease.send_replace(None);
             self.written.clear();
         }
         let (wait, news) = schedule.after(outcome, rand::random());
@@ -160,13 +184,18 @@ impl Keeper {
 
     async fn renew_and_write(&mut self) -> Result<(), StoreError> {
         let wanted = self.wanted.borrow_and_update().clone();
-        let lease = match &self.lease {
+        let held = self.lease.borrow().clone();
+        let lease = match held {
             Some(lease) => {
-                self.store.renew(lease).await?;
-                lease.clone()
+                self.store.renew(&lease).await?;
+                lease
             }
-            // Kept before it is used: whatever ends this in between, the lease can be given back.
-            None => self.lease.insert(self.store.grant(self.ttl).await?).clone(),
+            None => {
+                let lease = self.store.grant(self.ttl).await?;
+                // Kept before it is used: whatever ends this in between, the lease can be given back.
+                self.lease.send_replace(Some(lease.clone()));
+                lease
+            }
         };
         self.look(&wanted).await?;
         let gone: Vec<String> =
@@ -211,7 +240,7 @@ impl Keeper {
     }
 
     async fn release(self) {
-        let Some(lease) = self.lease else { return };
+        let Some(lease) = self.lease.send_replace(None) else { return };
         let problem = match tokio::time::timeout(RELEASE_DEADLINE, self.store.revoke(&lease)).await {
             Ok(Ok(()) | Err(StoreError::LeaseGone)) => return,
             Ok(Err(error)) => error.to_string(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::PoisonError;
 
 use weft_plan::{EntryNode, NamespaceRef};
 use weft_types::{EndpointAddress, MacAddr, NetworkId};
@@ -9,7 +10,7 @@ use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
 use crate::controller::audit::Place;
 use crate::controller::{Controller, swarm::used};
-use crate::helper::protocol::{GossipWish, HelperState, OwnEntry, ResolverWish};
+use crate::helper::protocol::{GossipWish, HelperState, LeaseWish, OwnEntry, ResolverWish};
 use crate::network::Network;
 use crate::peers::{ENDPOINT_TABLE, PEER_TABLE};
 use crate::plans;
@@ -25,6 +26,12 @@ pub(super) const INGRESS_BALANCER: &str = "ingress-endpoint";
 const GOSSIP_PORT: u16 = weft_gossip::GOSSIP_PORT;
 
 impl Controller {
+    /// What this host says in a key-value store is under this lease: it is kept while the daemon is away.
+    pub fn keep_lease(&self, lease: Option<LeaseWish>) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        self.push_helper();
+    }
+
     /// The present state as a wish.
     pub(super) fn helper_state(&self, state: &State) -> HelperState {
         let sandboxes = state.sandboxes.values().filter(|s| s.has_namespace() && state.has_resolver(s));
@@ -36,6 +43,7 @@ impl Controller {
             networks: named.map(|network| self.names(state, network)).collect(),
             gossip: state.swarm().and_then(|swarm| gossip_wish(state, swarm)),
             encryption: plans::encryption(state, &self.around, &self.peers.load()),
+            lease: self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             balance: self.balanced_places(state),
             audit: self
                 .desired_with(|sandbox| plans::sandbox(state, &self.around, sandbox).plan())

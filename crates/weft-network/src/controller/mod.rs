@@ -38,7 +38,7 @@ pub use handed::HandedOn;
 use crate::balance::BalancerChoice;
 use crate::config::ControllerConfig;
 use crate::error::NetworkError;
-use crate::helper::protocol::FromHelper;
+use crate::helper::protocol::{FromHelper, LeaseWish};
 use crate::ingress;
 use crate::network::Network;
 use crate::paths::Paths;
@@ -92,6 +92,8 @@ pub struct Controller {
     whole: watch::Sender<u64>,
     counters: Mutex<AuditCounters>,
     encryption: Mutex<encryption::Known>,
+    /// Of this host's keys in a key-value store.
+    lease: Mutex<Option<LeaseWish>>,
     /// Containers of other programs whose namespaces were gone at the last look.
     vanished: Mutex<BTreeSet<ContainerId>>,
     /// Set by a stop, so that background work ends.
@@ -191,6 +193,7 @@ impl Controller {
             whole: watch::Sender::default(),
             counters: Mutex::default(),
             encryption: Mutex::default(),
+            lease: Mutex::default(),
             vanished: Mutex::default(),
             stopped: watch::channel(false).0,
             config,

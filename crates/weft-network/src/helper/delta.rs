@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_plan::{BalancedService, Balancer, NamespaceRef, NamespaceState};
 
-use crate::helper::protocol::{BalancedPlaces, EncryptionWish, GossipWish, HelperState, ResolverWish};
+use crate::helper::protocol::{
+    BalancedPlaces, EncryptionWish, GossipWish, HelperState, LeaseWish, ResolverWish,
+};
 use crate::resolver::{NetworkNames, RecordChange};
 
 /// See the module.
@@ -27,16 +29,39 @@ pub(crate) struct HelperDelta {
     /// New or changed.
     pub(crate) networks: Vec<NetworkDelta>,
     pub(crate) gone_networks: Vec<String>,
-    /// The whole, if it changed.
-    pub(crate) gossip: Option<Option<GossipWish>>,
-    /// The whole, if it changed.
-    pub(crate) encryption: Option<Option<EncryptionWish>>,
+    pub(crate) gossip: Whole<GossipWish>,
+    pub(crate) encryption: Whole<EncryptionWish>,
+    pub(crate) lease: Whole<LeaseWish>,
     /// New or changed.
     pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
     /// What changed of services reached by virtual IP.
     pub(crate) balance: Option<BalanceDelta>,
     /// All namespaces in their order, if that changed.
     pub(crate) audit_order: Option<Vec<NamespaceRef>>,
+}
+
+/// Something that may be absent, told whole if it changed. (JSON does not tell apart an option in an option.)
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Whole<T> {
+    #[default]
+    AsBefore,
+    Now(Option<T>),
+}
+
+impl<T: Clone + PartialEq> Whole<T> {
+    fn between(old: Option<&T>, new: Option<&T>) -> Self {
+        if old == new { Self::AsBefore } else { Self::Now(new.cloned()) }
+    }
+
+    fn apply(&self, state: &mut Option<T>) {
+        if let Self::Now(now) = self {
+            state.clone_from(now);
+        }
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self, Self::Now(_))
+    }
 }
 
 /// What changed of services reached by virtual IP.
@@ -139,8 +164,9 @@ impl HelperDelta {
                 .filter_map(|names| NetworkDelta::between(networks.get(names.id.as_str()).copied(), names))
                 .collect(),
             gone_networks: gone(old.networks.iter().map(|n| &n.id), new.networks.iter().map(|n| &n.id)),
-            gossip: (old.gossip != new.gossip).then(|| new.gossip.clone()),
-            encryption: (old.encryption != new.encryption).then(|| new.encryption.clone()),
+            gossip: Whole::between(old.gossip.as_ref(), new.gossip.as_ref()),
+            encryption: Whole::between(old.encryption.as_ref(), new.encryption.as_ref()),
+            lease: Whole::between(old.lease.as_ref(), new.lease.as_ref()),
             audit: new.audit.iter().filter(is_other).cloned().collect(),
             balance: BalanceDelta::between(&old.balance, &new.balance),
             audit_order: (!same_order).then(order),
@@ -166,12 +192,9 @@ impl HelperDelta {
                 None => state.networks.push(delta.clone().into_names()),
             }
         }
-        if let Some(gossip) = &self.gossip {
-            state.gossip.clone_from(gossip);
-        }
-        if let Some(encryption) = &self.encryption {
-            state.encryption.clone_from(encryption);
-        }
+        self.gossip.apply(&mut state.gossip);
+        self.encryption.apply(&mut state.encryption);
+        self.lease.apply(&mut state.lease);
         if let Some(balance) = &self.balance {
             balance.apply(&mut state.balance);
         }
@@ -229,6 +252,17 @@ mod tests {
         }
     }
 
+    fn gossip(port: u8) -> GossipWish {
+        GossipWish {
+            advertise: ([192, 0, 2, 1], u16::from(port)).into(),
+            keys: Vec::new(),
+            join: Vec::new(),
+            networks: Vec::new(),
+            entries: Vec::new(),
+            owners: None,
+        }
+    }
+
     fn place(id: u8, sysctl: bool) -> (NamespaceRef, NamespaceState) {
         let mut state = NamespaceState::default();
         if sysctl {
@@ -263,8 +297,9 @@ mod tests {
                 generation,
                 sandboxes: sandboxes.into_iter().map(|id| wish(id, flags >> id & 1 == 1)).collect(),
                 networks: networks.into_iter().map(|id| names(id, &records[usize::from(id)])).collect(),
-                gossip: None,
+                gossip: (flags & 1 == 0).then(|| gossip(flags)),
                 encryption: None,
+                lease: None,
                 balance,
                 audit: places.into_iter().map(|id| place(id, flags >> id & 1 == 1)).collect(),
             },

@@ -23,6 +23,7 @@ use crate::helper::handover::{GossipSockets, Inherited, Legacy};
 use crate::helper::protocol::{
     FromHelper, HandedSocket, HelperState, Program, SOCKET, TAKE_OVER, ToHelper, VERSION, receive, send,
 };
+use crate::helper::renewal::Renewal;
 use crate::helper::resolvers::Resolvers;
 use crate::swarm::GossipWord;
 
@@ -108,6 +109,7 @@ struct Helper {
     events: mpsc::UnboundedSender<FromHelper>,
     daemon: Option<Daemon>,
     audit: AwayAudit,
+    renewal: Renewal,
 }
 
 /// The connected daemon.
@@ -203,6 +205,7 @@ impl Helper {
             events,
             daemon: None,
             audit: AwayAudit::new(),
+            renewal: Renewal::default(),
         };
         if let Some(wish) = inherited.wish {
             helper.follow(wish).await;
@@ -248,6 +251,7 @@ impl Helper {
         }
         let (mut read, out) = stream.into_split();
         self.daemon = Some(Daemon { connection, out });
+        self.renewal.end();
         let program = Program::own().inspect_err(|error| tracing::warn!(%error, "own program")).ok();
         let hello = FromHelper::Hello { version: VERSION, generation: self.state.generation, program };
         self.tell(&hello).await;
@@ -276,6 +280,7 @@ impl Helper {
         if self.is_daemon(connection) {
             tracing::info!("daemon is away");
             self.daemon = None;
+            self.renewal.begin(self.state.lease.as_ref());
             self.audit_all().await;
         }
     }
@@ -331,7 +336,7 @@ impl Helper {
         self.resolvers.follow(&state, change);
         self.state = state;
         self.encryption.follow(self.state.encryption.as_ref());
-        self.follow_gossip(change.gossip.is_some());
+        self.follow_gossip(change.gossip.is_new());
     }
 
     async fn tell_applied(&mut self) {

@@ -15,7 +15,9 @@ mod handover;
 mod main_loop;
 mod own_entries;
 pub(crate) mod protocol;
+mod renewal;
 mod resolvers;
 mod streams;
 
 pub use main_loop::helper_main;
+pub use protocol::LeaseWish;

@@ -10,10 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use weft_kv::{Lease, Location};
 use weft_plan::{Balancer, EncryptionEngine, LinkName, NamespaceRef, NamespaceState};
 use weft_types::{MacAddr, Vni};
 
@@ -147,10 +149,23 @@ pub(crate) struct HelperState {
     pub(crate) gossip: Option<GossipWish>,
     /// None: no encrypted network is here.
     pub(crate) encryption: Option<EncryptionWish>,
+    /// None: this host says nothing in a key-value store.
+    pub(crate) lease: Option<LeaseWish>,
     /// Every namespace with what it shall hold, in the order in which they are made.
     pub(crate) audit: Vec<(NamespaceRef, NamespaceState)>,
     /// What some of them hold beside that: services reached by virtual IP, which are the same for many.
     pub(crate) balance: Vec<BalancedPlaces>,
+}
+
+/// What this host's keys in a key-value store are under: kept here while no daemon does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeaseWish {
+    /// The store.
+    pub store: Location,
+    /// The lease.
+    pub lease: Lease,
+    /// Between two renewals.
+    pub heartbeat: Duration,
 }
 
 /// This node's part in encrypted networks.

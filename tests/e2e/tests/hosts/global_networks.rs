@@ -126,6 +126,7 @@ fn f2_networks_of_all_hosts_in_etcd() {
     hosts.docker("h2", "network create -d overlay third").unwrap();
     hosts.docker("h1", "network rm third").unwrap();
     the_store_is_away(&mut hosts, &servers);
+    a_daemon_is_away(&mut hosts);
     a_host_dies(&mut hosts);
 }
 
@@ -256,11 +257,25 @@ fn the_store_is_away(hosts: &mut Hosts, servers: &[Server]) {
     assert!(answers(hosts, "h2", "eve", "ann").is_lossless());
 }
 
+/// A host whose daemon is away is there for as long as that takes: longer than its lease, and what others wait beyond.
+fn a_daemon_is_away(hosts: &mut Hosts) {
+    hosts.daemon("h2").kill().unwrap();
+    let pinged = ping(hosts, "h1", "ann", "eve", 160).unwrap();
+    assert!(pinged.is_lossless(), "{pinged:?}");
+    assert!(hosts.exec("h1", "ann", "nslookup eve").is_ok());
+    hosts.start("h2");
+    let pinged = ping(hosts, "h1", "ann", "eve", 60).unwrap();
+    assert!(pinged.is_lossless(), "back again: {pinged:?}");
+}
+
 /// Nobody says goodbye: what the host had is forgotten when its lease has ended. When it comes back after all, its
 /// container makes way for the one that has its address now.
 fn a_host_dies(hosts: &mut Hosts) {
     let address = hosts.address("h2", "eve", "my").unwrap();
     hosts.daemon("h2").kill().unwrap();
+    for helper in hosts.processes("h2", "helper") {
+        hosts.host("h2").run("kill", ["-9", &helper.to_string()]).unwrap();
+    }
     let known = |name: &str| hosts.exec("h1", "ann", &format!("nslookup {name}")).is_ok();
     assert!(known("eve"), "at once nothing is lost: {address}");
     eventually("its endpoints are forgotten", FORGOTTEN, || if known("eve") { Err("known") } else { Ok(()) });
