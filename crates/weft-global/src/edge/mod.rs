@@ -120,7 +120,8 @@ impl GlobalNetworks {
         let mut tasks = vec![tokio::spawn(follow.run()), tokio::spawn(serve::run(Arc::clone(&shared)))];
         let heartbeat = timing.heartbeat;
         let wish = move |lease| LeaseWish { store: location.clone(), lease, heartbeat };
-        tasks.extend(held.map(|held| tokio::spawn(entrust(held, Arc::downgrade(controller), wish))));
+        let used = controller.local_endpoints();
+        tasks.extend(held.map(|held| tokio::spawn(entrust(held, used, Arc::downgrade(controller), wish))));
         let networks = Arc::new(Self { shared, tasks, leased });
         let door: Arc<dyn SwarmNetworks> = Arc::new(attach::Door(Arc::clone(&networks.shared)));
         controller.set_swarm(Some(door));
@@ -145,18 +146,29 @@ impl GlobalNetworks {
     }
 }
 
-/// Tells the controller of this host's lease, whose helper keeps it while this process is away.
+/// Tells the controller of this host's lease, whose helper keeps it while this process is away: as long as containers
+/// are on these networks, otherwise the host is as dead as its daemon.
 async fn entrust(
     mut held: watch::Receiver<Option<Lease>>,
+    mut local: watch::Receiver<Vec<LocalSwarmEndpoint>>,
     controller: Weak<Controller>,
     wish: impl Fn(Lease) -> LeaseWish,
 ) {
+    let mut told = None;
     loop {
-        let lease = held.borrow_and_update().clone();
+        let in_use = !local.borrow_and_update().is_empty();
+        let lease = held.borrow_and_update().clone().filter(|_| in_use);
         let Some(controller) = controller.upgrade() else { return };
-        controller.keep_lease(lease.map(&wish));
+        if told != lease {
+            controller.keep_lease(lease.clone().map(&wish));
+            told = lease;
+        }
         drop(controller);
-        if held.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = held.changed() => changed,
+            changed = local.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
