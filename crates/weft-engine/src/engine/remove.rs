@@ -1,5 +1,7 @@
 //! Removing.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Engine, Result, blocking};
@@ -7,6 +9,9 @@ use crate::container::live::Container;
 use crate::container::record::{MountKind, Phase};
 use crate::error::EngineError;
 use crate::options::{Filters, RemoveOptions};
+
+/// More attempts would be against somebody who does not stop writing.
+const REMOVALS: usize = 100;
 
 impl Engine {
     /// Removes it.
@@ -59,7 +64,7 @@ impl Engine {
         self.release(container).await;
         let mounts = container.with(|record| record.mounts.clone());
         let dir = container.dir.clone();
-        blocking(move || std::fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))).await?;
+        blocking(move || remove_whole(&dir).map_err(EngineError::file("remove", dir))).await?;
         {
             let mut registry = self.registry();
             registry.containers.remove(&container.id);
@@ -130,5 +135,37 @@ impl Engine {
             }
         }
         Ok((removed, freed))
+    }
+}
+
+/// Removes a folder also where somebody still writes into it, such as whoever saves what a container was last.
+fn remove_whole(dir: &Path) -> io::Result<()> {
+    for _ in 0..REMOVALS {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            removed => return removed,
+        }
+    }
+    std::fs::remove_dir_all(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_goes_also_while_somebody_writes_into_it() {
+        let place = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let dir = place.path().join(round.to_string());
+            std::fs::create_dir(&dir).unwrap();
+            let to = dir.clone();
+            let writer = std::thread::spawn(move || {
+                (0..).take_while(|n: &u32| std::fs::write(to.join(n.to_string()), "").is_ok()).count()
+            });
+            remove_whole(&dir).unwrap();
+            assert!(!dir.exists());
+            writer.join().unwrap();
+        }
     }
 }
