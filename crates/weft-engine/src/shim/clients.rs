@@ -29,14 +29,11 @@ impl Shim {
         connection.flush();
         let role = connection.role;
         if connection.dead {
-            return self.on_hang_up(key, role);
+            return;
         }
         if connection.read_closed {
             // Polled without wish to read and yet ready: the peer has hung up completely.
-            if connection.backlog() == 0 && is_hung_up(connection) {
-                connection.dead = true;
-                self.on_hang_up(key, role);
-            }
+            connection.dead = connection.backlog() == 0 && is_hung_up(connection);
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -69,13 +66,19 @@ impl Shim {
                 if let Some(connection) = self.connections.get_mut(&key) {
                     connection.dead = true;
                 }
-                self.on_hang_up(key, role);
             }
         }
     }
 
+    /// Lets go of peers that are gone, however that was noticed: also by an answer that could not be sent any more.
+    pub(super) fn drop_dead(&mut self) {
+        let gone: Vec<Role> = self.connections.values().filter(|c| c.dead).map(|c| c.role).collect();
+        self.connections.retain(|_, connection| !connection.dead);
+        gone.into_iter().for_each(|role| self.on_hang_up(role));
+    }
+
     /// The peer is gone.
-    pub(super) fn on_hang_up(&mut self, _key: u32, role: Role) {
+    fn on_hang_up(&mut self, role: Role) {
         match role {
             Role::Watcher { creator: true } if matches!(self.state, State::Creating | State::Created) => {
                 eprint_line("the creator went away before the start; undoing");

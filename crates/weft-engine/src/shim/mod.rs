@@ -170,7 +170,7 @@ impl Shim {
             }
             self.reap();
             self.finish_processes();
-            self.connections.retain(|_, connection| !connection.dead);
+            self.drop_dead();
         }
     }
 }
