@@ -176,18 +176,9 @@ pub(crate) async fn disconnect_withdrawn(core: Arc<Core>, controller: Arc<Contro
             let Some(endpoint) = endpoints.into_iter().find(|e| e.attachment.as_str() == id) else {
                 continue;
             };
-            let (container, network) = (endpoint.container.to_string(), endpoint.network.to_string());
+            let (container, network) = (endpoint.container, endpoint.network.to_string());
             tracing::warn!(task = %id, %container, %network, "the managers took an attachment away");
-            // Containers of other programs are none of the engine's.
-            let disconnected = match controller.foreign_netns(&endpoint.container) {
-                Some(_) => {
-                    controller.disconnect(&endpoint.container, &network).await.map_err(|e| e.to_string())
-                }
-                None => {
-                    engine.disconnect_network(&container, &network, true).await.map_err(|e| e.to_string())
-                }
-            };
-            if let Err(error) = disconnected {
+            if let Err(error) = engine.withdraw(&container, &network).await {
                 tracing::warn!(task = %id, %container, %network, %error, "a container could not be disconnected");
             }
         }

@@ -16,7 +16,7 @@ use weft_types::Classified as _;
 
 use crate::network_backend::{
     Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkFigures,
-    NetworkScope, NetworkService, Peer, Subnet,
+    NetworkService, Peer, Subnet,
 };
 
 /// Option that tells a network's VNIs, one for each subnet.
@@ -113,11 +113,7 @@ fn view(controller: &Controller, network: &Network, swarm: Option<&SwarmState>) 
         id: network.id.to_string(),
         name: network.name.clone(),
         created: network.created,
-        scope: match network.scope() {
-            "swarm" => NetworkScope::Swarm,
-            "global" => NetworkScope::Global,
-            _ => NetworkScope::Local,
-        },
+        scope: network.scope(),
         driver: network.driver_name().to_owned(),
         enable_ipv4: network.enable_ipv4,
         enable_ipv6: network.enable_ipv6,

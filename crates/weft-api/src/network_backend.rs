@@ -9,30 +9,8 @@ use async_trait::async_trait;
 use futures_util::Stream;
 use ipnet::IpNet;
 use weft_engine::NetworkFailure;
+pub use weft_network::NetworkScope;
 use weft_network::NetworkSpec;
-
-/// Who knows a network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum NetworkScope {
-    /// This host.
-    #[default]
-    Local,
-    /// The swarm.
-    Swarm,
-    /// All hosts that share a key-value store.
-    Global,
-}
-
-impl NetworkScope {
-    /// Docker's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Swarm => "swarm",
-            Self::Global => "global",
-        }
-    }
-}
 
 /// A network as this host has it: its own, or one that it shares with others and that is instantiated here.
 #[derive(Debug, Clone)]

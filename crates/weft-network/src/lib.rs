@@ -42,7 +42,7 @@ pub use encryption::{EncryptedPath, EncryptionChoice, EncryptionReport, Encrypti
 pub use error::{NetworkError, PortFailure};
 pub use helper::{LeaseWish, helper_main};
 pub use ipam::AddressPool;
-pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
+pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, NetworkScope, Pool};
 pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};
 pub use swarm::{
     AttachRefused, GossipWord, IngressPort, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SourceMode,

@@ -101,6 +101,29 @@ impl Pool {
     }
 }
 
+/// Who knows a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkScope {
+    /// This host.
+    #[default]
+    Local,
+    /// The swarm.
+    Swarm,
+    /// All hosts that share a key-value store.
+    Global,
+}
+
+impl NetworkScope {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Swarm => "swarm",
+            Self::Global => "global",
+        }
+    }
+}
+
 impl Network {
     /// Docker's word for the driver.
     pub fn driver_name(&self) -> &'static str {
@@ -112,12 +135,12 @@ impl Network {
         }
     }
 
-    /// Docker's word for who knows it.
-    pub fn scope(&self) -> &'static str {
+    /// Who knows it.
+    pub fn scope(&self) -> NetworkScope {
         match self.driver {
-            Driver::Overlay(_) if self.id.is_swarm() => "swarm",
-            Driver::Overlay(_) => "global",
-            _ => "local",
+            Driver::Overlay(_) if self.id.is_swarm() => NetworkScope::Swarm,
+            Driver::Overlay(_) => NetworkScope::Global,
+            _ => NetworkScope::Local,
         }
     }
 

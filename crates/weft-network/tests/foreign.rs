@@ -99,7 +99,10 @@ async fn an_interface_that_is_handed_on_may_go_anywhere() {
     let mac = "02:00:00:00:00:07".parse().unwrap();
     let handed = HandedOn { claim: "docker:e".to_owned(), name: Some("ann".to_owned()), mac: Some(mac) };
     controller.hand_on(&id, handed).await.unwrap();
+    let placeless = container();
+    controller.create_sandbox(of_others(&placeless, SandboxKind::Handed)).await.unwrap();
     controller.adopt(&[]).await.unwrap();
+    assert!(controller.sandbox(&placeless).is_err(), "nobody knows of what has no place");
     let [kept] = controller.foreign_places().try_into().unwrap();
     assert_eq!(
         (kept.claim.as_str(), kept.endpoint.name.as_str(), kept.endpoint.mac),

@@ -82,8 +82,15 @@ pub fn updated(hosts: &Hosts, service: &str, state: &str) {
 /// Host and container of a service's only task, once it runs.
 pub fn container(hosts: &Hosts, service: &str) -> (String, String) {
     converged(hosts, service, "1/1", CONVERGED);
-    let line = running(hosts, service, "{{.Node}} {{.ID}}").remove(0);
-    let (host, task) = line.split_once(' ').expect("a command");
-    let id = hosts.inspect("h1", task, "{{.Status.ContainerStatus.ContainerID}}").expect("a command");
-    (host.to_owned(), id)
+    eventually(&format!("a container of {service}"), CONVERGED, || container_now(hosts, service))
+}
+
+/// The same at this moment: there may be none, because one task failed just now and the next is not there yet.
+fn container_now(hosts: &Hosts, service: &str) -> Result<(String, String), String> {
+    let lines = running(hosts, service, "{{.Node}} {{.ID}}");
+    let [line] = lines.as_slice() else { return Err(format!("tasks: {lines:?}")) };
+    let (host, task) = line.split_once(' ').ok_or_else(|| format!("no node yet: {line}"))?;
+    let status = "{{with .Status.ContainerStatus}}{{.ContainerID}}{{end}}";
+    let id = hosts.inspect("h1", task, status).map_err(|e| e.to_string())?;
+    if id.is_empty() { Err(format!("no container yet: {line}")) } else { Ok((host.to_owned(), id)) }
 }

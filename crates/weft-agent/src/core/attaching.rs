@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weft_wire::swarmkit::Task;
+use weft_wire::swarmkit::{Network, Task};
 
 use super::Core;
 use crate::tasks::attached_container;
@@ -21,25 +21,21 @@ impl Core {
     pub(crate) fn granted(&self, id: &str) -> Option<Task> {
         let model = self.lock();
         let task = model.assignments.tasks().get(id)?;
-        let complete = task.networks.first().is_some_and(|a| a.network.is_some() && !a.addresses.is_empty());
-        complete.then(|| Task::clone(task))
+        given_place(task).map(|_| Task::clone(task))
     }
 
     /// A place that the container had before on the network of this name or id, with these addresses if there are any.
     /// It is the container's from now on; should the managers have taken it back, their next word says so.
     pub(crate) fn take_again(&self, target: &str, container: &str, addresses: &[String]) -> Option<Task> {
-        let mut model = self.lock();
+        let model = self.lock();
         let fits = |task: &&Arc<Task>| {
             attached_container(task) == Some(container)
                 && !model.connected.contains(&task.id)
                 && is_place_on(task, target, addresses)
         };
         let task = model.assignments.tasks().values().find(fits).cloned()?;
-        model.connected.insert(task.id.clone());
-        model.advance(&task);
-        self.publish(&model);
         drop(model);
-        self.unsent.notify_one();
+        self.set_connected(&task.id, true);
         Some(Task::clone(&task))
     }
 
@@ -70,11 +66,17 @@ impl Core {
     }
 }
 
-/// Whether an attachment is complete, and on that network with all these addresses.
+/// The place of an attachment, once there is one.
+fn given_place(task: &Task) -> Option<(&Network, &[String])> {
+    let place = task.networks.first()?;
+    let network = place.network.as_ref()?;
+    (!place.addresses.is_empty()).then_some((network, &place.addresses))
+}
+
+/// Whether an attachment has a place on that network, with all these addresses.
 fn is_place_on(task: &Task, target: &str, addresses: &[String]) -> bool {
-    let Some(place) = task.networks.first() else { return false };
-    let Some(network) = &place.network else { return false };
+    let Some((network, given)) = given_place(task) else { return false };
     let name = network.spec.as_ref().and_then(|spec| Some(spec.annotations.as_ref()?.name.as_str()));
-    let has = |wanted: &String| place.addresses.iter().any(|given| given.split('/').next() == Some(wanted));
-    (network.id == target || name == Some(target)) && !place.addresses.is_empty() && addresses.iter().all(has)
+    let has = |wanted: &String| given.iter().any(|given| given.split('/').next() == Some(wanted));
+    (network.id == target || name == Some(target)) && addresses.iter().all(has)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bollard_stubs::models::EndpointSettings;
+use weft_types::ContainerId;
 
 use super::{Engine, Result};
 use crate::container::live::Container;
@@ -73,7 +74,7 @@ impl Engine {
         })
     }
 
-    fn shared_owner(&self, term: &str) -> Result<weft_types::ContainerId> {
+    fn shared_owner(&self, term: &str) -> Result<ContainerId> {
         let other = self.find(term).map_err(|error| {
             EngineError::Refused(format!("joining network namespace of container: {error}"))
         })?;
@@ -168,6 +169,15 @@ impl Engine {
             record.endpoints.remove(&key);
             record.connected.remove(&key);
         })
+    }
+
+    /// A place on a network was taken away, because it is another's now: its container leaves that network, be it one of
+    /// this engine's or of another program.
+    pub async fn withdraw(self: &Arc<Self>, container: &ContainerId, network: &str) -> Result<()> {
+        if self.find(container.as_str()).is_ok() {
+            return self.disconnect_network(container.as_str(), network, true).await;
+        }
+        self.network.disconnect(container, network, true).await.map_err(failed(""))
     }
 
     /// Under which name the container keeps its endpoint on a network.

@@ -339,6 +339,8 @@ pub(crate) struct TestNetwork {
     pub(crate) adopted: Mutex<Vec<ContainerId>>,
     /// New names, in order.
     pub(crate) renamed: Mutex<Vec<String>>,
+    /// Who left a network, in order.
+    pub(crate) left: Mutex<Vec<ContainerId>>,
 }
 
 impl TestNetwork {
@@ -348,6 +350,7 @@ impl TestNetwork {
             sandboxes: Mutex::default(),
             adopted: Mutex::default(),
             renamed: Mutex::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -419,7 +422,8 @@ impl ContainerNetwork for TestNetwork {
         Ok(settings.clone())
     }
 
-    async fn disconnect(&self, _: &ContainerId, _: &str, _: bool) -> Result<(), NetworkFailure> {
+    async fn disconnect(&self, container: &ContainerId, _: &str, _: bool) -> Result<(), NetworkFailure> {
+        self.left.lock().unwrap().push(container.clone());
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use bollard_stubs::models::{
     EndpointSettings, Mount, MountTmpfsOptions, MountType, MountVolumeOptions,
     MountVolumeOptionsDriverConfig, NetworkingConfig,
 };
-use weft_types::{Classified as _, ErrorKind};
+use weft_types::{Classified as _, ContainerId, ErrorKind};
 
 use crate::Test;
 use crate::support::{Lab, host, run, shell};
@@ -19,6 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_daemons_own_mounts_are_not_shown", || run(private_mounts)),
     ("twenty_tasks_start_at_once", || run(twenty_tasks_start_at_once)),
     ("a_rename_reaches_the_network", || run(a_rename_reaches_the_network)),
+    ("a_withdrawn_place_is_left_whoever_runs_the_container", || {
+        run(a_withdrawn_place_is_left_whoever_runs_the_container)
+    }),
 ];
 
 fn volume(name: &str, target: &str, options: MountVolumeOptions) -> Mount {
@@ -158,6 +161,26 @@ async fn a_rename_reaches_the_network(lab: Lab) {
     let id = lab.start("sleep 1000", |_| {}).await;
     lab.engine.rename(&id, "other").await.unwrap();
     assert_eq!(*lab.network.renamed.lock().unwrap(), ["other"]);
+}
+
+/// The managers take away places of containers that another program runs, too.
+async fn a_withdrawn_place_is_left_whoever_runs_the_container(lab: Lab) {
+    let others: ContainerId = "f".repeat(64).parse().unwrap();
+    lab.engine.withdraw(&others, "web").await.unwrap();
+    assert_eq!(*lab.network.left.lock().unwrap(), [others]);
+    let own = lab.start("sleep 1000", |body| host(body).network_mode = Some("web".to_owned())).await;
+    lab.engine.withdraw(&own.parse().unwrap(), "web").await.unwrap();
+    assert_eq!(lab.network.left.lock().unwrap().last().unwrap().as_str(), own);
+    assert!(
+        !lab.engine
+            .inspect(&own, false)
+            .unwrap()
+            .network_settings
+            .unwrap()
+            .networks
+            .unwrap()
+            .contains_key("web")
+    );
 }
 
 /// As a service of many replicas comes to a node.

@@ -29,7 +29,7 @@ impl DataPlane {
     }
 
     /// From now on the namespace at `path` is the one that another program keeps at `source`.
-    pub(crate) fn is_foreign(&self, path: PathBuf, source: PathBuf) {
+    pub(crate) fn note_foreign(&self, path: PathBuf, source: PathBuf) {
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert(path, source);
     }
 

@@ -107,7 +107,7 @@ impl Controller {
         let netns = Netns::open(source)?;
         let pin = self.around.paths.sandbox_netns(sandbox_id);
         netns.pin(&pin)?;
-        self.dataplane.is_foreign(pin, source.to_owned());
+        self.dataplane.note_foreign(pin, source.to_owned());
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Controller {
     pub(super) fn know_foreign(&self) {
         for sandbox in self.state.load().sandboxes.values() {
             if let Some(source) = sandbox.foreign_netns() {
-                self.dataplane.is_foreign(self.around.paths.sandbox_netns(&sandbox.id), source.to_owned());
+                self.dataplane.note_foreign(self.around.paths.sandbox_netns(&sandbox.id), source.to_owned());
             }
         }
     }

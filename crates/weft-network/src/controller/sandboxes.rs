@@ -1,7 +1,7 @@
 //! Making, publishing, adopting and removing sandboxes.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rand::RngCore;
 use weft_types::{ContainerId, PortMapping, TaskId};
@@ -112,27 +112,20 @@ impl Controller {
         for wish in &sandbox.spec.ports {
             let addresses = addresses(wish, binding, target4.is_some(), target6.is_some());
             let Some(target) = target4.or(target6).filter(|_| !addresses.is_empty()) else { continue };
-            match self.ports.take(wish, &addresses, target) {
+            let refused = match self.ports.take(wish, &addresses, target) {
                 Ok(mappings) => {
                     taken.extend(mappings);
-                    if let Some(other) = foreign_port(state, sandbox, &taken) {
-                        self.ports.release(&taken);
-                        let at = std::net::SocketAddr::new(other.host_ip, other.host_port);
-                        return Err(NetworkError::Publish {
-                            name: sandbox.spec.name.clone(),
-                            endpoint: endpoint.id.to_string(),
-                            source: PortFailure::Allocated(at.to_string()),
-                        });
-                    }
+                    foreign_port(state, sandbox, &taken).map(PortFailure::Allocated)
                 }
-                Err(source) => {
-                    self.ports.release(&taken);
-                    return Err(NetworkError::Publish {
-                        name: sandbox.spec.name.clone(),
-                        endpoint: endpoint.id.to_string(),
-                        source,
-                    });
-                }
+                Err(failure) => Some(failure),
+            };
+            if let Some(source) = refused {
+                self.ports.release(&taken);
+                return Err(NetworkError::Publish {
+                    name: sandbox.spec.name.clone(),
+                    endpoint: endpoint.id.to_string(),
+                    source,
+                });
             }
         }
         Ok(taken)
@@ -177,7 +170,9 @@ impl Controller {
             let _turn = self.turn.lock().await;
             let state = self.state.load_full();
             let is_orphan = |sandbox: &&Sandbox| {
-                let lives = sandbox.is_handed() || self.foreign_lives(sandbox);
+                // What was handed on without a place left is what a crash, or who took the place away, left of it.
+                let is_handed_on = sandbox.is_handed() && !sandbox.endpoints.is_empty();
+                let lives = is_handed_on || self.foreign_lives(sandbox);
                 !running.contains(&sandbox.spec.container) && !lives
             };
             let orphans =
@@ -272,8 +267,8 @@ fn random_id() -> String {
     hex::encode(bytes)
 }
 
-/// One of these ports that another engine's container has: no socket of ours tells.
-fn foreign_port(state: &State, sandbox: &Sandbox, taken: &[PortMapping]) -> Option<PortMapping> {
+/// Where another engine's container has one of these ports: no socket of ours tells.
+fn foreign_port(state: &State, sandbox: &Sandbox, taken: &[PortMapping]) -> Option<String> {
     let others =
         state.sandboxes.values().filter(|other| other.id != sandbox.id && other.foreign_netns().is_some());
     let mut theirs = others.flat_map(|other| &other.ports);
@@ -285,7 +280,7 @@ fn foreign_port(state: &State, sandbox: &Sandbox, taken: &[PortMapping]) -> Opti
             own.protocol == theirs.protocol && own.host_port == theirs.host_port && meet
         })
     };
-    theirs.find(collides).cloned()
+    theirs.find(collides).map(|theirs| SocketAddr::new(theirs.host_ip, theirs.host_port).to_string())
 }
 
 /// Host addresses to publish on: the wished one, else the network's, else all of each family the container has.

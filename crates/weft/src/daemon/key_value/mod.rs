@@ -76,9 +76,7 @@ impl KeyValueNode {
         let Some(mut withdrawn) = self.withdrawn.take() else { return };
         tokio::spawn(async move {
             while let Some(Withdrawn { container, network }) = withdrawn.recv().await {
-                if let Err(error) =
-                    engine.disconnect_network(container.as_str(), network.as_str(), true).await
-                {
+                if let Err(error) = engine.withdraw(&container, network.as_str()).await {
                     tracing::warn!(%container, %network, %error, "a container could not be disconnected");
                 }
             }
