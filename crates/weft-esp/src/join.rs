@@ -1,11 +1,11 @@
-//! Segments of TCP as they came over the wire, joined into the large frames that a TAP device takes: the kernel then does
-//! the work of one frame for dozens. What the kernel calls GRO, for what it cannot see into.
+//! Segments of TCP and datagrams of UDP as they came over the wire, joined into the large frames that a TAP device takes:
+//! the kernel then does the work of one frame for dozens. What the kernel calls GRO, for what it cannot see into.
 //!
 //! Rules:
 //! - Joined is only what cutting the whole again would give back, byte for byte. The one exception is the identification
 //!   of IPv4 packets that must not be fragmented, where it means nothing (RFC 6864, section 4).
-//! - So all but the last segment carry as much as the first one, and only the last one may be marked as the end (PSH).
-//! - Segments whose checksums are wrong are never joined, but given on for the kernel to judge.
+//! - So all but the last one carry as much as the first one, and only the last segment may be marked as the end (PSH).
+//! - Those whose checksums are wrong are never joined, but given on for the kernel to judge.
 //! - Frames of one connection keep their order. Those of different ones may change theirs, within one call.
 //! - Nothing waits: when a call returns everything was given on.
 
@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use crate::offload::{HEADER_LEN, Offload};
 use crate::segment::Segment;
+use crate::transport::Transport;
 
 /// Connections whose segments may come in turn.
 const MAX_OPEN: usize = 4;
@@ -22,6 +23,21 @@ const MAX_SLICES: usize = 64;
 /// The length fields of IP have 16 bits.
 const MAX_IP_LEN: usize = 65_535;
 const ETHERNET_LEN: usize = 14;
+
+/// What a device takes large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Segments of TCP alone.
+    Tcp,
+    /// Datagrams of UDP, too (Linux from 6.2).
+    TcpAndUdp,
+}
+
+impl Takes {
+    fn takes(self, segment: &Segment) -> bool {
+        self == Self::TcpAndUdp || segment.transport == Transport::Tcp
+    }
+}
 
 /// See the module. Keeps its memory from call to call.
 #[derive(Debug, Default)]
@@ -43,10 +59,10 @@ impl Joiner {
 
     /// Gives on the Ethernet frames at `frames`, which are in the order in which they came, all of one network, and do
     /// not overlap. Of those that are joined the first one's headers are written anew, in `buffer`.
-    pub fn join(&mut self, buffer: &mut [u8], frames: &[Range<usize>], put: &mut Put<'_>) {
+    pub fn join(&mut self, buffer: &mut [u8], frames: &[Range<usize>], takes: Takes, put: &mut Put<'_>) {
         for range in frames {
             let Some(frame) = buffer.get(range.clone()) else { continue };
-            let segment = Segment::of(frame);
+            let segment = Segment::of(frame).filter(|segment| takes.takes(segment));
             let known = self.position(buffer, frame);
             if let (Some(at), Some(segment)) = (known, segment)
                 && self.open[at].add(buffer, range, &segment)
@@ -121,7 +137,7 @@ impl Batch {
         let fits = self.others.len() + 1 < MAX_SLICES
             && self.segment.headers - ETHERNET_LEN + data <= MAX_IP_LEN
             && next.len <= self.segment.len;
-        let follows = next.sequence == self.segment.sequence.wrapping_add(self.data as u32)
+        let follows = self.segment.goes_on_with(self.data, next)
             && self.segment.leads_to(first, next, frame, self.others.len() + 1);
         // The first one's turn comes with the second: most frames are alone, and need not be looked through.
         let sound = || next.is_sound(frame) && (!self.others.is_empty() || self.segment.is_sound(first));
@@ -145,7 +161,8 @@ impl Batch {
         let segment = &self.segment;
         let head = &mut buffer[self.first.clone()][..segment.headers];
         segment.write_whole(head, self.data, self.push);
-        let header = Offload::of_tcp(segment.v4, segment.tcp(), segment.len).header(segment.headers);
+        let header = Offload::large(segment.transport, segment.v4, segment.start(), segment.len);
+        let header = header.header(segment.headers);
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         slices[0] = IoSlice::new(&buffer[self.first.clone()]);
         for (slice, range) in slices[1..].iter_mut().zip(&self.others) {

@@ -3,19 +3,28 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::checksum::{fold, sum};
 use crate::samples::Large;
 
 const ACK: u8 = 0x10;
 const ACK_PSH: u8 = 0x18;
 
 fn sample(v4: bool, source_port: u16) -> Large {
-    Large { v4, options: 3, flags: ACK_PSH, source_port }
+    Large { transport: Transport::Tcp, v4, options: 3, flags: ACK_PSH, source_port }
+}
+
+fn datagrams(v4: bool, source_port: u16) -> Large {
+    Large { transport: Transport::Udp, ..sample(v4, source_port) }
+}
+
+fn either(udp: bool, v4: bool, source_port: u16) -> Large {
+    if udp { datagrams(v4, source_port) } else { sample(v4, source_port) }
 }
 
 /// As the other node's kernel and [`Offload`] make it.
 fn cut(sample: Large, data: &[u8], size: usize) -> Vec<Vec<u8>> {
     let mut segments = Vec::new();
-    let offload = Offload::of_tcp(sample.v4, sample.tcp(), size);
+    let offload = Offload::large(sample.transport, sample.v4, sample.start(), size);
     assert!(offload.finish(&mut sample.frame(data), |head, data| segments.push([head, data].concat())));
     segments
 }
@@ -23,7 +32,7 @@ fn cut(sample: Large, data: &[u8], size: usize) -> Vec<Vec<u8>> {
 /// What was given on: the header, the bytes, and how many slices they came in.
 type Given = ([u8; HEADER_LEN], Vec<u8>, usize);
 
-fn joined_by(joiner: &mut Joiner, frames: &[Vec<u8>]) -> Vec<Given> {
+fn joined_by(joiner: &mut Joiner, frames: &[Vec<u8>], takes: Takes) -> Vec<Given> {
     let mut buffer = Vec::new();
     let mut ranges = Vec::new();
     for frame in frames {
@@ -33,7 +42,7 @@ fn joined_by(joiner: &mut Joiner, frames: &[Vec<u8>]) -> Vec<Given> {
         buffer.extend(frame);
     }
     let mut given = Vec::new();
-    joiner.join(&mut buffer, &ranges, &mut |header, slices| {
+    joiner.join(&mut buffer, &ranges, takes, &mut |header, slices| {
         let bytes = slices.iter().flat_map(|slice| slice.to_vec()).collect();
         given.push((*header, bytes, slices.len()));
     });
@@ -42,7 +51,7 @@ fn joined_by(joiner: &mut Joiner, frames: &[Vec<u8>]) -> Vec<Given> {
 }
 
 fn joined(frames: &[Vec<u8>]) -> Vec<Given> {
-    joined_by(&mut Joiner::new(), frames)
+    joined_by(&mut Joiner::new(), frames, Takes::TcpAndUdp)
 }
 
 /// What a kernel makes of it that has to cut it again.
@@ -55,6 +64,15 @@ fn finished(given: &[Given]) -> Vec<Vec<u8>> {
     frames
 }
 
+/// Takes the identification away where it means nothing.
+fn without_free_id(frame: &mut Vec<u8>) {
+    let is_sound = |frame: &[u8]| frame.len() >= 34 && fold(sum(&frame[14..34], 0)) == 0xffff;
+    if is_sound(frame) && frame[12..15] == [8, 0, 0x45] && frame[20] == 0x40 {
+        frame[18..20].fill(0);
+        frame[24..26].fill(0);
+    }
+}
+
 /// Some frames; only that they come through is of interest.
 fn data(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n * 7 % 251) as u8).collect()
@@ -63,6 +81,7 @@ fn data(len: usize) -> Vec<u8> {
 proptest! {
     #[test]
     fn what_was_cut_is_one_again(
+        udp: bool,
         v4: bool,
         options in 0usize..11,
         push: bool,
@@ -70,7 +89,7 @@ proptest! {
         data in vec(any::<u8>(), 1..3000),
     ) {
         let flags = if push { ACK_PSH } else { ACK };
-        let sample = Large { v4, options, flags, source_port: 8080 };
+        let sample = Large { options, flags, ..either(udp, v4, 8080) };
         let segments = cut(sample, &data, size);
         let given = joined(&segments);
         prop_assert_eq!(given.len(), 1);
@@ -81,7 +100,7 @@ proptest! {
             // The sample leaves IPv4's checksum out.
             if v4 { whole[24..26].copy_from_slice(&bytes[24..26]); }
             prop_assert_eq!(bytes, &whole);
-            prop_assert_eq!(*header, Offload::of_tcp(v4, sample.tcp(), size).header(sample.headers()));
+            prop_assert_eq!(*header, Offload::large(sample.transport, v4, sample.start(), size).header(sample.headers()));
         } else {
             prop_assert_eq!(*header, [0; HEADER_LEN]);
         }
@@ -91,10 +110,12 @@ proptest! {
     #[test]
     fn connections_in_turn_are_joined_each_for_itself(
         turns in vec(0usize..6, 1..150),
+        udp: [bool; 6],
         v4: bool,
         size in 20usize..60,
     ) {
-        let streams: Vec<_> = (0..6u16).map(|port| cut(sample(v4, port), &data(size * 40), size)).collect();
+        let sample = |port: u16| either(udp[usize::from(port)], v4, port);
+        let streams: Vec<_> = (0..6).map(|port| cut(sample(port), &data(size * 40), size)).collect();
         let mut next = [0; 6];
         let mut frames = Vec::new();
         for turn in turns {
@@ -103,7 +124,7 @@ proptest! {
         }
         let given = joined(&frames);
         let after = finished(&given);
-        let port = |frame: &[u8]| frame[sample(v4, 0).tcp() + 1];
+        let port = |frame: &[u8]| frame[sample(0).start() + 1];
         for stream in 0..6 {
             let of = |frames: &[Vec<u8>]| frames.iter().filter(|frame| port(frame) == stream).cloned().collect::<Vec<_>>();
             prop_assert_eq!(of(&after), of(&frames));
@@ -116,11 +137,12 @@ proptest! {
     /// what came in, so nothing was joined that does not belong together.
     #[test]
     fn whatever_happened_on_the_way_comes_out_as_it_came_in(
+        udp: bool,
         v4: bool,
         len in 300usize..2500,
         events in vec((0u8..6, any::<Index>(), any::<Index>(), 0u8..8), 0..6),
     ) {
-        let sample = sample(v4, 80);
+        let sample = either(udp, v4, 80);
         let mut frames = cut(sample, &data(len), 100);
         for (event, at, byte, bit) in events {
             let at = at.index(frames.len());
@@ -143,6 +165,7 @@ proptest! {
             }
         }
         let (mut before, mut after) = (frames.clone(), finished(&joined(&frames)));
+        before.iter_mut().chain(&mut after).for_each(without_free_id);
         // Some may be of another connection by now, and overtake.
         before.sort();
         after.sort();
@@ -152,16 +175,17 @@ proptest! {
     #[test]
     fn any_bytes_come_out_as_they_came_in(
         frames in vec(vec(any::<u8>(), 0..120), 0..8),
-        near in vec((any::<bool>(), 0usize..120, vec((0usize..100, any::<u8>()), 0..4)), 0..8),
+        near in vec((any::<(bool, bool)>(), 0usize..120, vec((0usize..100, any::<u8>()), 0..4)), 0..8),
     ) {
         let mut frames = frames;
-        for (v4, len, changes) in near {
-            let mut frame = cut(sample(v4, 80), &data(200), 60)[0].clone();
+        for ((udp, v4), len, changes) in near {
+            let mut frame = cut(either(udp, v4, 80), &data(200), 60)[0].clone();
             changes.iter().for_each(|(at, byte)| frame[at % 90] = *byte);
             frame.truncate(len);
             frames.push(frame);
         }
-        let mut after: Vec<_> = joined(&frames).into_iter().map(|(_, bytes, _)| bytes).collect();
+        let mut after = finished(&joined(&frames));
+        frames.iter_mut().chain(&mut after).for_each(without_free_id);
         frames.sort();
         after.sort();
         prop_assert_eq!(after, frames);
@@ -185,7 +209,7 @@ fn count(v4: bool, change: impl FnOnce(&mut Vec<u8>), mend: bool) -> usize {
 fn what_differs_is_not_joined() {
     assert_eq!((count(true, |_| {}, false), count(false, |_| {}, false)), (1, 1));
     for v4 in [true, false] {
-        let tcp = sample(v4, 80).tcp();
+        let tcp = sample(v4, 80).start();
         let fields = [
             ("destination", 0),
             ("source", 11),
@@ -232,7 +256,7 @@ fn identifications_of_ipv4_count_where_they_mean_something() {
 fn an_end_closes() {
     let sample = sample(true, 80);
     let mut frames = cut(sample, &data(500), 100);
-    frames[1][sample.tcp() + 13] = ACK_PSH;
+    frames[1][sample.start() + 13] = ACK_PSH;
     sample.mend(&mut frames[1]);
     let sizes = |given: &[Given]| given.iter().map(|given| given.2).collect::<Vec<_>>();
     assert_eq!(sizes(&joined(&frames)), [2, 3]);
@@ -246,7 +270,7 @@ fn an_end_closes() {
 #[test]
 fn no_frame_gets_too_large() {
     for v4 in [true, false] {
-        let sample = Large { v4, options: 3, flags: ACK, source_port: 80 };
+        let sample = Large { flags: ACK, ..sample(v4, 80) };
         for (size, count, expected) in
             [(1396, 46, vec![46]), (1396, 47, vec![46, 1]), (100, 130, vec![64, 64, 2])]
         {
@@ -255,7 +279,7 @@ fn no_frame_gets_too_large() {
             for place in 1..count {
                 let mut frame = frames[0].clone();
                 let sequence = 0xffff_ff00u32.wrapping_add((place * size) as u32);
-                frame[sample.tcp() + 4..sample.tcp() + 8].copy_from_slice(&sequence.to_be_bytes());
+                frame[sample.start() + 4..sample.start() + 8].copy_from_slice(&sequence.to_be_bytes());
                 sample.mend(&mut frame);
                 frames.push(frame);
             }
@@ -278,10 +302,33 @@ fn other_protocols_pass_by_and_the_connection_s_own_frames_do_not() {
     };
     assert_eq!(frames(&|other| other[12..14].copy_from_slice(&[8, 6])), [1, 4], "ARP");
     assert_eq!(frames(&|other| other[23] = 17), [1, 4], "UDP");
-    assert_eq!(frames(&|other| other[sample.tcp()] ^= 1), [4, 1], "another connection");
-    assert_eq!(frames(&|other| other[sample.tcp() + 13] = 0x11), [2, 1, 2], "its end");
+    assert_eq!(frames(&|other| other[sample.start()] ^= 1), [4, 1], "another connection");
+    assert_eq!(frames(&|other| other[sample.start() + 13] = 0x11), [2, 1, 2], "its end");
     assert_eq!(frames(&|other| other[21] = 9), [2, 1, 2], "a fragment");
     assert_eq!(frames(&|other| other[14] = 0x46), [2, 1, 2], "with options");
+}
+
+#[test]
+fn datagrams_are_joined_where_the_device_takes_that_and_they_are_alike() {
+    let given = |takes, change: &dyn Fn(&mut Vec<u8>), mend| {
+        let sample = datagrams(true, 80);
+        let mut frames = cut(sample, &data(350), 100);
+        change(&mut frames[1]);
+        if mend {
+            sample.mend(&mut frames[1]);
+        }
+        let given = joined_by(&mut Joiner::new(), &frames, takes);
+        assert_eq!(finished(&given), frames);
+        given.iter().map(|given| given.2).collect::<Vec<_>>()
+    };
+    let udp = datagrams(true, 80).start();
+    assert_eq!(given(Takes::TcpAndUdp, &|_| {}, false), [4]);
+    assert_eq!(given(Takes::Tcp, &|_| {}, false), [1; 4]);
+    let both = Takes::TcpAndUdp;
+    assert_eq!(given(both, &|frame| frame[udp + 6..udp + 8].fill(0), false), [1, 1, 2], "no checksum");
+    assert_eq!(given(both, &|frame| frame[udp + 20] ^= 1, false), [1, 1, 2], "a wrong one");
+    assert_eq!(given(both, &|frame| frame[udp + 5] ^= 1, true), [1, 1, 2], "another length");
+    assert_eq!(given(both, &|frame| frame[22] ^= 1, true), [1, 1, 2], "time to live");
 }
 
 #[test]
@@ -290,7 +337,7 @@ fn memory_is_used_again() {
     for round in 0..20 {
         let frames: Vec<_> =
             (0..6).flat_map(|port| cut(sample(round % 2 == 0, port), &data(900), 100)).collect();
-        assert_eq!(joined_by(&mut joiner, &frames).len(), 6);
+        assert_eq!(joined_by(&mut joiner, &frames, Takes::TcpAndUdp).len(), 6);
         assert!(joiner.spare.len() <= MAX_OPEN);
     }
 }

@@ -31,13 +31,14 @@ mod samples;
 mod segment;
 #[cfg(test)]
 mod timings;
+mod transport;
 mod window;
 
 pub use cipher::TrafficKey;
 pub use docker::DockerPeer;
 pub use error::{Exhausted, Refused};
 pub use inbound::Inbound;
-pub use join::Joiner;
+pub use join::{Joiner, Takes};
 pub use packet::{
     Association, DOCKER_ICV_LEN, HEADER_LEN, ICV_LEN, NEXT_UDP, NON_ESP_MARKER, Opened, Opener, Sealer,
     spi_of,

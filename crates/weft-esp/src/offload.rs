@@ -1,8 +1,9 @@
-//! What the kernel leaves to a network card, done here: checksums, and cutting large frames of TCP to size.
+//! What the kernel leaves to a network card, done here: checksums, and cutting large frames of TCP and UDP to size.
 //!
 //! A TAP device hands out frames with a header that says what is still to be done (`struct virtio_net_hdr`).
 
 use crate::checksum::{fold, sum};
+use crate::transport::Transport;
 
 /// Length of the header that a TAP device puts before each frame, little-endian on the machines that Weft runs on.
 pub const HEADER_LEN: usize = 10;
@@ -10,15 +11,13 @@ const NEEDS_CHECKSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
 const GSO_TCP4: u8 = 1;
 const GSO_TCP6: u8 = 4;
+/// Datagrams of UDP, of either family.
+const GSO_UDP: u8 = 5;
 /// Explicit congestion notification: only the first segment has the flag.
 const GSO_ECN: u8 = 0x80;
 const ETHERNET_LEN: usize = 14;
 const VLAN_TYPE: [u8; 2] = [0x81, 0x00];
-/// TCP's number among protocols.
-const TCP: u32 = 6;
-const TCP_LEN: usize = 20;
-/// Where a header of TCP has its checksum.
-const TCP_CHECKSUM: usize = 16;
+const IPV4: [u8; 2] = [0x08, 0x00];
 /// Flags of TCP in byte 13 of its header.
 const FIN_PSH: u8 = 0x09;
 const CWR: u8 = 0x80;
@@ -39,10 +38,14 @@ impl Offload {
         Self { checksum, gso: header[1] & !GSO_ECN, size: word(4) }
     }
 
-    /// To be cut into segments of `size` bytes; the header of TCP begins at `start`.
-    pub(crate) fn of_tcp(v4: bool, start: usize, size: usize) -> Self {
-        let gso = if v4 { GSO_TCP4 } else { GSO_TCP6 };
-        Self { checksum: Some((start, start + TCP_CHECKSUM)), gso, size }
+    /// To be cut into pieces with `size` bytes of data; the header of TCP or UDP begins at `start`.
+    pub(crate) fn large(transport: Transport, v4: bool, start: usize, size: usize) -> Self {
+        let gso = match transport {
+            Transport::Tcp if v4 => GSO_TCP4,
+            Transport::Tcp => GSO_TCP6,
+            Transport::Udp => GSO_UDP,
+        };
+        Self { checksum: Some((start, start + transport.checksum_at())), gso, size }
     }
 
     /// Writes the header of a frame with so many bytes of headers.
@@ -60,22 +63,21 @@ impl Offload {
     /// Finishes the frame and gives it, in one piece or several, to `put`: each piece in two parts that belong one behind
     /// the other, headers and data, or everything and nothing. False: it is none that makes sense.
     pub fn finish(self, frame: &mut [u8], mut put: impl FnMut(&[u8], &[u8])) -> bool {
-        match (self.gso, self.checksum) {
-            (GSO_NONE, None) => put(frame, &[]),
-            (GSO_NONE, Some((start, at))) => {
-                if !complete(frame, start, at) {
-                    return false;
+        let transport = match self.gso {
+            GSO_NONE => {
+                let is_done = self.checksum.is_none_or(|(start, at)| complete(frame, start, at));
+                if is_done {
+                    put(frame, &[]);
                 }
-                put(frame, &[]);
+                return is_done;
             }
-            (GSO_TCP4 | GSO_TCP6, Some((start, at))) if at == start + TCP_CHECKSUM => {
-                return Tcp::of(frame, start, self.gso == GSO_TCP4, self.size)
-                    .map(|tcp| tcp.cut(frame, &mut put))
-                    .is_some();
-            }
+            GSO_TCP4 | GSO_TCP6 => Transport::Tcp,
+            GSO_UDP => Transport::Udp,
             _ => return false,
-        }
-        true
+        };
+        let start = self.checksum.map(|(start, at)| (start, at == start + transport.checksum_at()));
+        let Some((start, true)) = start else { return false };
+        Whole::of(frame, transport, start, self.size).map(|whole| whole.cut(frame, &mut put)).is_some()
     }
 }
 
@@ -84,53 +86,88 @@ fn complete(frame: &mut [u8], start: usize, at: usize) -> bool {
     if at + 2 > frame.len() || start > at {
         return false;
     }
-    let check = match !fold(sum(&frame[start..], 0)) {
-        // What UDP calls "no checksum"; for TCP both are the same.
-        0 => 0xffff,
-        other => other,
-    };
+    let check = checksum(sum(&frame[start..], 0));
     frame[at..at + 2].copy_from_slice(&check.to_be_bytes());
     true
 }
 
-/// A frame of TCP larger than the wire takes.
-struct Tcp {
-    ip: usize,
-    tcp: usize,
-    headers: usize,
+/// Of a sum over everything. Zero is what UDP calls "no checksum"; for TCP both are the same.
+fn checksum(sum: u32) -> u16 {
+    match !fold(sum) {
+        0 => 0xffff,
+        other => other,
+    }
+}
+
+/// A frame larger than the wire takes.
+struct Whole {
+    transport: Transport,
     v4: bool,
+    /// Where the header of IP begins.
+    ip: usize,
+    /// Where the one of TCP or UDP begins.
+    start: usize,
+    /// Bytes of all headers.
+    headers: usize,
+    /// Bytes of data in a piece.
     size: usize,
 }
 
-impl Tcp {
-    fn of(frame: &[u8], tcp: usize, v4: bool, size: usize) -> Option<Self> {
+/// What the headers of the whole said, before a piece's were written over them.
+struct Said {
+    sequence: u32,
+    flags: u8,
+    id: u16,
+}
+
+impl Whole {
+    fn of(frame: &[u8], transport: Transport, start: usize, size: usize) -> Option<Self> {
         let ip = if frame.get(12..14)? == VLAN_TYPE { ETHERNET_LEN + 4 } else { ETHERNET_LEN };
+        let v4 = frame.get(ip - 2..ip)? == IPV4;
         let least = ip + if v4 { 20 } else { 40 };
-        if tcp < least || frame.len() < tcp + TCP_LEN || size == 0 {
-            return None;
-        }
-        let headers = tcp + usize::from(frame[tcp + 12] >> 4) * 4;
-        let sound = headers >= tcp + TCP_LEN && headers <= frame.len();
-        sound.then_some(Self { ip, tcp, headers, v4, size })
+        let headers = start + transport.len_of(frame.get(start..)?)?;
+        (start >= least && size > 0).then_some(Self { transport, v4, ip, start, headers, size })
     }
 
     /// The headers are written anew in place for each piece; the data is only looked at.
     fn cut(&self, frame: &mut [u8], put: &mut impl FnMut(&[u8], &[u8])) {
         let (head, data) = frame.split_at_mut(self.headers);
-        let whole = Whole::of(head, self);
+        let said = self.said(head);
         let pieces = data.len().div_ceil(self.size).max(1);
         for piece in 0..pieces {
             let from = piece * self.size;
             let part = &data[from..data.len().min(from + self.size)];
-            let sequence = whole.sequence.wrapping_add(from as u32);
-            head[self.tcp + 4..self.tcp + 8].copy_from_slice(&sequence.to_be_bytes());
-            let last = if piece + 1 < pieces { !FIN_PSH } else { !0 };
-            let first = if piece > 0 { !CWR } else { !0 };
-            head[self.tcp + 13] = whole.flags & last & first;
-            self.write_ip(head, whole.id.wrapping_add(piece as u16), part.len());
+            match self.transport {
+                Transport::Tcp => self.write_tcp(head, &said, from, (piece, pieces)),
+                Transport::Udp => self.write_udp(head, part.len()),
+            }
+            self.write_ip(head, said.id.wrapping_add(piece as u16), part.len());
             self.write_checksum(head, part);
             put(head, part);
         }
+    }
+
+    fn said(&self, head: &[u8]) -> Said {
+        let id = u16::from_be_bytes([head[self.ip + 4], head[self.ip + 5]]);
+        match (self.transport, &head[self.start..]) {
+            (Transport::Tcp, &[_, _, _, _, a, b, c, d, _, _, _, _, _, flags, ..]) => {
+                Said { sequence: u32::from_be_bytes([a, b, c, d]), flags, id }
+            }
+            _ => Said { sequence: 0, flags: 0, id },
+        }
+    }
+
+    fn write_tcp(&self, head: &mut [u8], said: &Said, from: usize, (piece, pieces): (usize, usize)) {
+        let tcp = &mut head[self.start..];
+        tcp[4..8].copy_from_slice(&said.sequence.wrapping_add(from as u32).to_be_bytes());
+        let last = if piece + 1 < pieces { !FIN_PSH } else { !0 };
+        let first = if piece > 0 { !CWR } else { !0 };
+        tcp[13] = said.flags & last & first;
+    }
+
+    fn write_udp(&self, head: &mut [u8], data: usize) {
+        let len = Transport::Udp.header_len() + data;
+        head[self.start + 4..self.start + 6].copy_from_slice(&(len as u16).to_be_bytes());
     }
 
     fn write_ip(&self, head: &mut [u8], id: u16, data: usize) {
@@ -142,7 +179,7 @@ impl Tcp {
         head[ip + 2..ip + 4].copy_from_slice(&(len as u16).to_be_bytes());
         head[ip + 4..ip + 6].copy_from_slice(&id.to_be_bytes());
         head[ip + 10..ip + 12].fill(0);
-        let end = (ip + usize::from(head[ip] & 15) * 4).clamp(ip + 20, self.tcp);
+        let end = (ip + usize::from(head[ip] & 15) * 4).clamp(ip + 20, self.start);
         let check = !fold(sum(&head[ip..end], 0));
         head[ip + 10..ip + 12].copy_from_slice(&check.to_be_bytes());
     }
@@ -150,29 +187,13 @@ impl Tcp {
     /// The kernel's sum covers the pseudo header with the length of the whole, so it begins anew.
     fn write_checksum(&self, head: &mut [u8], data: &[u8]) {
         let addresses = if self.v4 { self.ip + 12..self.ip + 20 } else { self.ip + 8..self.ip + 40 };
-        let pseudo = sum(&head[addresses], TCP + (head.len() - self.tcp + data.len()) as u32);
-        head[self.tcp + 16..self.tcp + 18].fill(0);
-        // Headers of TCP are even.
-        let check = !fold(sum(data, sum(&head[self.tcp..], pseudo)));
-        head[self.tcp + 16..self.tcp + 18].copy_from_slice(&check.to_be_bytes());
-    }
-}
-
-/// What the headers of the whole said, before a piece's were written over them.
-struct Whole {
-    sequence: u32,
-    flags: u8,
-    id: u16,
-}
-
-impl Whole {
-    fn of(head: &[u8], at: &Tcp) -> Self {
-        let (ip, tcp) = (at.ip, at.tcp);
-        Self {
-            sequence: u32::from_be_bytes([head[tcp + 4], head[tcp + 5], head[tcp + 6], head[tcp + 7]]),
-            flags: head[tcp + 13],
-            id: u16::from_be_bytes([head[ip + 4], head[ip + 5]]),
-        }
+        let len = head.len() - self.start + data.len();
+        let pseudo = sum(&head[addresses], u32::from(self.transport.number()) + len as u32);
+        let at = self.start + self.transport.checksum_at();
+        head[at..at + 2].fill(0);
+        // Headers are even in length.
+        let check = checksum(sum(data, sum(&head[self.start..], pseudo)));
+        head[at..at + 2].copy_from_slice(&check.to_be_bytes());
     }
 }
 

@@ -6,6 +6,10 @@ use crate::samples::Large;
 /// FIN, PSH, ACK and CWR.
 const FLAGS: u8 = 0x99;
 
+fn sample(v4: bool, options: usize) -> Large {
+    Large { transport: Transport::Tcp, v4, options, flags: FLAGS, source_port: 8080 }
+}
+
 fn header(gso: u8, size: usize, start: usize, offset: usize) -> [u8; HEADER_LEN] {
     let mut header = [NEEDS_CHECKSUM, gso, 0, 0, 0, 0, 0, 0, 0, 0];
     header[4..6].copy_from_slice(&(size as u16).to_le_bytes());
@@ -22,8 +26,8 @@ proptest! {
         size in 1usize..200,
         data in proptest::collection::vec(any::<u8>(), 1..1500),
     ) {
-        let sample = Large { v4, options, flags: FLAGS, source_port: 8080 };
-        let (mut frame, tcp, headers) = (sample.frame(&data), sample.tcp(), sample.headers());
+        let sample = sample(v4, options);
+        let (mut frame, tcp, headers) = (sample.frame(&data), sample.start(), sample.headers());
         let gso = if v4 { GSO_TCP4 } else { GSO_TCP6 };
         let mut segments = Vec::new();
         let done = Offload::parse(&header(gso, size, tcp, 16))
@@ -32,7 +36,7 @@ proptest! {
         let mut joined = Vec::new();
         let last = segments.len() - 1;
         for (at, segment) in segments.iter().enumerate() {
-            prop_assert_eq!(sample.tcp_sum(segment), 0xffff, "TCP checksum");
+            prop_assert_eq!(sample.sum(segment), 0xffff, "TCP checksum");
             if v4 {
                 prop_assert_eq!(fold(sum(&segment[14..34], 0)), 0xffff, "IP checksum");
                 prop_assert_eq!(usize::from(u16::from_be_bytes([segment[16], segment[17]])), segment.len() - 14);
@@ -48,6 +52,37 @@ proptest! {
     }
 
     #[test]
+    fn datagrams_are_the_whole_in_order_and_sound(
+        v4: bool,
+        size in 1usize..200,
+        data in proptest::collection::vec(any::<u8>(), 1..1500),
+    ) {
+        let sample = Large { transport: Transport::Udp, ..sample(v4, 0) };
+        let (mut frame, start, headers) = (sample.frame(&data), sample.start(), sample.headers());
+        let mut pieces = Vec::new();
+        let done = Offload::parse(&header(GSO_UDP, size, start, 6))
+            .finish(&mut frame, |head, data| pieces.push([head, data].concat()));
+        prop_assert!(done);
+        let mut joined = Vec::new();
+        for (piece, at) in pieces.iter().zip(0..) {
+            let word = |at: usize| u16::from_be_bytes([piece[at], piece[at + 1]]);
+            prop_assert_eq!(sample.sum(piece), 0xffff, "UDP checksum");
+            prop_assert_ne!(word(start + 6), 0, "no checksum");
+            prop_assert_eq!(usize::from(word(start + 4)), piece.len() - start);
+            if v4 {
+                prop_assert_eq!(fold(sum(&piece[14..34], 0)), 0xffff, "IP checksum");
+                prop_assert_eq!(usize::from(word(16)), piece.len() - 14);
+                prop_assert_eq!(word(18), 0xfffeu16.wrapping_add(at));
+            } else {
+                prop_assert_eq!(usize::from(word(18)), piece.len() - 54);
+            }
+            prop_assert!(piece.len() <= headers + size);
+            joined.extend_from_slice(&piece[headers..]);
+        }
+        prop_assert_eq!(joined, data);
+    }
+
+    #[test]
     fn whatever_a_device_says_is_survived(
         head in any::<[u8; HEADER_LEN]>(),
         small in any::<[u8; 4]>(),
@@ -55,7 +90,7 @@ proptest! {
     ) {
         let mut pieces = 0usize;
         Offload::parse(&head).finish(&mut frame, |_, _| pieces += 1);
-        let near = header(small[0] % 5, usize::from(small[1]), usize::from(small[2]), usize::from(small[3]) % 20);
+        let near = header(small[0] % 6, usize::from(small[1]), usize::from(small[2]), usize::from(small[3]) % 20);
         Offload::parse(&near).finish(&mut frame, |_, _| pieces += 1);
         prop_assert!(pieces <= 402);
     }
@@ -63,19 +98,20 @@ proptest! {
 
 #[test]
 fn an_open_checksum_is_completed() {
-    let sample = Large { v4: true, options: 0, flags: FLAGS, source_port: 8080 };
+    let sample = sample(true, 0);
     let mut frame = sample.frame(b"some data");
     let mut seen = Vec::new();
-    let done = Offload::parse(&header(GSO_NONE, 0, sample.tcp(), 16))
+    let done = Offload::parse(&header(GSO_NONE, 0, sample.start(), 16))
         .finish(&mut frame, |head, data| seen = [head, data].concat());
     assert!(done);
-    assert_eq!(sample.tcp_sum(&seen), 0xffff);
+    assert_eq!(sample.sum(&seen), 0xffff);
 }
 
 proptest! {
     #[test]
-    fn a_header_reads_as_it_was_written(v4: bool, start in 0u16..1000, size: u16) {
-        let offload = Offload::of_tcp(v4, usize::from(start), usize::from(size));
+    fn a_header_reads_as_it_was_written(udp: bool, v4: bool, start in 0u16..1000, size: u16) {
+        let transport = if udp { Transport::Udp } else { Transport::Tcp };
+        let offload = Offload::large(transport, v4, usize::from(start), usize::from(size));
         prop_assert_eq!(Offload::parse(&offload.header(54)), offload);
         prop_assert_eq!(&offload.header(54)[2..4], &[54, 0]);
     }

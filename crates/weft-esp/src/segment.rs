@@ -1,6 +1,8 @@
-//! Frames of TCP as they come over the wire: what they must look like to be joined, and what they say once they were.
+//! Frames of TCP and UDP as they come over the wire: what they must look like to be joined, and what they say once they
+//! were.
 
 use crate::checksum::{fold, sum};
+use crate::transport::Transport;
 
 const ETHERNET_LEN: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
@@ -12,21 +14,22 @@ const PLAIN_IPV4: u8 = 0x45;
 /// In the word that follows the identification (RFC 791, section 3.1).
 const DONT_FRAGMENT: u16 = 0x4000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
-const TCP: u8 = 6;
-const TCP_LEN: usize = 20;
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
 
-/// A frame of TCP with data and nothing out of the ordinary: IPv4 without options and fragments or IPv6 without
-/// extension headers, of the flags only ACK and PSH.
+/// A frame with data and nothing out of the ordinary: IPv4 without options and fragments or IPv6 without extension
+/// headers; TCP with no flags but ACK and PSH, or UDP with a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Segment {
+    pub(crate) transport: Transport,
     pub(crate) v4: bool,
     /// Bytes before the data, Ethernet's included.
     pub(crate) headers: usize,
     /// Bytes of data, at least one.
     pub(crate) len: usize,
-    pub(crate) sequence: u32,
+    /// Of TCP, as the next two: those of UDP are zero.
+    sequence: u32,
+    /// Nothing may follow.
     pub(crate) push: bool,
     /// The identification of IPv4 where it means something: not in packets that must not be fragmented (RFC 6864,
     /// section 4).
@@ -41,56 +44,81 @@ impl Segment {
     /// `None`: it is given on as it is. Checksums are not looked at, see [`Segment::is_sound`].
     pub(crate) fn of(frame: &[u8]) -> Option<Self> {
         let v4 = *frame.get(12..14)? == IPV4;
-        let tcp = ETHERNET_LEN + if v4 { IPV4_LEN } else { IPV6_LEN };
-        let header = frame.get(tcp..)?.first_chunk::<TCP_LEN>()?;
-        let plain = if v4 {
+        let start = start(v4);
+        let header = frame.get(start..)?;
+        let (plain, protocol) = if v4 {
             let whole = word(frame, 20)? & !DONT_FRAGMENT == 0;
             let len = usize::from(word(frame, 16)?) == frame.len() - ETHERNET_LEN;
-            frame[14] == PLAIN_IPV4 && len && whole && frame[23] == TCP
+            (frame[14] == PLAIN_IPV4 && len && whole, frame[23])
         } else {
-            let len = usize::from(word(frame, 18)?) == frame.len() - tcp;
-            frame[12..14] == IPV6 && frame[14] >> 4 == 6 && len && frame[20] == TCP
+            let len = usize::from(word(frame, 18)?) == header.len();
+            (frame[12..14] == IPV6 && frame[14] >> 4 == 6 && len, frame[20])
         };
-        let headers = tcp + usize::from(header[12] >> 4) * 4;
-        let usual = header[12] & 15 == 0 && header[13] & !PSH == ACK && headers >= tcp + TCP_LEN;
+        let transport = Transport::of(protocol).filter(|_| plain)?;
+        let header_len = transport.len_of(header)?;
+        let len = header.len().checked_sub(header_len).filter(|len| *len > 0)?;
         let id = word(frame, 18).filter(|_| v4 && word(frame, 20) == Some(0));
-        let len = frame.len().checked_sub(headers).filter(|len| plain && usual && *len > 0)?;
-        let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        Some(Self { v4, headers, len, sequence, push: header[13] & PSH != 0, id })
+        let (mut sequence, mut push) = (0, false);
+        match transport {
+            Transport::Tcp => {
+                let usual = header[12] & 15 == 0 && header[13] & !PSH == ACK;
+                sequence = u32::from_be_bytes(*header[4..].first_chunk().filter(|_| usual)?);
+                push = header[13] & PSH != 0;
+            }
+            // Without a checksum it would get one.
+            Transport::Udp => {
+                let usual = usize::from(word(header, 4)?) == header.len() && word(header, 6)? != 0;
+                usual.then_some(())?;
+            }
+        }
+        Some(Self { transport, v4, headers: start + header_len, len, sequence, push, id })
     }
 
-    /// Where the header of TCP begins.
-    pub(crate) fn tcp(&self) -> usize {
-        ETHERNET_LEN + if self.v4 { IPV4_LEN } else { IPV6_LEN }
+    /// Where the header of TCP or UDP begins.
+    pub(crate) fn start(&self) -> usize {
+        start(self.v4)
     }
 
     fn pseudo(&self, frame: &[u8], data: usize) -> u32 {
         let addresses = if self.v4 { 26..34 } else { 22..54 };
-        sum(&frame[addresses], u32::from(TCP) + (self.headers - self.tcp() + data) as u32)
+        let len = self.headers - self.start() + data;
+        sum(&frame[addresses], u32::from(self.transport.number()) + len as u32)
+    }
+
+    /// Whether `next` goes on behind `data` bytes that begin with this one's.
+    pub(crate) fn goes_on_with(&self, data: usize, next: &Self) -> bool {
+        match self.transport {
+            Transport::Tcp => next.sequence == self.sequence.wrapping_add(data as u32),
+            Transport::Udp => true,
+        }
     }
 
     /// Whether its checksums are right. What is joined is taken for right by the kernel, so this cannot be left to it.
     pub(crate) fn is_sound(&self, frame: &[u8]) -> bool {
         let ip = !self.v4 || fold(sum(&frame[ETHERNET_LEN..ETHERNET_LEN + IPV4_LEN], 0)) == 0xffff;
-        ip && fold(sum(&frame[self.tcp()..], self.pseudo(frame, self.len))) == 0xffff
+        ip && fold(sum(&frame[self.start()..], self.pseudo(frame, self.len))) == 0xffff
     }
 
     /// Whether `other`, the `place`th behind this one, says in its headers what cutting would make of this one's.
     pub(crate) fn leads_to(&self, frame: &[u8], other: &Self, other_frame: &[u8], place: usize) -> bool {
-        let tcp = self.tcp();
+        let start = self.start();
         let id = self.id.map(|id| id.wrapping_add(place as u16));
         // Left out: lengths, identification, checksums, sequence numbers and flags, which are looked at one by one.
-        let network = if self.v4 { [0..16, 20..24, 26..tcp + 4] } else { [0..14, 14..18, 20..tcp + 4] };
-        let transport = [tcp + 8..tcp + 13, tcp + 14..tcp + 16, tcp + 18..self.headers];
-        let mut ranges = network.into_iter().chain(transport);
-        self.headers == other.headers
+        let network = if self.v4 { [0..16, 20..24, 26..start + 4] } else { [0..14, 14..18, 20..start + 4] };
+        let transport = match self.transport {
+            Transport::Tcp => &[start + 8..start + 13, start + 14..start + 16, start + 18..self.headers][..],
+            Transport::Udp => &[],
+        };
+        let mut ranges = network.iter().chain(transport);
+        self.transport == other.transport
+            && self.headers == other.headers
             && id == other.id
-            && ranges.all(|range| frame[range.clone()] == other_frame[range])
+            && ranges.all(|range| frame[range.clone()] == other_frame[range.clone()])
     }
 
     /// Whether a frame may be of the same connection; where that cannot be seen, it is.
     pub(crate) fn may_be_with(&self, frame: &[u8], other: &[u8]) -> bool {
-        let (addresses, tcp) = (if self.v4 { 26..34 } else { 22..54 }, self.tcp());
+        let (addresses, start) = (if self.v4 { 26..34 } else { 22..54 }, self.start());
         if frame.get(12..14) != other.get(12..14) || frame.get(addresses.clone()) != other.get(addresses) {
             return false;
         }
@@ -100,29 +128,40 @@ impl Segment {
         } else {
             (other[20], true)
         };
-        match other.get(tcp..tcp + 4) {
-            Some(ports) if plain && protocol == TCP => ports == &frame[tcp..tcp + 4],
-            // Behind an extension header of IPv6 there may be TCP.
-            _ => protocol == TCP || !self.v4,
+        let own = self.transport.number();
+        match other.get(start..start + 4) {
+            Some(ports) if plain && protocol == own => ports == &frame[start..start + 4],
+            // Behind an extension header of IPv6 there may be anything.
+            _ => protocol == own || !self.v4 && Transport::of(protocol).is_none(),
         }
     }
 
-    /// Writes into the headers that `data` bytes follow, and for TCP the sum of the pseudo header alone: the kernel adds
-    /// the rest where it needs to.
+    /// Writes into the headers that `data` bytes follow, and for TCP or UDP the sum of the pseudo header alone: the kernel
+    /// adds the rest where it needs to.
     pub(crate) fn write_whole(&self, head: &mut [u8], data: usize, push: bool) {
-        let (tcp, len) = (self.tcp(), self.headers - ETHERNET_LEN + data);
+        let (start, len) = (self.start(), self.headers - ETHERNET_LEN + data);
         if self.v4 {
             head[16..18].copy_from_slice(&(len as u16).to_be_bytes());
             head[24..26].fill(0);
-            let check = !fold(sum(&head[ETHERNET_LEN..tcp], 0));
+            let check = !fold(sum(&head[ETHERNET_LEN..start], 0));
             head[24..26].copy_from_slice(&check.to_be_bytes());
         } else {
             head[18..20].copy_from_slice(&((len - IPV6_LEN) as u16).to_be_bytes());
         }
-        if push {
-            head[tcp + 13] |= PSH;
+        match self.transport {
+            Transport::Tcp if push => head[start + 13] |= PSH,
+            Transport::Tcp => {}
+            Transport::Udp => {
+                let len = self.headers - start + data;
+                head[start + 4..start + 6].copy_from_slice(&(len as u16).to_be_bytes());
+            }
         }
         let pseudo = fold(self.pseudo(head, data));
-        head[tcp + 16..tcp + 18].copy_from_slice(&pseudo.to_be_bytes());
+        let at = start + self.transport.checksum_at();
+        head[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
     }
+}
+
+fn start(v4: bool) -> usize {
+    ETHERNET_LEN + if v4 { IPV4_LEN } else { IPV6_LEN }
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::checksum::sum;
 use crate::offload::Offload;
 use crate::samples::Large;
-use crate::{HEADER_LEN, Joiner, NEXT_UDP, Opener, Sealer, TrafficKey};
+use crate::transport::Transport;
+use crate::{HEADER_LEN, Joiner, NEXT_UDP, Opener, Sealer, Takes, TrafficKey};
 
 const ROUNDS: u32 = 200_000;
 /// What a wire of 1500 bytes takes in a packet.
@@ -58,9 +59,9 @@ fn timings() {
     time("sum", ROUNDS, || {
         black_box(sum(black_box(&bytes), 0));
     });
-    let sample = Large { v4: true, options: 3, flags: 0x10, source_port: 80 };
+    let sample = Large { transport: Transport::Tcp, v4: true, options: 3, flags: 0x10, source_port: 80 };
     let whole = sample.frame(&vec![0x5a; 44 * 1356]);
-    let offload = Offload::of_tcp(true, sample.tcp(), 1356);
+    let offload = Offload::large(Transport::Tcp, true, sample.start(), 1356);
     let (mut frame, mut train) = (whole.clone(), Vec::with_capacity(80_000));
     let mut ranges = Vec::new();
     time("cut and copy 44 segments", ROUNDS / 100, || {
@@ -79,7 +80,7 @@ fn timings() {
     time("join 44 segments", ROUNDS / 100, || {
         train[..first.len()].copy_from_slice(&first);
         let mut count = 0;
-        joiner.join(black_box(&mut train), &ranges, &mut |_, slices| count += slices.len());
+        joiner.join(black_box(&mut train), &ranges, Takes::Tcp, &mut |_, slices| count += slices.len());
         assert_eq!(count, 44);
     });
 }

@@ -24,6 +24,8 @@ const HEADER_LEN: usize = 10;
 const MAX_PARTS: usize = 64;
 /// Left to whoever reads: checksums, and cutting TCP to size.
 const OFFLOADS: libc::c_ulong = (libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6) as libc::c_ulong;
+/// The same for UDP. Kernels that know of it (6.2) take large frames of UDP, too.
+const UDP_OFFLOADS: libc::c_ulong = (libc::TUN_F_USO4 | libc::TUN_F_USO6) as libc::c_ulong;
 
 /// `struct ifreq` as far as TUNSETIFF looks at it.
 #[repr(C)]
@@ -63,6 +65,7 @@ mod requests {
 #[derive(Debug)]
 pub struct Tap {
     file: File,
+    takes_large_udp: bool,
 }
 
 impl Tap {
@@ -76,8 +79,12 @@ impl Tap {
         netns.socket_in(|| {
             let there = nix::net::if_::if_nametoindex(name.as_str());
             there.map_err(io::Error::from)?;
-            let tap = Self::attach(name)?;
-            requests::set_offload(tap.file.as_raw_fd(), OFFLOADS)?;
+            let mut tap = Self::attach(name)?;
+            let fd = tap.file.as_raw_fd();
+            tap.takes_large_udp = requests::set_offload(fd, OFFLOADS | UDP_OFFLOADS).is_ok();
+            if !tap.takes_large_udp {
+                requests::set_offload(fd, OFFLOADS)?;
+            }
             Ok(tap)
         })
     }
@@ -90,12 +97,17 @@ impl Tap {
         // Names are shorter than the field, which ends with a zero.
         request.name[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
         requests::set_interface(file.as_raw_fd(), &request)?;
-        Ok(Self { file })
+        Ok(Self { file, takes_large_udp: false })
     }
 
     /// The device outlives this queue.
     pub(crate) fn persist(&self) -> io::Result<()> {
         Ok(requests::set_persistent(self.file.as_raw_fd())?)
+    }
+
+    /// Whether a written frame may be many datagrams of UDP, which the kernel is to cut apart. Then read ones may be, too.
+    pub fn takes_large_udp(&self) -> bool {
+        self.takes_large_udp
     }
 
     /// Reads one frame with its header; `WouldBlock` where none waits.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use weft_esp::Takes;
 use weft_esp::frame::{destination, flow};
 use weft_esp::offload::{HEADER_LEN, Offload};
 use weft_kernel::Tap;
@@ -44,6 +45,11 @@ impl Port {
     /// The device's queue of that number.
     pub(super) fn queue(&self, queue: usize) -> Option<&Tap> {
         self.queues.get(queue)
+    }
+
+    /// What may be written to it.
+    pub(super) fn takes(&self) -> Takes {
+        if self.queues.iter().all(Tap::takes_large_udp) { Takes::TcpAndUdp } else { Takes::Tcp }
     }
 
     /// Gives the device a frame, in parts, of which the first has all headers. Answers by which queue.

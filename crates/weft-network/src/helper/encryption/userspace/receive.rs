@@ -148,15 +148,13 @@ impl Intake {
         match ports.get(&vni) {
             Some(port) => {
                 let answered = &mut self.answered;
-                self.joiner.join(
-                    buffer,
-                    &self.frames,
-                    &mut |header, parts| match port.write(header, parts) {
-                        Ok(queue) if answered.last() == Some(&(vni, queue)) => {}
-                        Ok(queue) => answered.push((vni, queue)),
-                        Err(_) => shared.counters.count(Drop::NotDelivered),
-                    },
-                );
+                self.joiner.join(buffer, &self.frames, port.takes(), &mut |header, parts| match port
+                    .write(header, parts)
+                {
+                    Ok(queue) if answered.last() == Some(&(vni, queue)) => {}
+                    Ok(queue) => answered.push((vni, queue)),
+                    Err(_) => shared.counters.count(Drop::NotDelivered),
+                });
             }
             None => self.frames.iter().for_each(|_| shared.counters.count(Drop::OtherNetwork)),
         }
