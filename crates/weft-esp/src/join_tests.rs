@@ -65,7 +65,7 @@ fn finished(given: &[Given]) -> Vec<Vec<u8>> {
 }
 
 /// Takes the identification away where it means nothing.
-fn without_free_id(frame: &mut Vec<u8>) {
+fn without_free_id(frame: &mut [u8]) {
     let is_sound = |frame: &[u8]| frame.len() >= 34 && fold(sum(&frame[14..34], 0)) == 0xffff;
     if is_sound(frame) && frame[12..15] == [8, 0, 0x45] && frame[20] == 0x40 {
         frame[18..20].fill(0);
@@ -165,7 +165,7 @@ proptest! {
             }
         }
         let (mut before, mut after) = (frames.clone(), finished(&joined(&frames)));
-        before.iter_mut().chain(&mut after).for_each(without_free_id);
+        before.iter_mut().chain(&mut after).for_each(|frame| without_free_id(frame));
         // Some may be of another connection by now, and overtake.
         before.sort();
         after.sort();
@@ -185,7 +185,7 @@ proptest! {
             frames.push(frame);
         }
         let mut after = finished(&joined(&frames));
-        frames.iter_mut().chain(&mut after).for_each(without_free_id);
+        frames.iter_mut().chain(&mut after).for_each(|frame| without_free_id(frame));
         frames.sort();
         after.sort();
         prop_assert_eq!(after, frames);

@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 
 /// Room for bursts in a socket's buffers, in bytes.
-const BUFFER: usize = 4 << 20;
+const BUFFER: usize = 16 << 20;
 
 /// See the module.
 #[derive(Debug)]
