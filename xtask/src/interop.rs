@@ -18,7 +18,7 @@ const CELLS: [(&str, &str); 4] = [
     ("manager_docker_worker_docker", "Docker / Docker"),
 ];
 /// Those in which both engines take part.
-const MIXED: [&str; 3] = ["manager_weft_worker_docker", "manager_docker_worker_weft", "migration"];
+const MIXED: [&str; 4] = ["manager_weft_worker_docker", "manager_docker_worker_weft", "migration", "outage"];
 
 /// The cells where both engines take part, beside the machine's Docker engine.
 pub(crate) fn mixed(counts: &mut Counts) -> Result<()> {

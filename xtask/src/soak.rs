@@ -20,6 +20,7 @@ const SOAKS: &[Soak] = &[
     ("keys", keys),
     ("updates", updates),
     ("restarts", restarts),
+    ("outage", outage),
     ("partitions", partitions),
     ("damage", damage),
     ("interop", interop),
@@ -62,6 +63,11 @@ fn updates() -> Result<()> {
 /// A daemon is stopped, killed, restarted and upgraded a hundred times each, under load.
 fn restarts() -> Result<()> {
     in_slices("restarts", &["--rounds", "400"])
+}
+
+/// A daemon is away for ten minutes, once stopped and once killed, beside Docker's engine.
+fn outage() -> Result<()> {
+    in_slices("outage", &[])
 }
 
 /// A hundred partitions of 10 to 30 seconds in four labs.

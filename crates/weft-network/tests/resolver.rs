@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{
-    Host, container, dns, dns_query, dns_result, dns_tcp, dns_within, eventually, helper_launch, helper_pid,
-    is_running, kill, sandbox, shell,
+    Host, container, dns, dns_query, dns_result, dns_tcp, dns_within, eventually, helper_launch, helper_of,
+    helper_pid, is_running, kill, sandbox, shell,
 };
 use weft_kernel::Netns;
 use weft_network::{Controller, EndpointSpec, NetworkSpec, SandboxSpec};
@@ -397,6 +397,64 @@ async fn a_container_can_serve_dns_itself() {
     controller.shutdown(false).await;
 }
 
+/// The helper puts back what someone takes away while there is no daemon.
+fn damage_is_repaired(host: &Host, netns: &Netns) {
+    shell(netns, "ip route del default");
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !shell(netns, "ip route").contains("default via 172.18.0.1") {
+        let log = || std::fs::read_to_string(host.dir.path().join("run/helper/log")).unwrap_or_default();
+        assert!(Instant::now() < deadline, "no audit while the daemon is away: {}", log());
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "between two looks before a deadline, outside a runtime"
+        )]
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn repairs_are_counted_once_also_when_another_build_takes_over() {
+    let mut host = host();
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Of another build is what is another file.
+    let other = host.dir.path().join("other-build");
+    std::fs::copy(std::env::current_exe().unwrap(), &other).unwrap();
+    host.config.helper = Some(helper_of(&other));
+    let first = runtime();
+    let (id, in_web, pid) = first.block_on(async {
+        let controller = host.controller().await;
+        controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
+        let (id, netns) = run(&controller, "web", "front", &[]).await;
+        (id, netns, helper_pid(&host).unwrap())
+    });
+    first.shutdown_background();
+    damage_is_repaired(&host, &in_web);
+
+    host.config.helper = Some(helper_launch());
+    let repaired = |controller: &Controller| controller.audit_counters().repairs.get("route").copied();
+    let second = runtime();
+    let count = second.block_on(async {
+        let controller = host.controller().await;
+        controller.adopt(std::slice::from_ref(&id)).await.unwrap();
+        eventually("the other helper's repairs are counted", || repaired(&controller).is_some()).await;
+        assert_ne!(helper_pid(&host), Some(pid), "a helper of this build took over");
+        assert_eq!(addresses(&in_web, "web"), (0, vec!["172.18.0.2".to_owned()]));
+        repaired(&controller)
+    });
+    second.shutdown_background();
+
+    // What was told is told to nobody else.
+    damage_is_repaired(&host, &in_web);
+    runtime().block_on(async {
+        let controller = host.controller().await;
+        controller.adopt(std::slice::from_ref(&id)).await.unwrap();
+        eventually("repairs since then are counted", || repaired(&controller).is_some()).await;
+        assert_eq!(repaired(&controller), count);
+        controller.shutdown(false).await;
+    });
+}
+
 #[test]
 fn lookups_survive_the_daemon_and_the_helper_is_healed() {
     let host = host();
@@ -412,18 +470,7 @@ fn lookups_survive_the_daemon_and_the_helper_is_healed() {
     // The daemon is gone from one moment to the next.
     first.shutdown_background();
     assert_eq!(addresses(&in_web, "web"), (0, vec!["172.18.0.2".to_owned()]));
-    // The helper puts back what someone takes away meanwhile.
-    shell(&in_web, "ip route del default");
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while !shell(&in_web, "ip route").contains("default via 172.18.0.1") {
-        let log = || std::fs::read_to_string(host.dir.path().join("run/helper/log")).unwrap_or_default();
-        assert!(Instant::now() < deadline, "no audit while the daemon is away: {}", log());
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "between two looks before a deadline, outside a runtime"
-        )]
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    damage_is_repaired(&host, &in_web);
 
     let second = runtime();
     second.block_on(async {

@@ -192,7 +192,7 @@ fn ask_on(server: SocketAddr, patience: Duration, seen: &Seen) {
 }
 
 /// The last line of the answer, which must not be empty.
-fn request(server: SocketAddr, patience: Duration, request: &[u8]) -> Result<String, String> {
+pub(crate) fn request(server: SocketAddr, patience: Duration, request: &[u8]) -> Result<String, String> {
     last_line(send(server, patience, request).map_err(|error| error.to_string())?)
 }
 
@@ -241,7 +241,7 @@ fn upload(server: SocketAddr) -> Result<(), String> {
 }
 
 /// The time of day as logs have it, to find there what happened.
-fn now() -> String {
+pub(crate) fn now() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let of_day = now.as_secs() % 86_400;
     format!("{:02}:{:02}:{:02}.{:03}", of_day / 3600, of_day / 60 % 60, of_day % 60, now.subsec_millis())

@@ -1,7 +1,10 @@
 //! Restart policies, and daemons that come and go.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bollard_stubs::models::{RestartPolicy, RestartPolicyNameEnum};
@@ -24,6 +27,9 @@ pub(crate) const TESTS: &[Test] = &[
     }),
     ("a_created_container_is_undone_when_its_creator_goes", || {
         run(a_created_container_is_undone_when_its_creator_goes)
+    }),
+    ("a_creation_is_undone_whose_answer_cannot_be_heard", || {
+        run(a_creation_is_undone_whose_answer_cannot_be_heard)
     }),
     ("an_end_without_daemon_is_booked", || run(an_end_without_daemon_is_booked)),
     ("logs_go_on_without_daemon", || run(logs_go_on_without_daemon)),
@@ -118,10 +124,7 @@ async fn a_shim_without_creator_ends(mut lab: Lab) {
     let bundles = lab.dir.path().join("run/containers");
     std::fs::create_dir_all(bundles.join(&second)).unwrap();
     std::fs::copy(bundles.join(&first).join("shim.json"), bundles.join(&second).join("shim.json")).unwrap();
-    let mut shim = Command::new(std::env::current_exe().unwrap());
-    shim.arg("shim").arg(bundles.join(&second)).stdout(Stdio::piped());
-    let mut shim = shim.spawn().unwrap();
-    shim.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let mut shim = shim(&bundles.join(&second));
     lab.reopen(true).await;
     eventually(|| shim.try_wait().unwrap()).await;
     assert_eq!((lab.status(&first).as_str(), lab.status(&second).as_str()), ("running", "created"));
@@ -129,6 +132,15 @@ async fn a_shim_without_creator_ends(mut lab: Lab) {
     for id in [first, second] {
         lab.engine.kill(&id, None).await.unwrap();
     }
+}
+
+/// A shim that listens.
+fn shim(bundle: &Path) -> Child {
+    let mut shim = Command::new(std::env::current_exe().unwrap());
+    let log = std::fs::File::create(bundle.join("shim.log")).unwrap();
+    let mut shim = shim.arg("shim").arg(bundle).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    shim.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
+    shim
 }
 
 async fn a_start_ends_whenever_its_runtime_is_killed(lab: Lab) {
@@ -213,6 +225,46 @@ async fn is_left_when_created(lab: &Lab, id: &str) -> bool {
     true
 }
 
+/// The shim's creator is this test: it asks, and hears nothing from then on. Where it has gone altogether, its end may be
+/// seen first; where it only does not read any more, nothing but the answer itself can tell.
+async fn a_creation_is_undone_whose_answer_cannot_be_heard(lab: Lab) {
+    let like = lab.start("sleep 1000", |_| {}).await;
+    for (id, closed) in [("a".repeat(64), Shutdown::Read), ("b".repeat(64), Shutdown::Both)] {
+        let bundle = lab.dir.path().join(&id[..8]);
+        copy_bundle(&lab.dir.path().join("run/containers").join(&like), &bundle, &id);
+        let mut shim = shim(&bundle);
+        let mut creator = UnixStream::connect(bundle.join("shim.sock")).unwrap();
+        // Nothing is said before something is asked for.
+        creator.shutdown(Shutdown::Read).unwrap();
+        creator.write_all(b"{\"op\":\"create\"}\n").unwrap();
+        if closed == Shutdown::Both {
+            creator.shutdown(closed).unwrap();
+        }
+        assert!(eventually(|| shim.try_wait().unwrap()).await.success());
+        assert_eq!((lab.processes(&id), lab.cgroups(&id)), (Vec::new(), Vec::new()));
+        assert!(bundle.join("exit.json").exists() && !bundle.join("state").exists());
+        let log = std::fs::read_to_string(bundle.join("shim.log")).unwrap();
+        assert!(log.contains("the creator went away before the start"), "{log}");
+    }
+    assert_eq!(lab.status(&like), "running");
+}
+
+/// A bundle for another container with the same root.
+fn copy_bundle(from: &Path, to: &Path, id: &str) {
+    std::fs::create_dir(to).unwrap();
+    let cgroup = format!("/weft/{id}");
+    let copy = |name: &str, changes: &[(&str, serde_json::Value)]| {
+        let text = std::fs::read_to_string(from.join(name)).unwrap();
+        let mut content: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (pointer, value) in changes {
+            *content.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        std::fs::write(to.join(name), content.to_string()).unwrap();
+    };
+    copy("shim.json", &[("/id", id.into()), ("/cgroup", cgroup.as_str().into()), ("/log", ().into())]);
+    copy("config.json", &[("/linux/cgroupsPath", cgroup.as_str().into())]);
+}
+
 async fn an_end_without_daemon_is_booked(mut lab: Lab) {
     lab.reopen(true).await;
     let id = lab.start("while [ ! -e /tmp/go ]; do sleep 0.02; done; exit 42", |_| {}).await;
@@ -223,7 +275,7 @@ async fn an_end_without_daemon_is_booked(mut lab: Lab) {
     lab.engine.abandon();
     for pid in pids {
         std::fs::write(format!("/proc/{pid}/root/tmp/go"), "").unwrap();
-        eventually(|| (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())).await;
+        eventually(|| (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())).await;
     }
     let exit = |id: &str| lab.dir.path().join("run/containers").join(id).join("exit.json");
     eventually(|| (exit(&id).exists() && exit(&gone).exists()).then_some(())).await;

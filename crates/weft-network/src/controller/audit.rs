@@ -8,6 +8,7 @@ use weft_plan::{NamespaceState, Op};
 use crate::controller::Controller;
 use crate::controller::dataplane::{KINDS, count};
 use crate::error::NetworkError;
+use crate::helper::protocol::Repairs;
 use crate::plans;
 use crate::sandbox::Sandbox;
 
@@ -70,14 +71,14 @@ impl Controller {
     }
 
     /// What the helper did while this daemon was away counts, too.
-    pub(super) fn note_away(&self, repairs: &BTreeMap<String, u64>, failures: u64) {
+    pub(super) fn note_away(&self, repaired: &Repairs) {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, count) in repairs {
+        for (name, count) in &repaired.repairs {
             if let Some(kind) = KINDS.iter().find(|kind| *kind == name) {
                 *counters.repairs.entry(kind).or_default() += count;
             }
         }
-        counters.failures += failures;
+        counters.failures += repaired.failures;
     }
 
     pub(super) fn note(&self, place: &Place, done: &[Op], failed: usize) {

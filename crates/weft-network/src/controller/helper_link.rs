@@ -385,7 +385,7 @@ impl Talk {
 async fn on_message(controller: &Arc<Controller>, message: FromHelper) {
     match message {
         FromHelper::Hello { .. } => {}
-        FromHelper::Repaired { repairs, failures } => controller.note_away(&repairs, failures),
+        FromHelper::Repaired(repaired) => controller.note_away(&repaired),
         FromHelper::Encryption(report) => controller.note_encryption(report),
         FromHelper::GossipName(name) => {
             controller.gossip_name.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);

@@ -89,7 +89,7 @@ impl Gossiped {
             }
             FromHelper::Hello { .. }
             | FromHelper::Applied { .. }
-            | FromHelper::Repaired { .. }
+            | FromHelper::Repaired(_)
             | FromHelper::Encryption(_)
             | FromHelper::Word { .. }
             | FromHelper::HandedOver(_)

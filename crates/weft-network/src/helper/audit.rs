@@ -6,20 +6,21 @@ use weft_kernel::{Kernel, Netns};
 use weft_plan::{NamespaceRef, NamespaceState};
 
 use crate::controller::count_ops;
+use crate::helper::protocol::Repairs;
 use crate::watchers::Watchers;
 
-/// What is open; only while there is no daemon.
+/// What is open, which is only while there is no daemon, and what was done.
 #[derive(Debug)]
 pub(super) struct AwayAudit {
     open: HashMap<NamespaceRef, Kernel>,
     watchers: Watchers<NamespaceRef>,
-    repairs: BTreeMap<&'static str, u64>,
-    failures: u64,
+    repaired: Repairs,
 }
 
 impl AwayAudit {
-    pub(super) fn new() -> Self {
-        Self { open: HashMap::new(), watchers: Watchers::new(), repairs: BTreeMap::new(), failures: 0 }
+    /// Goes on from what a helper before repaired.
+    pub(super) fn new(repaired: Repairs) -> Self {
+        Self { open: HashMap::new(), watchers: Watchers::new(), repaired }
     }
 
     /// Compares and repairs everything once, and hears from then on what changes.
@@ -40,8 +41,12 @@ impl AwayAudit {
         let Some(kernel) = self.kernel(place).await else { return };
         match kernel.reconcile(want).await {
             Ok(report) => {
-                count_ops(&report.done, &mut self.repairs);
-                self.failures += report.failed.len() as u64;
+                let mut done = BTreeMap::new();
+                count_ops(&report.done, &mut done);
+                for (kind, count) in done {
+                    *self.repaired.repairs.entry(kind.to_owned()).or_default() += count;
+                }
+                self.repaired.failures += report.failed.len() as u64;
                 for op in &report.done {
                     tracing::warn!(place = place.0, %op, "repaired while the daemon is away");
                 }
@@ -65,9 +70,18 @@ impl AwayAudit {
         Some(kernel)
     }
 
-    /// The daemon is back. Gives what was repaired and what could not be.
-    pub(super) fn close(&mut self) -> (BTreeMap<&'static str, u64>, u64) {
-        let done = std::mem::replace(self, Self::new());
-        (done.repairs, done.failures)
+    /// Somebody is there who may be a daemon, and looks after the kernel itself.
+    pub(super) fn close(&mut self) {
+        *self = Self::new(self.take_repaired());
+    }
+
+    /// What was repaired since this was last taken.
+    pub(super) fn repaired(&self) -> &Repairs {
+        &self.repaired
+    }
+
+    /// The same; it is not said again.
+    pub(super) fn take_repaired(&mut self) -> Repairs {
+        std::mem::take(&mut self.repaired)
     }
 }

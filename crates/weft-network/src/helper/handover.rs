@@ -1,10 +1,11 @@
-//! From one helper to the next: open sockets and the last wish, over the socket that daemons connect to.
+//! From one helper to the next: open sockets, the last wish, and what was repaired and no daemon was told of, over the
+//! socket that daemons connect to.
 //!
 //! ```text
 //! successor                          helper
 //!    |  <------- Hello ---------------- |
 //!    |  -------- HandOver ------------> |   stops reading, lets answers under way arrive
-//!    |  <------- HandedOver ----------- |   wish, and what the sockets are
+//!    |  <------- HandedOver ----------- |   wish, repairs, and what the sockets are
 //!    |  <------- descriptors ---------- |   SCM_RIGHTS (unix(7)), some with each byte
 //!    |                                  |   ends without goodbye
 //! ```
@@ -29,7 +30,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::time::timeout;
 
 use crate::helper::protocol::{
-    FromHelper, HandedOver, HandedSocket, HelperState, SOCKET, ToHelper, VERSION, receive, send,
+    FromHelper, HandedOver, HandedSocket, HelperState, Repairs, SOCKET, ToHelper, VERSION, receive, send,
 };
 
 /// The kernel passes 253 at a time at most (`SCM_MAX_FD`).
@@ -56,9 +57,14 @@ impl Legacy {
     }
 
     /// Gives everything to the successor.
-    pub(super) async fn give(self, to: &mut OwnedWriteHalf, wish: &HelperState) -> io::Result<()> {
+    pub(super) async fn give(
+        self,
+        to: &mut OwnedWriteHalf,
+        wish: &HelperState,
+        repaired: Repairs,
+    ) -> io::Result<()> {
         let wish = serde_json::to_value(wish)?;
-        let told = HandedOver { version: VERSION, wish, sockets: self.named };
+        let told = HandedOver { version: VERSION, wish, repaired, sockets: self.named };
         send(to, &FromHelper::HandedOver(Box::new(told))).await?;
         for some in self.open.chunks(AT_A_TIME) {
             let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
@@ -76,6 +82,8 @@ pub(super) struct Inherited {
     pub(super) wish: Option<HelperState>,
     pub(super) resolvers: HashMap<String, ResolverSockets>,
     pub(super) gossip: Option<(SocketAddr, GossipSockets)>,
+    /// What no daemon was told of yet.
+    pub(super) repaired: Repairs,
 }
 
 impl Inherited {
@@ -105,7 +113,7 @@ impl Inherited {
         let both = |(id, udp): (String, UdpSocket)| Some((id.clone(), (udp, tcp.remove(&id)?)));
         let resolvers = udp.into_iter().filter_map(both).collect();
         let gossip = gossip_udp.zip(gossip_tcp).map(|((at, udp), tcp)| (at, (udp, tcp)));
-        Self { wish, resolvers, gossip }
+        Self { wish, resolvers, gossip, repaired: told.repaired }
     }
 }
 
@@ -163,9 +171,8 @@ mod tests {
     async fn handed(legacy: Legacy, change: impl FnOnce(&mut HandedOver)) -> Inherited {
         let (old, mut new) = UnixStream::pair().unwrap();
         let (_read, mut old) = old.into_split();
-        let give = async move {
-            legacy.give(&mut old, &HelperState { generation: 7, ..HelperState::default() }).await.unwrap()
-        };
+        let wish = HelperState { generation: 7, ..HelperState::default() };
+        let give = async move { legacy.give(&mut old, &wish, repaired()).await.unwrap() };
         let take = async {
             let FromHelper::HandedOver(mut told) = receive(&mut new).await.unwrap() else { panic!() };
             let mut open = Vec::new();
@@ -176,6 +183,10 @@ mod tests {
             Inherited::sort(*told, open)
         };
         tokio::join!(give, take).1
+    }
+
+    fn repaired() -> Repairs {
+        Repairs { repairs: [("route".to_owned(), 3)].into(), failures: 1 }
     }
 
     fn sockets() -> (UdpSocket, TcpListener) {
@@ -201,7 +212,7 @@ mod tests {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"question", first).unwrap();
 
         let got = handed(legacy, |_| {}).await;
-        assert_eq!(got.wish.unwrap().generation, 7);
+        assert_eq!((got.wish.unwrap().generation, got.repaired), (7, repaired()));
         assert_eq!(got.gossip.unwrap().1.0.local_addr().unwrap(), at);
         let same = |(id, (udp, tcp)): (&String, &ResolverSockets)| {
             (id.clone(), (udp.local_addr().unwrap(), tcp.local_addr().unwrap()))
@@ -212,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_another_version_only_the_sockets_are_taken() {
+    async fn of_another_version_only_sockets_and_counts_are_taken() {
         let mut legacy = Legacy::default();
         let (udp, tcp) = sockets();
         legacy.add(HandedSocket::ResolverUdp("s".into()), udp);
@@ -225,6 +236,14 @@ mod tests {
         })
         .await;
         assert!(got.wish.is_none() && got.gossip.is_none());
+        assert_eq!(got.repaired, repaired());
         assert_eq!(got.resolvers.keys().collect::<Vec<_>>(), ["s"]);
+    }
+
+    #[test]
+    fn an_earlier_build_hands_no_counts_over() {
+        let told = serde_json::json!({ "version": VERSION, "wish": null, "sockets": [] });
+        let told: HandedOver = serde_json::from_value(told).unwrap();
+        assert_eq!(told.repaired, Repairs::default());
     }
 }

@@ -148,7 +148,10 @@ async fn serve(dir: &Path, inherited: Inherited) -> io::Result<()> {
                     return Ok(());
                 }
                 Input::Message(_, ToHelper::Doubt { number, address }) => helper.doubt(number, address),
-                Input::Message(_, ToHelper::State(state)) => helper.follow(*state).await,
+                Input::Message(_, ToHelper::State(state)) => {
+                    helper.follow(*state).await;
+                    helper.tell_repaired().await;
+                }
                 Input::Message(_, ToHelper::Change(change)) => helper.change(&change).await,
                 Input::Closed(connection) => helper.closed(connection).await,
             },
@@ -204,7 +207,7 @@ impl Helper {
             gossip_sockets: inherited.gossip,
             events,
             daemon: None,
-            audit: AwayAudit::new(),
+            audit: AwayAudit::new(inherited.repaired),
             renewal: Renewal::default(),
         };
         if let Some(wish) = inherited.wish {
@@ -230,7 +233,8 @@ impl Helper {
         self.resolvers.hand_over(&mut legacy).await;
         // Last: what other nodes encrypt now is lost until they have agreed on keys with the successor.
         self.encryption = Encryption::default();
-        if let Err(error) = legacy.give(&mut successor.out, &self.state).await {
+        let repaired = self.audit.take_repaired();
+        if let Err(error) = legacy.give(&mut successor.out, &self.state, repaired).await {
             tracing::warn!(%error, "not handed over");
         }
     }
@@ -255,9 +259,7 @@ impl Helper {
         let program = Program::own().inspect_err(|error| tracing::warn!(%error, "own program")).ok();
         let hello = FromHelper::Hello { version: VERSION, generation: self.state.generation, program };
         self.tell(&hello).await;
-        let (repairs, failures) = self.audit.close();
-        let repairs = repairs.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
-        self.tell(&FromHelper::Repaired { repairs, failures }).await;
+        self.audit.close();
         let inputs = inputs.clone();
         tokio::spawn(async move {
             while let Ok(message) = receive::<ToHelper>(&mut read).await {
@@ -300,6 +302,16 @@ impl Helper {
         if let Err(error) = send(&mut daemon.out, message).await {
             tracing::debug!(%error, "daemon not told");
             self.daemon = None;
+        }
+    }
+
+    /// What was repaired is told to a daemon that has a wish, and so stays: one of another build only looks who is there,
+    /// and starts a successor, which then tells it.
+    async fn tell_repaired(&mut self) {
+        let told = FromHelper::Repaired(self.audit.repaired().clone());
+        self.tell(&told).await;
+        if self.daemon.is_some() {
+            self.audit.take_repaired();
         }
     }
 

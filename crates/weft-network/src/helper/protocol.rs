@@ -73,8 +73,8 @@ pub(crate) enum FromHelper {
     },
     /// What gossip knows of a node that was doubted.
     Word { number: u64, word: GossipWord },
-    /// What it repaired in the kernel while no daemon was there, by kind of object, and what it could not repair.
-    Repaired { repairs: BTreeMap<String, u64>, failures: u64 },
+    /// What it repaired in the kernel while no daemon was there. Behind the first [`ToHelper::State`] of a connection.
+    Repaired(Repairs),
     /// How encrypted paths stand; every other second while there are any.
     Encryption(EncryptionReport),
     /// The name of this node in gossip.
@@ -95,6 +95,15 @@ pub(crate) enum FromHelper {
     MemberUp(String, IpAddr),
     /// A member is gone.
     MemberDown(String),
+}
+
+/// What was put right in the kernel and no daemon was told of yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Repairs {
+    /// Operations, by kind of object.
+    pub(crate) repairs: BTreeMap<String, u64>,
+    /// Operations that the kernel refused.
+    pub(crate) failures: u64,
 }
 
 /// A program's file. Another build of a program is another file.
@@ -123,6 +132,9 @@ pub(crate) struct HandedOver {
     pub(crate) version: u32,
     /// The last [`HelperState`].
     pub(crate) wish: serde_json::Value,
+    /// What no daemon was told of yet; not said by helpers of earlier builds.
+    #[serde(default)]
+    pub(crate) repaired: Repairs,
     /// What the sockets behind this message are.
     pub(crate) sockets: Vec<HandedSocket>,
 }

@@ -13,6 +13,7 @@ pub mod many;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -164,16 +165,24 @@ pub fn random() -> u64 {
 
 /// Starts the helper as a test of this very program: see [`helper_entry`].
 pub fn helper_launch() -> weft_network::HelperLaunch {
-    let exe = std::env::current_exe().unwrap();
-    let script =
-        format!("WEFT_HELPER_DIR=\"$2\" exec {} helper_entry --exact --ignored --nocapture", exe.display());
+    helper_of(&std::env::current_exe().unwrap())
+}
+
+/// The same with another program, which is a copy of this one.
+pub fn helper_of(exe: &Path) -> weft_network::HelperLaunch {
+    let script = format!(
+        "WEFT_HELPER_DIR=\"$2\" WEFT_HELPER_HOW=\"$3\" exec {} helper_entry --exact --ignored --nocapture",
+        exe.display()
+    );
     weft_network::HelperLaunch { exe: "/bin/sh".into(), args: vec!["-c".into(), script.into(), "sh".into()] }
 }
 
 /// What a `helper_entry` test does: it is the helper.
 pub fn helper_entry() {
     let Some(dir) = std::env::var_os("WEFT_HELPER_DIR") else { return };
-    weft_network::helper_main(vec!["--dir".to_owned(), dir.into_string().unwrap()]);
+    let how = std::env::var("WEFT_HELPER_HOW").unwrap_or_default();
+    let args = [String::from("--dir"), dir.into_string().unwrap(), how];
+    weft_network::helper_main(args.into_iter().filter(|arg| !arg.is_empty()).collect());
 }
 
 /// The helper of a controller, by its log.

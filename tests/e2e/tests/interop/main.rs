@@ -14,4 +14,5 @@ mod mesh;
 mod migration;
 mod names;
 mod nodes;
+mod outage;
 mod tasks;

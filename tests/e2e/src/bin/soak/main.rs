@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use weft_e2e::rounds::{Fault, Quorum};
 use weft_e2e::slices::{Game, Outcome, Slices, play};
-use weft_e2e::soaks::{Damages, Partitions, Restarts, Updates};
+use weft_e2e::soaks::{Damages, Outage, Partitions, Restarts, Updates};
 
 const USAGE: &str =
-    "usage: soak quorum|updates|restarts|partitions|damage|keys [--rounds N] [--seed N] [--slice-minutes M]
+    "usage: soak quorum|updates|restarts|outage|partitions|damage|keys [--rounds N] [--seed N] [--slice-minutes M]
                          [--state DIR] [--record FILE.md] [--commit ID]
                          [--only leader|leader-host|worker-host|cut|disk|process (with quorum)]
 
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         "quorum" => soak(&Quorum { only: wish.only }, &wish),
         "updates" => soak(&Updates, &wish),
         "restarts" => soak(&Restarts, &wish),
+        "outage" => soak(&Outage::default(), &wish),
         "partitions" => soak(&Partitions, &wish),
         "damage" => soak(&Damages, &wish),
         _ => keys::keys(wish.record, &wish.commit),
@@ -56,6 +57,7 @@ impl Wish {
             // Fifty of each order.
             "updates" | "partitions" => 100,
             "restarts" => 400,
+            "outage" => Outage::KINDS,
             "damage" => 10 * Damages::KINDS,
             "keys" => 0,
             _ => return None,
