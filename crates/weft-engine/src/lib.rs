@@ -24,11 +24,12 @@ mod runtime;
 mod shim;
 mod shim_client;
 mod spec;
+mod stats;
 mod volumes;
 
 pub use config::{EngineConfig, Reexec};
 pub use container::health::HealthStatus;
-pub use engine::Engine;
+pub use engine::{Engine, StatsStream};
 pub use error::{EngineError, PullFailure};
 pub use events::{Event, EventType};
 pub use image::{
@@ -43,4 +44,8 @@ pub use options::{
 };
 pub use runtime::runtime_main;
 pub use shim::shim_main;
+pub use stats::{
+    BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats,
+    ThrottlingData,
+};
 pub use volumes::{Volume, Volumes};

@@ -7,12 +7,13 @@ mod streams;
 pub(crate) use create::create;
 pub(crate) use streams::{attach, logs, progress_line, stream_error, timestamp, wait};
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use weft_engine::{ListOptions, RemoveOptions, StopOptions};
 
 use crate::error::{ApiError, ApiResult};
 use crate::request::Call;
-use crate::response::{no_content, ok, ok_empty};
+use crate::response::{self, no_content, ok, ok_empty};
 
 /// Filters that `docker ps` knows.
 const LIST_FILTERS: &[&str] = &[
@@ -157,7 +158,17 @@ pub(crate) async fn update(call: Call, id: String) -> ApiResult {
 }
 
 pub(crate) async fn stats(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "reading container statistics").await
+    let stream = call.query.all("stream").is_empty() || call.query.flag("stream");
+    let one_shot = call.query.flag("one-shot");
+    if stream && one_shot {
+        return Err(ApiError::invalid("cannot have stream=true and one-shot=true"));
+    }
+    if !stream {
+        return ok(&call.state.engine.stats_once(&id, one_shot).await?);
+    }
+    let looks = call.state.engine.stats(&id)?;
+    // Docker names no type for this stream.
+    Ok(response::stream(None, looks.map(|look| response::line(&look).map_err(std::io::Error::other))))
 }
 
 pub(crate) async fn changes(call: Call, id: String) -> ApiResult {

@@ -15,6 +15,7 @@ mod logs;
 mod networks;
 mod remove;
 mod start;
+mod stats;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use weft_types::ContainerId;
 
 use self::exec::Execs;
+pub use self::stats::StatsStream;
 pub(crate) use crate::blocking::blocking;
 use crate::cgroup::Hierarchies;
 use crate::config::EngineConfig;

@@ -18,6 +18,7 @@ mod lifecycle;
 mod pulls;
 mod registry;
 mod restarts;
+mod stats;
 mod streams;
 mod support;
 mod tasks;
@@ -60,6 +61,7 @@ fn run(args: &[OsString]) -> i32 {
         pulls::TESTS,
         health::TESTS,
         tasks::TESTS,
+        stats::TESTS,
     ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     if has("--list") {
