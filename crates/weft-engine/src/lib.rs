@@ -14,7 +14,9 @@ mod engine;
 mod error;
 mod events;
 mod executor;
+mod files;
 mod image;
+mod limits;
 mod names;
 mod network;
 mod network_controller;
@@ -32,6 +34,7 @@ pub use container::health::HealthStatus;
 pub use engine::{Engine, StatsStream};
 pub use error::{EngineError, PullFailure};
 pub use events::{Event, EventType};
+pub use files::{Change, ChangeKind, PathStat};
 pub use image::{
     DistributionInspect, Images, ProgressDetail, PullOptions, PullProgress, PullSink, RegistryAuth,
     ServedPlatform,
@@ -39,8 +42,9 @@ pub use image::{
 pub use names::random_name;
 pub use network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxSpec, SandboxView};
 pub use options::{
-    AttachOptions, AttachedStreams, ByteStream, Created, ExecStartOptions, Filters, ListOptions, LogOptions,
-    LogStream, OutputStream, RemoveOptions, StopOptions, StreamKind, WaitCondition, WaitFuture, WaitResult,
+    AttachOptions, AttachedStreams, ByteStream, CommitOptions, Created, ExecStartOptions, ExtractOptions,
+    Filters, ListOptions, LogOptions, LogStream, OutputStream, RemoveOptions, StopOptions, StreamKind,
+    WaitCondition, WaitFuture, WaitResult,
 };
 pub use runtime::runtime_main;
 pub use shim::shim_main;

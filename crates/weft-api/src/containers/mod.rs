@@ -1,10 +1,12 @@
 //! `/containers`.
 
 mod create;
+mod files;
 pub(crate) mod shape;
 mod streams;
 
 pub(crate) use create::create;
+pub(crate) use files::{archive, changes, export, extract, path_stat};
 pub(crate) use streams::{attach, logs, progress_line, stream_error, timestamp, wait};
 
 use futures_util::StreamExt as _;
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 use weft_engine::{ListOptions, RemoveOptions, StopOptions};
 
 use crate::error::{ApiError, ApiResult};
-use crate::request::Call;
+use crate::request::{Call, typed};
 use crate::response::{self, no_content, ok, ok_empty};
 
 /// Filters that `docker ps` knows.
@@ -147,14 +149,12 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
     ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }
 
-/// Answers 404 for a container that is not there before saying that something is not built.
-async fn not_built(call: Call, id: String, what: &str) -> ApiResult {
-    call.state.engine.container_id(&id)?;
-    Err(ApiError::not_implemented(what))
-}
-
-pub(crate) async fn update(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "changing the resources of a container").await
+pub(crate) async fn update(mut call: Call, id: String) -> ApiResult {
+    let body: Value = call.optional_json().await?.unwrap_or_else(|| json!({}));
+    let policy = body.pointer("/RestartPolicy/Name").and_then(Value::as_str).unwrap_or_default();
+    create::check_restart_policy(policy)?;
+    call.state.engine.update(&id, typed(body)?).await?;
+    ok(&json!({ "Warnings": Value::Null }))
 }
 
 pub(crate) async fn stats(call: Call, id: String) -> ApiResult {
@@ -169,16 +169,4 @@ pub(crate) async fn stats(call: Call, id: String) -> ApiResult {
     let looks = call.state.engine.stats(&id)?;
     // Docker names no type for this stream.
     Ok(response::stream(None, looks.map(|look| response::line(&look).map_err(std::io::Error::other))))
-}
-
-pub(crate) async fn changes(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "listing a container's changed files").await
-}
-
-pub(crate) async fn export(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "exporting a container").await
-}
-
-pub(crate) async fn archive(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "copying files from and to containers").await
 }

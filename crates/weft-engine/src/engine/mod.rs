@@ -5,9 +5,11 @@
 
 mod adopt;
 mod attach;
+mod commit;
 mod create;
 mod exec;
 mod exit;
+mod files;
 mod health;
 mod inspect;
 mod list;
@@ -17,6 +19,7 @@ mod remove;
 mod start;
 mod stats;
 mod stop;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -10,7 +10,9 @@
     reason = "a test program without the usual harness"
 )]
 
+mod changes;
 mod confinement;
+mod copies;
 mod execs;
 mod health;
 mod images;
@@ -62,6 +64,8 @@ fn run(args: &[OsString]) -> i32 {
         health::TESTS,
         tasks::TESTS,
         stats::TESTS,
+        copies::TESTS,
+        changes::TESTS,
     ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     if has("--list") {
