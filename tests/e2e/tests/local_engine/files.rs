@@ -154,3 +154,28 @@ fn a_container_becomes_an_image() {
     let text = refusal(hosts.docker("h1", "commit nosuch x"));
     assert!(text.contains("No such container: nosuch"), "{text}");
 }
+
+#[test]
+fn wefts_own_client_does_the_same() {
+    let hosts = up("ownfiles");
+    let weft = |line: &str| hosts.weft("h1", line).unwrap();
+    hosts.run_idle("h1", "c1", "").unwrap();
+    let exe = weft_e2e::weft_exe().display().to_string();
+    let here = hosts.host("h1").dir.display().to_string();
+    let copied = format!(
+        "cd {here} && echo hello > given && tar -c given | {exe} cp - c1:/tmp && {exe} cp c1:/tmp/given - | tar -xO"
+    );
+    assert_eq!(works(&hosts, &copied), "hello");
+    assert_eq!(weft("diff c1"), "C /tmp\nA /tmp/given");
+    weft(&format!("export -o {here}/tree.tar c1"));
+    assert!(works(&hosts, &format!("tar -tf {here}/tree.tar")).contains("tmp/given"));
+    let id = weft("commit -m message c1 made");
+    assert_eq!(docker(&hosts, ["image", "inspect", "--format", "{{.Id}}", "made"]), id);
+    assert_eq!(weft("update --memory 64m --memory-swap -1 --restart always c1"), "c1");
+    let shown = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.RestartPolicy.Name}}";
+    assert_eq!(hosts.inspect("h1", "c1", shown).unwrap(), "67108864 -1 always");
+    let stats = weft("stats --no-stream");
+    let row: Vec<&str> = stats.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((row[1], row[5]), ("c1", "64MiB"), "{stats}");
+    assert!(refusal(hosts.weft("h1", "cp c1:/tmp /tmp")).contains("as a tar archive"));
+}
