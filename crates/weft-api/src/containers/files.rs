@@ -7,6 +7,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use weft_engine::{ExtractOptions, PathStat};
 
 use crate::error::{ApiError, ApiResult};
+use crate::lent::lend;
 use crate::request::Call;
 use crate::response::{self, Body, ok_empty};
 
@@ -29,7 +30,11 @@ pub(crate) async fn extract(call: Call, id: String) -> ApiResult {
         copy_uid_gid: call.query.flag("copyUIDGID"),
     };
     let (path, engine) = (path(&call)?.to_owned(), call.state.engine.clone());
-    engine.extract(&id, &path, options, call.into_byte_stream()).await?;
+    let (body, back) = lend(call.into_byte_stream());
+    if let Err(error) = engine.extract(&id, &path, options, body).await {
+        back.drain().await;
+        return Err(error.into());
+    }
     ok_empty()
 }
 
