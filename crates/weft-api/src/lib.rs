@@ -23,6 +23,7 @@ mod golden_services_test;
 mod golden_test;
 mod hijack;
 mod images;
+mod lent;
 mod metrics;
 mod network_backend;
 mod networks;

@@ -166,7 +166,9 @@ fn containers_route(method: &str, rest: &[&str]) -> Option<Route> {
         ("GET", [id, "stats"]) => bind1(containers::stats, id),
         ("GET", [id, "changes"]) => bind1(containers::changes, id),
         ("GET", [id, "export"]) => bind1(containers::export, id),
-        ("GET" | "HEAD" | "PUT", [id, "archive"]) => bind1(containers::archive, id),
+        ("HEAD", [id, "archive"]) => bind1(containers::path_stat, id),
+        ("GET", [id, "archive"]) => bind1(containers::archive, id),
+        ("PUT", [id, "archive"]) => bind1(containers::extract, id),
         ("DELETE", [id]) => bind1(containers::remove, id),
         _ => None,
     }

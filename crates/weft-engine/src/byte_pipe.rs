@@ -48,7 +48,8 @@ impl Read for BodyReader {
     }
 }
 
-/// The blocking side of a response body.
+/// The blocking side of a response body. Clones write to the same body, each with a buffer of its own.
+#[derive(Clone)]
 pub(crate) struct BodyWriter {
     chunks: mpsc::Sender<io::Result<Bytes>>,
     buffer: BytesMut,

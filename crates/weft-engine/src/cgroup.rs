@@ -67,6 +67,11 @@ impl Hierarchies {
             .filter(|path| path.is_dir())
     }
 
+    /// Whether `cgroup` is there.
+    pub(crate) fn exists(&self, cgroup: &Path) -> bool {
+        self.directories(cgroup).next().is_some()
+    }
+
     /// Moves the calling process into `cgroup` of the version 2 hierarchy.
     pub(crate) fn enter_unified(&self, cgroup: &Path) -> io::Result<()> {
         let Some(root) = &self.unified else { return Ok(()) };

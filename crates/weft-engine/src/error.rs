@@ -24,6 +24,14 @@ pub enum EngineError {
     /// Nothing was changed.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
+    /// There is nothing at this path of the container.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchFile {
+        /// As it was asked for.
+        path: String,
+        /// As it was asked for.
+        container: String,
+    },
     /// Several containers have ids with this prefix.
     #[error("multiple IDs found with provided prefix: {0}")]
     AmbiguousPrefix(String),
@@ -151,6 +159,7 @@ impl Classified for EngineError {
             Self::NoSuchContainer(_)
             | Self::NoSuchExec(_)
             | Self::NoSuchProcess(_)
+            | Self::NoSuchFile { .. }
             | Self::NoSuchImage(_)
             | Self::NoSuchPlugin(_)
             | Self::NoSuchVolume(_) => ErrorKind::NotFound,

@@ -14,7 +14,9 @@ mod engine;
 mod error;
 mod events;
 mod executor;
+mod files;
 mod image;
+mod limits;
 mod names;
 mod network;
 mod network_controller;
@@ -24,13 +26,15 @@ mod runtime;
 mod shim;
 mod shim_client;
 mod spec;
+mod stats;
 mod volumes;
 
 pub use config::{EngineConfig, Reexec};
 pub use container::health::HealthStatus;
-pub use engine::Engine;
+pub use engine::{Engine, StatsStream};
 pub use error::{EngineError, PullFailure};
 pub use events::{Event, EventType};
+pub use files::{Change, ChangeKind, PathStat};
 pub use image::{
     DistributionInspect, Images, ProgressDetail, PullOptions, PullProgress, PullSink, RegistryAuth,
     ServedPlatform,
@@ -38,9 +42,14 @@ pub use image::{
 pub use names::random_name;
 pub use network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxSpec, SandboxView};
 pub use options::{
-    AttachOptions, AttachedStreams, ByteStream, Created, ExecStartOptions, Filters, ListOptions, LogOptions,
-    LogStream, OutputStream, RemoveOptions, StopOptions, StreamKind, WaitCondition, WaitFuture, WaitResult,
+    AttachOptions, AttachedStreams, ByteStream, CommitOptions, Created, ExecStartOptions, ExtractOptions,
+    Filters, ListOptions, LogOptions, LogStream, OutputStream, RemoveOptions, StopOptions, StreamKind,
+    WaitCondition, WaitFuture, WaitResult,
 };
 pub use runtime::runtime_main;
 pub use shim::shim_main;
+pub use stats::{
+    BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats,
+    ThrottlingData,
+};
 pub use volumes::{Volume, Volumes};

@@ -145,6 +145,34 @@ pub struct LogStream {
 /// Bytes on their way.
 pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
+/// What an image of a container shall be.
+#[derive(Debug, Clone, Default)]
+pub struct CommitOptions {
+    /// Its name; without one it has none.
+    pub repo: String,
+    /// `latest` if empty.
+    pub tag: String,
+    /// Message.
+    pub comment: String,
+    /// Who made it.
+    pub author: String,
+    /// Pause the container meanwhile, so that files are as of one moment.
+    pub pause: bool,
+    /// Dockerfile instructions (`CMD ["sh"]`, `ENV a=b`).
+    pub changes: Vec<String>,
+    /// What a container of it runs, as the API's `ContainerConfig`; the container's own for what is left open.
+    pub config: Option<serde_json::Value>,
+}
+
+/// How to unpack files into a container.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExtractOptions {
+    /// No directory makes way for something else, nor the other way round.
+    pub no_overwrite_dir_non_dir: bool,
+    /// Everything becomes the container's user's, if it has one.
+    pub copy_uid_gid: bool,
+}
+
 /// How to start an exec.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExecStartOptions {

@@ -30,12 +30,7 @@ fn checked(mut body: Value) -> Result<ContainerCreateBody, ApiError> {
         return Err(ApiError::invalid("config cannot be empty in order to create a container"));
     }
     let word = |path: &str| body.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let policy = word("/HostConfig/RestartPolicy/Name");
-    if !RESTART_POLICIES.contains(&policy.as_str()) {
-        return Err(ApiError::invalid(format!(
-            "invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        )));
-    }
+    check_restart_policy(&word("/HostConfig/RestartPolicy/Name"))?;
     let isolation = word("/HostConfig/Isolation");
     if !matches!(isolation.as_str(), "" | "default") {
         return Err(ApiError::invalid(format!(
@@ -48,6 +43,16 @@ fn checked(mut body: Value) -> Result<ContainerCreateBody, ApiError> {
     }
     fill_endpoints(&mut body);
     typed(body)
+}
+
+/// Unknown names are refused before they meet a type that has none for them.
+pub(super) fn check_restart_policy(policy: &str) -> Result<(), ApiError> {
+    if RESTART_POLICIES.contains(&policy) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+    )))
 }
 
 /// docker-py sends `{"net": null}` for an endpoint without wishes.

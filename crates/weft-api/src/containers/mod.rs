@@ -1,18 +1,21 @@
 //! `/containers`.
 
 mod create;
+mod files;
 pub(crate) mod shape;
 mod streams;
 
 pub(crate) use create::create;
+pub(crate) use files::{archive, changes, export, extract, path_stat};
 pub(crate) use streams::{attach, logs, progress_line, stream_error, timestamp, wait};
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use weft_engine::{ListOptions, RemoveOptions, StopOptions};
 
 use crate::error::{ApiError, ApiResult};
-use crate::request::Call;
-use crate::response::{no_content, ok, ok_empty};
+use crate::request::{Call, typed};
+use crate::response::{self, no_content, ok, ok_empty};
 
 /// Filters that `docker ps` knows.
 const LIST_FILTERS: &[&str] = &[
@@ -146,28 +149,24 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
     ok(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }
 
-/// Answers 404 for a container that is not there before saying that something is not built.
-async fn not_built(call: Call, id: String, what: &str) -> ApiResult {
-    call.state.engine.container_id(&id)?;
-    Err(ApiError::not_implemented(what))
-}
-
-pub(crate) async fn update(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "changing the resources of a container").await
+pub(crate) async fn update(mut call: Call, id: String) -> ApiResult {
+    let body: Value = call.optional_json().await?.unwrap_or_else(|| json!({}));
+    let policy = body.pointer("/RestartPolicy/Name").and_then(Value::as_str).unwrap_or_default();
+    create::check_restart_policy(policy)?;
+    call.state.engine.update(&id, typed(body)?).await?;
+    ok(&json!({ "Warnings": Value::Null }))
 }
 
 pub(crate) async fn stats(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "reading container statistics").await
-}
-
-pub(crate) async fn changes(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "listing a container's changed files").await
-}
-
-pub(crate) async fn export(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "exporting a container").await
-}
-
-pub(crate) async fn archive(call: Call, id: String) -> ApiResult {
-    not_built(call, id, "copying files from and to containers").await
+    let stream = call.query.all("stream").is_empty() || call.query.flag("stream");
+    let one_shot = call.query.flag("one-shot");
+    if stream && one_shot {
+        return Err(ApiError::invalid("cannot have stream=true and one-shot=true"));
+    }
+    if !stream {
+        return ok(&call.state.engine.stats_once(&id, one_shot).await?);
+    }
+    let looks = call.state.engine.stats(&id)?;
+    // Docker names no type for this stream.
+    Ok(response::stream(None, looks.map(|look| response::line(&look).map_err(std::io::Error::other))))
 }

@@ -9,6 +9,8 @@ use futures_util::stream;
 use hyper::Response;
 use serde_json::{Value, json};
 
+use weft_engine::CommitOptions;
+
 use crate::containers::{progress_line, stream_error};
 use crate::error::{ApiError, ApiResult};
 use crate::request::Call;
@@ -154,7 +156,18 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
     ok(&json!({ "ImagesDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }
 
-pub(crate) async fn commit(call: Call) -> ApiResult {
-    call.state.engine.container_id(call.query.get("container"))?;
-    Err(ApiError::not_implemented("committing a container"))
+pub(crate) async fn commit(mut call: Call) -> ApiResult {
+    let config = call.optional_json::<Value>().await?.filter(|config| !config.is_null());
+    let text = |key: &str| call.query.get(key).to_owned();
+    let options = CommitOptions {
+        repo: text("repo"),
+        tag: text("tag"),
+        comment: text("comment"),
+        author: text("author"),
+        pause: call.query.all("pause").is_empty() || call.query.flag("pause"),
+        changes: call.query.all("changes").to_vec(),
+        config,
+    };
+    let id = call.state.engine.commit(call.query.get("container"), options).await?;
+    response::created(&json!({ "Id": id }))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -42,6 +42,9 @@ pub(crate) struct Container {
     pub(crate) operation: tokio::sync::Mutex<()>,
     /// Held while it is removed: by the user and by `--rm`, whoever comes first.
     pub(crate) removal: tokio::sync::Mutex<()>,
+    /// Held while its files are mounted anew or looked at from outside: two mounts of one upper directory at the same
+    /// time are nothing the kernel answers for.
+    pub(crate) files: Arc<tokio::sync::Mutex<()>>,
     pub(crate) life: watch::Sender<Life>,
     /// Attached before the start.
     pub(crate) pending: Mutex<Vec<Pump>>,
@@ -68,6 +71,7 @@ impl Container {
             unsaved: AtomicBool::new(false),
             operation: tokio::sync::Mutex::new(()),
             removal: tokio::sync::Mutex::new(()),
+            files: Arc::default(),
             life: watch::channel(life).0,
             pending: Mutex::new(Vec::new()),
             restart_cancel: Notify::new(),

@@ -15,6 +15,10 @@ use rustix::mount::{
 
 use crate::error::EngineError;
 
+/// What some kernels do by default: moved directories and changed attributes that are only noted in the upper directory.
+/// An upper directory shall be whole by itself, for it is compared with its image and becomes a layer.
+const PLAIN: [&str; 2] = ["redirect_dir", "metacopy"];
+
 /// Directories of a container's own layer.
 #[derive(Debug, Clone)]
 pub(crate) struct RootFs {
@@ -77,6 +81,9 @@ impl RootFs {
         for dir in lower {
             fsconfig_set_string(&overlay, "lowerdir+", dir.as_path())?;
         }
+        for option in PLAIN {
+            fsconfig_set_string(&overlay, option, "off")?;
+        }
         fsconfig_set_string(&overlay, "upperdir", self.upper().as_path())?;
         fsconfig_set_string(&overlay, "workdir", self.work().as_path())?;
         fsconfig_create(&overlay)?;
@@ -95,6 +102,7 @@ impl RootFs {
         let names: Vec<String> = layers.iter().map(name).collect();
         let options =
             format!("lowerdir={},upperdir={},workdir={}", names.join(":"), name(&upper), name(&work));
+        let options = PLAIN.iter().fold(options, |options, option| format!("{options},{option}=off"));
         let options = CString::new(options).map_err(|_| Errno::INVAL)?;
         mount("overlay", self.merged().as_path(), "overlay", MountFlags::empty(), options.as_c_str())
     }

@@ -5,9 +5,11 @@
 
 mod adopt;
 mod attach;
+mod commit;
 mod create;
 mod exec;
 mod exit;
+mod files;
 mod health;
 mod inspect;
 mod list;
@@ -15,7 +17,9 @@ mod logs;
 mod networks;
 mod remove;
 mod start;
+mod stats;
 mod stop;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use weft_types::ContainerId;
 
 use self::exec::Execs;
+pub use self::stats::StatsStream;
 pub(crate) use crate::blocking::blocking;
 use crate::cgroup::Hierarchies;
 use crate::config::EngineConfig;

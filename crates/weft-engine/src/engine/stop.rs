@@ -198,7 +198,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn set_paused(&self, container: &Arc<Container>, paused: bool) -> Result<()> {
+    pub(super) async fn set_paused(&self, container: &Arc<Container>, paused: bool) -> Result<()> {
         let (hierarchies, cgroup) = (self.hierarchies.clone(), container.cgroup(&self.config.cgroup_parent));
         blocking(move || {
             hierarchies.set_frozen(&cgroup, paused).map_err(EngineError::file("freeze or thaw", cgroup))

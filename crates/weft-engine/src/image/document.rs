@@ -46,6 +46,8 @@ pub(crate) struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) created: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) author: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) created_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) comment: Option<String>,

@@ -1,4 +1,5 @@
-//! Unpacks a layer archive into a directory of its own, for use as one lower directory of an overlay.
+//! Unpacks a layer archive into a directory of its own, for use as one lower directory of an overlay; and what users copy
+//! into containers, below a directory of the container's root.
 //!
 //! Nothing in an archive is trusted. Every parent directory is resolved by the kernel with `RESOLVE_IN_ROOT`, so that
 //! neither `..` nor symbolic links of this or an earlier entry lead out of the directory; the last component is then
@@ -14,14 +15,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, fsetxattr, linkat, lsetxattr, mkdirat, mknodat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
+    fsetxattr, linkat, lsetxattr, mkdirat, mknodat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
 /// The deepest path that is unpacked; deeper ones only occur in attacks on recursive code.
-const MAX_DEPTH: usize = 256;
+pub(crate) const MAX_DEPTH: usize = 256;
 
 /// An archive that cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +35,25 @@ pub(crate) enum LayerError {
     Path(PathBuf),
     #[error("invalid hard link in archive: {0:?}")]
     Link(PathBuf),
+    /// Docker's words.
+    #[error("cannot overwrite {there} {path:?} with {new} {base:?}")]
+    Kind { there: &'static str, path: PathBuf, new: &'static str, base: PathBuf },
     #[error("unpack {path:?}: {source}")]
     Entry { path: PathBuf, source: io::Error },
+}
+
+/// What an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unpacking {
+    /// A layer: its whiteouts mean something.
+    Layer,
+    /// Files that somebody copies to where others are.
+    Copy {
+        /// No directory makes way for something else, nor the other way round.
+        keep_kinds: bool,
+        /// Whose everything becomes, whatever the archive says.
+        owner: Option<(u32, u32)>,
+    },
 }
 
 /// Unpacks `archive` below `root`, which exists and is empty; the number of bytes in regular files.
@@ -43,7 +61,18 @@ pub(crate) fn unpack(archive: impl Read, root: &Path) -> Result<u64, LayerError>
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let entry_error = |source: Errno| LayerError::Entry { path: root.to_owned(), source: source.into() };
     let root_fd = rustix::fs::openat(CWD, root, flags, Mode::empty()).map_err(entry_error)?;
-    let mut unpacker = Unpacker { root: root_fd, directory_times: Vec::new(), size: 0 };
+    unpack_below(archive, &root_fd, Path::new(""), Unpacking::Layer)
+}
+
+/// Unpacks `archive` into the directory `base` of `root`. Links are followed, and never lead out of `root`.
+pub(crate) fn unpack_below(
+    archive: impl Read,
+    root: &OwnedFd,
+    base: &Path,
+    unpacking: Unpacking,
+) -> Result<u64, LayerError> {
+    let base = normalize(base)?;
+    let mut unpacker = Unpacker { root, base, unpacking, directory_times: Vec::new(), size: 0 };
     let mut archive = Archive::new(archive);
     for entry in archive.entries().map_err(classify)? {
         unpacker.entry(&mut entry.map_err(classify)?)?;
@@ -64,8 +93,11 @@ pub(super) fn is_truncated(error: &io::Error) -> bool {
         || text.contains("failed to read entire block")
 }
 
-struct Unpacker {
-    root: OwnedFd,
+struct Unpacker<'a> {
+    root: &'a OwnedFd,
+    /// Where in the root.
+    base: PathBuf,
+    unpacking: Unpacking,
     /// Set last: unpacking into a directory changes its time.
     directory_times: Vec<(PathBuf, i64)>,
     size: u64,
@@ -87,7 +119,7 @@ fn normalize(path: &Path) -> Result<PathBuf, LayerError> {
     Ok(clean)
 }
 
-impl Unpacker {
+impl Unpacker<'_> {
     fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), LayerError> {
         let kind = entry.header().entry_type();
         if matches!(kind, EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink) {
@@ -96,13 +128,17 @@ impl Unpacker {
         let path = normalize(&entry.path().map_err(classify)?)?;
         let failed = |source: io::Error| LayerError::Entry { path: path.clone(), source };
         let Some(name) = path.file_name() else {
-            // The root itself.
-            return self.attributes_of_root(entry).map_err(failed);
+            // The root itself; where somebody copies to stays as it is.
+            return match self.unpacking {
+                Unpacking::Layer => self.attributes_of_root(entry).map_err(failed),
+                Unpacking::Copy { .. } => Ok(()),
+            };
         };
         let parent = self.open_parent(path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
-        if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
+        if let (Some(hidden), Unpacking::Layer) = (name.as_bytes().strip_prefix(b".wh."), self.unpacking) {
             return whiteout(&parent, hidden).map_err(failed);
         }
+        self.check_kind(&parent, &path, kind)?;
         if !self.make_room(&parent, name, kind).map_err(failed)? {
             self.make(entry, &parent, &path, kind)?;
         }
@@ -131,9 +167,26 @@ impl Unpacker {
     }
 
     fn open_directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = Path::new(".").join(&self.base).join(path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        openat2(self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    /// Refuses to put something else in the place of a directory, and a directory in the place of something else.
+    fn check_kind(&self, parent: &OwnedFd, path: &Path, kind: EntryType) -> Result<(), LayerError> {
+        if !matches!(self.unpacking, Unpacking::Copy { keep_kinds: true, .. }) {
+            return Ok(());
+        }
+        let name = path.file_name().unwrap_or_default();
+        let Ok(stat) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+        let is_there = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let is_new = kind == EntryType::Directory;
+        if is_there == is_new {
+            return Ok(());
+        }
+        let word = |is_directory| if is_directory { "directory" } else { "non-directory" };
+        let base = Path::new("/").join(&self.base);
+        Err(LayerError::Kind { there: word(is_there), path: base.join(path), new: word(is_new), base })
     }
 
     /// Removes what is in the way; whether a directory may stay as it is.
@@ -221,7 +274,10 @@ impl Unpacker {
         let name = path.file_name().unwrap_or_default();
         let header = entry.header();
         // Empty fields are zero.
-        let (uid, gid) = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
+        let (uid, gid) = match self.unpacking {
+            Unpacking::Copy { owner: Some((uid, gid)), .. } => (u64::from(uid), u64::from(gid)),
+            _ => (header.uid().unwrap_or(0), header.gid().unwrap_or(0)),
+        };
         let mode = header.mode().unwrap_or(0o755);
         let mtime = header.mtime().unwrap_or(0) as i64;
         let owner = (Uid::from_raw(uid as u32), Gid::from_raw(gid as u32));
@@ -229,7 +285,7 @@ impl Unpacker {
         set_extended_attributes(entry, parent, name)?;
         if kind != EntryType::Symlink {
             // After the owner: chown clears the set-id bits.
-            chmodat(parent, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
+            change_mode(parent, name, Mode::from_raw_mode(mode & 0o7777))?;
         }
         if kind == EntryType::Directory {
             self.directory_times.push((path.to_owned(), mtime));
@@ -242,8 +298,8 @@ impl Unpacker {
     fn attributes_of_root(&self, entry: &Entry<'_, impl Read>) -> io::Result<()> {
         let header = entry.header();
         let (uid, gid) = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
-        rustix::fs::fchown(&self.root, Some(Uid::from_raw(uid as u32)), Some(Gid::from_raw(gid as u32)))?;
-        Ok(rustix::fs::fchmod(&self.root, Mode::from_raw_mode(header.mode().unwrap_or(0o755) & 0o7777))?)
+        rustix::fs::fchown(self.root, Some(Uid::from_raw(uid as u32)), Some(Gid::from_raw(gid as u32)))?;
+        Ok(rustix::fs::fchmod(self.root, Mode::from_raw_mode(header.mode().unwrap_or(0o755) & 0o7777))?)
     }
 
     fn set_directory_times(&self) {
@@ -271,6 +327,16 @@ fn link_name(entry: &Entry<'_, impl Read>) -> Result<PathBuf, LayerError> {
         return Err(LayerError::Link(target));
     }
     Ok(target)
+}
+
+/// chmod follows a link, and a container may have put one into the place meanwhile: so it is done to what is open.
+fn change_mode(parent: &OwnedFd, name: &std::ffi::OsStr, mode: Mode) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP.into());
+    }
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", place.as_raw_fd()), mode)?)
 }
 
 fn times(mtime: i64) -> Timestamps {

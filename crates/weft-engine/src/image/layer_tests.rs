@@ -57,6 +57,17 @@ impl Place {
     }
 }
 
+#[test]
+fn a_link_in_the_place_of_a_file_keeps_what_it_leads_to() {
+    let place = Place::new();
+    let outside = place.dir.path().join("outside/file");
+    std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&outside, place.root().join("name")).unwrap();
+    let root = rustix::fs::open(place.root(), OFlags::RDONLY, Mode::empty()).unwrap();
+    assert!(change_mode(&root, "name".as_ref(), Mode::from_raw_mode(0o666)).is_err());
+    assert_eq!(outside.metadata().unwrap().mode() & 0o777, 0o600);
+}
+
 use EntryType::{Directory, Link, Regular, Symlink};
 
 #[test]
@@ -210,6 +221,13 @@ proptest! {
             bytes[at] = byte;
         }
         let _ = unpack(&bytes[..], &place.root());
+        place.assert_outside_untouched();
+        let root = rustix::fs::open(place.root(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for keep_kinds in [true, false] {
+            let copy = Unpacking::Copy { keep_kinds, owner: Some((7, 8)) };
+            let _ = unpack_below(&bytes[..], &root, Path::new("/a/door"), copy);
+            let _ = unpack_below(&bytes[..], &root, Path::new("/a"), copy);
+        }
         place.assert_outside_untouched();
     }
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod changes;
+mod commit;
 mod compression;
 pub(crate) mod digest;
 pub(crate) mod document;
@@ -15,14 +16,20 @@ mod store;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_util::Stream;
 
+pub(crate) use self::commit::{Commit, commit_config, commit_name};
 pub(crate) use self::digest::Digest;
-use self::document::{Document, History, RootFs, RunConfig, architecture};
+pub(crate) use self::document::RunConfig;
+use self::document::{Document, History, RootFs, architecture};
+#[cfg(test)]
+pub(crate) use self::layer::unpack as unpack_layer;
+pub(crate) use self::layer::{MAX_DEPTH, Unpacking};
 pub use self::pull::{
     DistributionInspect, ProgressDetail, PullOptions, PullProgress, PullSink, ServedPlatform,
 };
@@ -242,6 +249,24 @@ impl Images {
     pub fn count(&self) -> usize {
         self.inner.lock().images.len()
     }
+}
+
+/// Most bytes after the end of an archive that are read; tar's usual blocks have 10 KiB.
+const PADDING_MAX: u64 = 1 << 20;
+
+/// Unpacks an archive, compressed or not, into a directory of a root. Its links do not lead out of the root.
+pub(crate) fn unpack_into(
+    archive: impl std::io::Read,
+    root: &std::os::fd::OwnedFd,
+    base: &std::path::Path,
+    unpacking: Unpacking,
+) -> Result<()> {
+    let refused = |text: String| EngineError::Refused(text);
+    let mut plain = compression::decompress(archive).map_err(|error| refused(error.to_string()))?;
+    layer::unpack_below(&mut plain, root, base, unpacking).map_err(|error| refused(error.to_string()))?;
+    // Writers fill up their last block; a client whose last bytes nobody takes calls that an error.
+    let _ = std::io::copy(&mut plain.take(PADDING_MAX), &mut std::io::sink());
+    Ok(())
 }
 
 fn invalid(error: ReferenceError) -> EngineError {

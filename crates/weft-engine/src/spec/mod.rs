@@ -24,7 +24,7 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 /// Where `--init` shows the first process; Docker's.
 const INIT_PATH: &str = "/sbin/docker-init";
 /// CFS period in microseconds; the kernel's default.
-const CPU_PERIOD: i64 = 100_000;
+pub(crate) const CPU_PERIOD: i64 = 100_000;
 
 /// Paths that show or change the host; hidden from containers (Docker's `oci/defaults.go`).
 pub(crate) const MASKED_PATHS: [&str; 12] = [

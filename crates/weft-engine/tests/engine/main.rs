@@ -10,7 +10,9 @@
     reason = "a test program without the usual harness"
 )]
 
+mod changes;
 mod confinement;
+mod copies;
 mod execs;
 mod health;
 mod images;
@@ -18,6 +20,7 @@ mod lifecycle;
 mod pulls;
 mod registry;
 mod restarts;
+mod stats;
 mod streams;
 mod support;
 mod tasks;
@@ -60,6 +63,9 @@ fn run(args: &[OsString]) -> i32 {
         pulls::TESTS,
         health::TESTS,
         tasks::TESTS,
+        stats::TESTS,
+        copies::TESTS,
+        changes::TESTS,
     ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     if has("--list") {

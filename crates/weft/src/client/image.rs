@@ -102,7 +102,7 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
 }
 
 /// `name:tag` in two; a colon before a slash belongs to a registry's port.
-fn split_tag(reference: &str) -> (&str, &str) {
+pub(super) fn split_tag(reference: &str) -> (&str, &str) {
     match reference.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (reference, ""),

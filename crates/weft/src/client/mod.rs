@@ -7,10 +7,12 @@ mod connection;
 mod container;
 mod container_spec;
 mod error;
+mod files;
 mod image;
 mod network;
 mod node;
 mod node_pretty;
+mod resources;
 mod service;
 mod stored;
 mod stream;
@@ -50,6 +52,10 @@ enum Verb {
     System(system::Verb),
     #[command(flatten)]
     Container(container::Verb),
+    #[command(flatten)]
+    Files(files::Verb),
+    #[command(flatten)]
+    Resources(resources::Verb),
     #[command(flatten)]
     Image(image::Verb),
     /// Manage networks
@@ -115,6 +121,8 @@ async fn execute(cli: Cli) -> Outcome {
     match cli.verb {
         Verb::System(verb) => system::execute(&daemon, verb).await,
         Verb::Container(verb) => Box::pin(container::execute(&daemon, verb)).await,
+        Verb::Files(verb) => files::execute(&daemon, verb).await,
+        Verb::Resources(verb) => resources::execute(&daemon, verb).await,
         Verb::Image(verb) => image::execute(&daemon, verb).await,
         Verb::Network(verb) => network::execute(&daemon, verb).await,
         Verb::Swarm(verb) => swarm::execute_swarm(&daemon, verb).await,

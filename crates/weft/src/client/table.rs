@@ -76,6 +76,25 @@ pub(super) fn size(bytes: i64) -> String {
     format!("{value:.decimals$}{}", UNITS[unit])
 }
 
+/// A size in docker's binary units: four digits that count.
+pub(super) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        1000.0.. => 0,
+        100.0.. => 1,
+        10.0.. => 2,
+        _ => 3,
+    };
+    let digits = format!("{value:.decimals$}");
+    let digits = if decimals == 0 { &digits } else { digits.trim_end_matches('0').trim_end_matches('.') };
+    format!("{digits}{}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +110,9 @@ mod tests {
     fn sizes_and_times_read_like_dockers() {
         assert_eq!(size(2_140_000), "2.14MB");
         assert_eq!(size(512), "512B");
+        assert_eq!(binary_size(0), "0B");
+        assert_eq!(binary_size(25_276_514_304), "23.54GiB");
+        assert_eq!(binary_size(385_024), "376KiB");
         assert_eq!(ago(0), "Less than a second ago");
         assert_eq!(ago(61), "About a minute ago");
         assert_eq!(ago(7300), "2 hours ago");

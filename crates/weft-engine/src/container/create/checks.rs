@@ -9,7 +9,7 @@ use crate::spec::capabilities::CapabilitySet;
 use crate::spec::security::SecurityOptions;
 
 /// Docker's least memory limit.
-const MEMORY_MIN: i64 = 6 << 20;
+pub(crate) const MEMORY_MIN: i64 = 6 << 20;
 
 impl Request {
     /// Checks what can be checked before anything is made; warnings for the user.
@@ -87,17 +87,8 @@ impl Request {
     }
 
     fn check_restart_policy(&mut self) -> Result<()> {
-        let policy = self.host.restart_policy.get_or_insert_with(RestartPolicy::default);
-        let retries = policy.maximum_retry_count.unwrap_or(0);
-        let name = policy.name.filter(|name| *name != RestartPolicyNameEnum::EMPTY);
-        let name = name.unwrap_or(RestartPolicyNameEnum::NO);
-        if retries < 0 {
-            return invalid("invalid restart policy: maximum retry count cannot be negative");
-        }
-        if retries > 0 && name != RestartPolicyNameEnum::ON_FAILURE {
-            return invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'");
-        }
-        *policy = RestartPolicy { name: Some(name), maximum_retry_count: Some(retries) };
+        let policy = self.host.restart_policy.take().unwrap_or_default();
+        self.host.restart_policy = Some(checked_policy(policy)?);
         Ok(())
     }
 
@@ -161,6 +152,20 @@ impl Request {
         log.typ = Some(driver);
         Ok(())
     }
+}
+
+/// A restart policy with nothing left open.
+pub(crate) fn checked_policy(policy: RestartPolicy) -> Result<RestartPolicy> {
+    let retries = policy.maximum_retry_count.unwrap_or(0);
+    let name = policy.name.filter(|name| *name != RestartPolicyNameEnum::EMPTY);
+    let name = name.unwrap_or(RestartPolicyNameEnum::NO);
+    if retries < 0 {
+        return invalid("invalid restart policy: maximum retry count cannot be negative");
+    }
+    if retries > 0 && name != RestartPolicyNameEnum::ON_FAILURE {
+        return invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'");
+    }
+    Ok(RestartPolicy { name: Some(name), maximum_retry_count: Some(retries) })
 }
 
 /// `10m`, `1g`, `100k`, `512`: bytes.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard_stubs::models::{ContainerConfig, ContainerCreateBody, EndpointSettings, HostConfig};
 
-pub(crate) use self::checks::parse_size;
+pub(crate) use self::checks::{MEMORY_MIN, checked_policy, parse_size};
 pub(crate) use self::mounts::{VolumeMaker, mounts};
 use super::health;
 use crate::error::EngineError;

@@ -1,6 +1,9 @@
 //! One host, the unmodified `docker` CLI: images, containers and their streams, local networks, the daemon's end.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod files;
+mod stats;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};

@@ -1,0 +1,219 @@
+//! Changing a container's limits and restart policy, also while it runs.
+
+use std::sync::Arc;
+
+use bollard_stubs::models::{ContainerUpdateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+
+use super::{Engine, Result, blocking};
+use crate::container::create::{MEMORY_MIN, checked_policy};
+use crate::container::record::Phase;
+use crate::error::EngineError;
+use crate::limits;
+
+impl Engine {
+    /// Changes what the request names: what is zero or empty in it stays as it is.
+    pub async fn update(self: &Arc<Self>, term: &str, body: ContainerUpdateBody) -> Result<()> {
+        check(&body)?;
+        let container = self.find(term)?;
+        let _operation = container.operation.lock().await;
+        let wrap = |error: EngineError| error.context(format!("Cannot update container {}", container.id));
+        let before = container.with(|record| record.host.clone());
+        if container.state().phase == Phase::Removing {
+            let text = "container is marked for removal and cannot be \"update\"";
+            return Err(wrap(EngineError::Conflict(text.to_owned())));
+        }
+        let (asked, policy) = split(body);
+        let whole = merged(before.clone(), &asked, policy).map_err(wrap)?;
+        container.update(|record| record.host = whole.clone()).map_err(wrap)?;
+        if container.state().phase == Phase::Running {
+            let (hierarchies, cgroup) =
+                (self.hierarchies.clone(), container.cgroup(&self.config.cgroup_parent));
+            let set = blocking(move || {
+                limits::apply(&hierarchies, &cgroup, &asked, &whole)
+                    .map_err(|error| EngineError::Refused(error.to_string()))
+            });
+            // It has ended meanwhile: the limits are those of its next run.
+            if let Err(error) = set.await
+                && container.state().phase == Phase::Running
+            {
+                container.update(|record| record.host = before).map_err(wrap)?;
+                return Err(wrap(error));
+            }
+        }
+        self.container_event(&container, "update", &[]);
+        Ok(())
+    }
+}
+
+fn invalid<T>(text: impl Into<String>) -> Result<T> {
+    Err(EngineError::Invalid(text.into()))
+}
+
+/// What no container can have.
+fn check(body: &ContainerUpdateBody) -> Result<()> {
+    let (memory, swap) = (body.memory.unwrap_or(0), body.memory_swap.unwrap_or(0));
+    if memory != 0 && memory < MEMORY_MIN {
+        return invalid("Minimum memory limit allowed is 6MB");
+    }
+    if memory > 0 && swap > 0 && swap < memory {
+        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    let reservation = body.memory_reservation.unwrap_or(0);
+    if reservation != 0 && reservation < MEMORY_MIN {
+        return invalid("Minimum memory reservation allowed is 6MB");
+    }
+    if memory > 0 && reservation > 0 && memory < reservation {
+        return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    let nano = body.nano_cpus.unwrap_or(0);
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    if nano < 0 || nano > available as i64 * 1_000_000_000 {
+        return invalid(format!(
+            "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
+        ));
+    }
+    if nano > 0 && body.cpu_period.unwrap_or(0) > 0 {
+        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if nano > 0 && body.cpu_quota.unwrap_or(0) > 0 {
+        return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+    }
+    checked_policy(body.restart_policy.clone().unwrap_or_default()).map(drop)
+}
+
+/// What can be changed, as a configuration that has nothing else, and the restart policy if one is named.
+fn split(body: ContainerUpdateBody) -> (HostConfig, Option<RestartPolicy>) {
+    let policy = body
+        .restart_policy
+        .filter(|policy| !matches!(policy.name, None | Some(RestartPolicyNameEnum::EMPTY)));
+    let asked = HostConfig {
+        cpu_shares: body.cpu_shares,
+        memory: body.memory,
+        blkio_weight: body.blkio_weight,
+        cpu_period: body.cpu_period,
+        cpu_quota: body.cpu_quota,
+        cpuset_cpus: body.cpuset_cpus,
+        cpuset_mems: body.cpuset_mems,
+        memory_reservation: body.memory_reservation,
+        memory_swap: body.memory_swap,
+        nano_cpus: body.nano_cpus,
+        pids_limit: body.pids_limit,
+        ..HostConfig::default()
+    };
+    (asked, policy)
+}
+
+/// The configuration with the changes in it, refused where they contradict what was set before.
+fn merged(mut host: HostConfig, asked: &HostConfig, policy: Option<RestartPolicy>) -> Result<HostConfig> {
+    let conflict = |text: &str| Err(EngineError::Conflict(text.to_owned()));
+    let set = |number: Option<i64>| number.unwrap_or(0) > 0;
+    if set(asked.nano_cpus) && set(host.cpu_period) {
+        return conflict(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set",
+        );
+    }
+    if set(asked.nano_cpus) && set(host.cpu_quota) {
+        return conflict(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set",
+        );
+    }
+    if set(asked.cpu_period) && set(host.nano_cpus) {
+        return conflict(
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+        );
+    }
+    if set(asked.cpu_quota) && set(host.nano_cpus) {
+        return conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
+    }
+    let given = |number: Option<i64>| number.filter(|number| *number != 0);
+    // Also without a limit of swap, as Docker has it.
+    if given(asked.memory).is_some_and(|memory| memory > host.memory_swap.unwrap_or(0))
+        && given(asked.memory_swap).is_none()
+    {
+        return conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        );
+    }
+    for (have, new) in [
+        (&mut host.cpu_shares, asked.cpu_shares),
+        (&mut host.memory, asked.memory),
+        (&mut host.cpu_period, asked.cpu_period),
+        (&mut host.cpu_quota, asked.cpu_quota),
+        (&mut host.memory_reservation, asked.memory_reservation),
+        (&mut host.memory_swap, asked.memory_swap),
+        (&mut host.nano_cpus, asked.nano_cpus),
+    ] {
+        *have = given(new).or(*have);
+    }
+    for (have, new) in
+        [(&mut host.cpuset_cpus, &asked.cpuset_cpus), (&mut host.cpuset_mems, &asked.cpuset_mems)]
+    {
+        if let Some(new) = new.clone().filter(|text| !text.is_empty()) {
+            *have = Some(new);
+        }
+    }
+    host.blkio_weight = asked.blkio_weight.filter(|weight| *weight != 0).or(host.blkio_weight);
+    host.pids_limit = asked.pids_limit.or(host.pids_limit);
+    if let Some(policy) = policy {
+        if host.auto_remove == Some(true) && policy.name != Some(RestartPolicyNameEnum::NO) {
+            return conflict(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container",
+            );
+        }
+        host.restart_policy = Some(checked_policy(policy)?);
+    }
+    Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(host: HostConfig, asked: HostConfig) -> String {
+        merged(host, &asked, None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let host = HostConfig {
+            memory: Some(64 << 20),
+            memory_swap: Some(128 << 20),
+            cpuset_cpus: Some("0".to_owned()),
+            pids_limit: Some(5),
+            ..HostConfig::default()
+        };
+        let asked = HostConfig {
+            memory: Some(100 << 20),
+            memory_swap: Some(0),
+            cpuset_cpus: Some(String::new()),
+            cpu_shares: Some(512),
+            ..HostConfig::default()
+        };
+        let wanted = HostConfig { memory: Some(100 << 20), cpu_shares: Some(512), ..host.clone() };
+        assert_eq!(merged(host, &asked, None).unwrap(), wanted);
+    }
+
+    #[test]
+    fn contradictions_are_refused_in_dockers_words() {
+        let nano = || HostConfig { nano_cpus: Some(1), ..HostConfig::default() };
+        let period = || HostConfig { cpu_period: Some(50_000), ..HostConfig::default() };
+        assert!(
+            refusal(period(), nano())
+                .starts_with("Conflicting options: Nano CPUs cannot be updated as CPU P")
+        );
+        assert!(
+            refusal(nano(), period())
+                .starts_with("Conflicting options: CPU Period cannot be updated as Nano")
+        );
+        let memory = HostConfig { memory: Some(64 << 20), ..HostConfig::default() };
+        assert!(
+            refusal(HostConfig::default(), memory).starts_with("Memory limit should be smaller than already")
+        );
+        let always = RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), maximum_retry_count: None };
+        let removed = HostConfig { auto_remove: Some(true), ..HostConfig::default() };
+        let error = merged(removed, &HostConfig::default(), Some(always)).unwrap_err();
+        assert!(error.to_string().starts_with("Restart policy cannot be updated because AutoRemove"));
+        let tiny = ContainerUpdateBody { memory: Some(4096), ..ContainerUpdateBody::default() };
+        assert_eq!(check(&tiny).unwrap_err().to_string(), "Minimum memory limit allowed is 6MB");
+    }
+}
