@@ -68,6 +68,11 @@ impl Restarts {
 impl Game for Restarts {
     type Arena = Restarted;
 
+    /// Most of a round is waiting for transfers.
+    fn labs(&self) -> u64 {
+        2
+    }
+
     fn up(&self, lab: u64) -> Restarted {
         let hosts = hosts(&format!("again{lab}"));
         serve(&hosts, &format!("--replicas {REPLICAS} --publish 8080:80"));
@@ -100,7 +105,8 @@ impl Game for Restarts {
     fn text(&self) -> Text {
         Text {
             title: "A daemon is stopped, killed, restarted and upgraded under load",
-            hosts: "a manager and two workers, with live-restore; the daemon of a worker that runs a task and clients",
+            hosts: "two labs at once, each a manager and two workers, with live-restore; the daemon of a worker that runs a \
+                    task and clients",
             counts: "answers to requests, answers to look-ups",
             settled: "until the node was ready again and had its helper",
             rules: "Each round does one of four things to the daemon: told to end and away for two seconds, `kill -9` and \
