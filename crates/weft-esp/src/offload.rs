@@ -16,8 +16,11 @@ const GSO_UDP: u8 = 5;
 /// Explicit congestion notification: only the first segment has the flag.
 const GSO_ECN: u8 = 0x80;
 const ETHERNET_LEN: usize = 14;
-const VLAN_TYPE: [u8; 2] = [0x81, 0x00];
 const IPV4: [u8; 2] = [0x08, 0x00];
+const IPV6: [u8; 2] = [0x86, 0xdd];
+/// IEEE 802.1Q and 802.1ad: four more bytes stand before the type.
+const VLAN_TYPES: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
+const VLAN_LEN: usize = 4;
 /// Flags of TCP in byte 13 of its header.
 const FIN_PSH: u8 = 0x09;
 const CWR: u8 = 0x80;
@@ -122,8 +125,13 @@ struct Said {
 
 impl Whole {
     fn of(frame: &[u8], transport: Transport, start: usize, size: usize) -> Option<Self> {
-        let ip = if frame.get(12..14)? == VLAN_TYPE { ETHERNET_LEN + 4 } else { ETHERNET_LEN };
-        let v4 = frame.get(ip - 2..ip)? == IPV4;
+        let is_tagged = VLAN_TYPES.iter().any(|tag| frame.get(12..14) == Some(tag));
+        let ip = ETHERNET_LEN + if is_tagged { VLAN_LEN } else { 0 };
+        let kind = frame.get(ip - 2..ip)?;
+        let v4 = kind == IPV4;
+        if !v4 && kind != IPV6 {
+            return None;
+        }
         let least = ip + if v4 { 20 } else { 40 };
         let headers = start + transport.len_of(frame.get(start..)?)?;
         (start >= least && size > 0).then_some(Self { transport, v4, ip, start, headers, size })

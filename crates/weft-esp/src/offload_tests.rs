@@ -97,6 +97,30 @@ proptest! {
 }
 
 #[test]
+fn frames_with_a_tag_are_cut_behind_it_and_unknown_ones_not_at_all() {
+    let cut = |frame: &mut [u8], start: usize| {
+        let mut pieces = Vec::new();
+        let done = Offload::parse(&header(GSO_UDP, 100, start, 6))
+            .finish(frame, |head, data| pieces.push([head, data].concat()));
+        (done, pieces)
+    };
+    for v4 in [true, false] {
+        let sample = Large { transport: Transport::Udp, ..sample(v4, 0) };
+        let frame = sample.frame(&[7; 250]);
+        let (_, plain) = cut(&mut frame.clone(), sample.start());
+        assert_eq!(plain.len(), 3);
+        for tag in [[0x81, 0, 0, 9], [0x88, 0xa8, 0, 9]] {
+            let tagged = |frame: &[u8]| [&frame[..12], &tag, &frame[12..]].concat();
+            let (done, pieces) = cut(&mut tagged(&frame), sample.start() + 4);
+            assert!(done);
+            assert_eq!(pieces, plain.iter().map(|piece| tagged(piece)).collect::<Vec<_>>());
+            let twice = tagged(&tagged(&frame));
+            assert_eq!(cut(&mut twice.clone(), sample.start() + 8), (false, Vec::new()));
+        }
+    }
+}
+
+#[test]
 fn an_open_checksum_is_completed() {
     let sample = sample(true, 0);
     let mut frame = sample.frame(b"some data");

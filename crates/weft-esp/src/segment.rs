@@ -59,13 +59,13 @@ impl Segment {
         let len = header.len().checked_sub(header_len).filter(|len| *len > 0)?;
         let id = word(frame, 18).filter(|_| v4 && word(frame, 20) == Some(0));
         let (mut sequence, mut push) = (0, false);
+        // A checksum of zero would come out as another one: UDP's as one, where there was none.
         match transport {
             Transport::Tcp => {
-                let usual = header[12] & 15 == 0 && header[13] & !PSH == ACK;
+                let usual = header[12] & 15 == 0 && header[13] & !PSH == ACK && word(header, 16)? != 0;
                 sequence = u32::from_be_bytes(*header[4..].first_chunk().filter(|_| usual)?);
                 push = header[13] & PSH != 0;
             }
-            // Without a checksum it would get one.
             Transport::Udp => {
                 let usual = usize::from(word(header, 4)?) == header.len() && word(header, 6)? != 0;
                 usual.then_some(())?;

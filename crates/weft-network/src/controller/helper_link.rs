@@ -19,6 +19,7 @@ use crate::config::HelperLaunch;
 use crate::controller::doubts::{Doubts, next_doubt};
 use crate::controller::{Controller, Touched};
 use crate::helper::delta::HelperDelta;
+use crate::helper::handover;
 use crate::helper::protocol::{
     FromHelper, HelperState, Program, SOCKET, TAKE_OVER, ToHelper, VERSION, receive, send,
 };
@@ -32,6 +33,8 @@ const RESOLVER_WAIT: Duration = Duration::from_secs(2);
 const SETTLE_WAIT: Duration = Duration::from_millis(300);
 /// A started helper opens its socket within this time.
 const START_WAIT: Duration = Duration::from_secs(2);
+/// One that takes over first waits for the helper before it ([`handover::LIMIT`]).
+const TAKEN_OVER_WAIT: Duration = handover::LIMIT.saturating_add(START_WAIT);
 /// Between two attempts to reach or start the helper.
 const RETRY: Duration = Duration::from_millis(100);
 /// So often a helper of this build tries to take over from one of another before that one is left in its place.
@@ -157,7 +160,8 @@ impl HelperLink {
                 }
             }
         };
-        let reached = timeout(START_WAIT, greet).await;
+        let limit = if replaced.is_some() { TAKEN_OVER_WAIT } else { START_WAIT };
+        let reached = timeout(limit, greet).await;
         if reached.is_err() && replaced.is_some() {
             self.failed_upgrades.fetch_add(1, Ordering::SeqCst);
         }

@@ -36,7 +36,7 @@ use crate::helper::protocol::{
 /// The kernel passes 253 at a time at most (`SCM_MAX_FD`).
 const AT_A_TIME: usize = 200;
 /// A helper that does not hand over in this time is left alone.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// A resolver's sockets.
 pub(super) type ResolverSockets = (UdpSocket, TcpListener);

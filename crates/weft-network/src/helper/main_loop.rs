@@ -1,4 +1,4 @@
-//! The helper's life: one connection to the daemon at a time, the last wish, and what follows from it.
+//! The helper's life: one daemon at a time, the last wish, and what follows from it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,12 +16,13 @@ use tracing_subscriber::EnvFilter;
 use weft_plan::NamespaceRef;
 
 use crate::helper::audit::AwayAudit;
+use crate::helper::callers::{Callers, Input};
 use crate::helper::delta::HelperDelta;
 use crate::helper::encryption::Encryption;
 use crate::helper::gossip::{self, Command};
 use crate::helper::handover::{GossipSockets, Inherited, Legacy};
 use crate::helper::protocol::{
-    FromHelper, HandedSocket, HelperState, Program, SOCKET, TAKE_OVER, ToHelper, VERSION, receive, send,
+    FromHelper, HandedSocket, HelperState, Program, SOCKET, TAKE_OVER, ToHelper, VERSION,
 };
 use crate::helper::renewal::Renewal;
 use crate::helper::resolvers::Resolvers;
@@ -91,12 +92,6 @@ fn raise_file_limit() {
     }
 }
 
-/// What the main loop waits for.
-enum Input {
-    Message(u64, ToHelper),
-    Closed(u64),
-}
-
 struct Helper {
     dir: PathBuf,
     state: HelperState,
@@ -107,24 +102,17 @@ struct Helper {
     /// From the helper before, until gossip starts.
     gossip_sockets: Option<(std::net::SocketAddr, GossipSockets)>,
     events: mpsc::UnboundedSender<FromHelper>,
-    daemon: Option<Daemon>,
+    callers: Callers,
     audit: AwayAudit,
     renewal: Renewal,
-}
-
-/// The connected daemon.
-struct Daemon {
-    connection: u64,
-    out: OwnedWriteHalf,
 }
 
 async fn serve(dir: &Path, inherited: Inherited) -> io::Result<()> {
     let (listener, identity) = listen(dir)?;
     let (inputs, mut input) = mpsc::unbounded_channel();
     let (events, mut event) = mpsc::unbounded_channel();
-    let mut helper = Helper::new(dir, inherited, events).await;
+    let mut helper = Helper::new(dir, inherited, events, Callers::new(inputs)).await;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut connections = 0u64;
     let mut tick = tokio::time::interval(AUDIT_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut look = tokio::time::interval(ENCRYPTION_INTERVAL);
@@ -134,19 +122,16 @@ async fn serve(dir: &Path, inherited: Inherited) -> io::Result<()> {
     tracing::info!(dir = %dir.display(), pid = std::process::id(), "helper serves");
     loop {
         tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _) = accepted?;
-                connections += 1;
-                helper.connect(connections, stream, &inputs).await;
-            }
+            accepted = listener.accept() => helper.greet(accepted?.0).await,
             Some(input) = input.recv() => match input {
-                // A daemon that another one took the place of has no say any more.
-                Input::Message(from, _) if !helper.is_daemon(from) => {}
-                Input::Message(_, ToHelper::Stop) => break,
-                Input::Message(_, ToHelper::HandOver) => {
-                    helper.hand_over().await;
-                    return Ok(());
+                Input::Message(from, ToHelper::HandOver) => {
+                    if let Some(successor) = helper.callers.take(from) {
+                        helper.hand_over(successor).await;
+                        return Ok(());
+                    }
                 }
+                Input::Message(from, _) if !helper.hears(from) => {}
+                Input::Message(_, ToHelper::Stop) => break,
                 Input::Message(_, ToHelper::Doubt { number, address }) => helper.doubt(number, address),
                 Input::Message(_, ToHelper::State(state)) => {
                     helper.follow(*state).await;
@@ -156,17 +141,19 @@ async fn serve(dir: &Path, inherited: Inherited) -> io::Result<()> {
                 Input::Closed(connection) => helper.closed(connection).await,
             },
             Some(event) = event.recv() => helper.tell(&event).await,
-            _ = tick.tick(), if helper.daemon.is_none() => {
+            _ = tick.tick() => {
                 if identity_of(&dir.join(SOCKET)) != Some(identity) {
                     // Nobody can reach us any more: another helper took over, or the folder went.
                     tracing::warn!("socket is gone, helper ends");
                     return Ok(());
                 }
-                helper.audit_all().await;
+                if !helper.callers.has_daemon() {
+                    helper.audit_all().await;
+                }
             }
-            place = helper.audit.changed(), if helper.daemon.is_none() => helper.look_at(&place).await,
+            place = helper.audit.changed(), if !helper.callers.has_daemon() => helper.look_at(&place).await,
             _ = look.tick() => helper.encryption.look_after(helper.state.encryption.as_ref()),
-            _ = report.tick(), if helper.daemon.is_some() => helper.report().await,
+            _ = report.tick(), if helper.callers.has_daemon() => helper.report().await,
             _ = terminate.recv() => break,
         }
     }
@@ -196,7 +183,12 @@ fn listen(dir: &Path) -> io::Result<(UnixListener, (u64, u64))> {
 
 impl Helper {
     /// Goes on with what it inherits, if anything.
-    async fn new(dir: &Path, inherited: Inherited, events: mpsc::UnboundedSender<FromHelper>) -> Self {
+    async fn new(
+        dir: &Path,
+        inherited: Inherited,
+        events: mpsc::UnboundedSender<FromHelper>,
+        callers: Callers,
+    ) -> Self {
         let mut helper = Self {
             dir: dir.to_owned(),
             state: HelperState::default(),
@@ -206,19 +198,20 @@ impl Helper {
             gossip_address: None,
             gossip_sockets: inherited.gossip,
             events,
-            daemon: None,
+            callers,
             audit: AwayAudit::new(inherited.repaired),
             renewal: Renewal::default(),
         };
         if let Some(wish) = inherited.wish {
             helper.follow(wish).await;
+            // Nobody else does until a daemon comes.
+            helper.renewal.begin(helper.state.lease.as_ref());
         }
         helper
     }
 
     /// Gives everything that is open to the helper that asked, which tells the cluster and the daemon nothing of it.
-    async fn hand_over(mut self) {
-        let Some(mut successor) = self.daemon.take() else { return };
+    async fn hand_over(mut self, mut successor: OwnedWriteHalf) {
         tracing::info!("another helper takes over");
         let mut legacy = Legacy::default();
         if let Some((commands, task)) = self.gossip.take() {
@@ -234,54 +227,33 @@ impl Helper {
         // Last: what other nodes encrypt now is lost until they have agreed on keys with the successor.
         self.encryption = Encryption::default();
         let repaired = self.audit.take_repaired();
-        if let Err(error) = legacy.give(&mut successor.out, &self.state, repaired).await {
+        if let Err(error) = legacy.give(&mut successor, &self.state, repaired).await {
             tracing::warn!(%error, "not handed over");
         }
     }
 
-    /// A daemon connects. The newest counts.
-    async fn connect(&mut self, connection: u64, stream: UnixStream, inputs: &mpsc::UnboundedSender<Input>) {
-        let own = nix::unistd::geteuid().as_raw();
-        match stream.peer_cred() {
-            Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
-            Ok(peer) => {
-                tracing::warn!(uid = peer.uid(), "connection of another user refused");
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "connection without credentials refused");
-                return;
-            }
-        }
-        let (mut read, out) = stream.into_split();
-        self.daemon = Some(Daemon { connection, out });
-        self.renewal.end();
+    /// Somebody connects.
+    async fn greet(&mut self, stream: UnixStream) {
         let program = Program::own().inspect_err(|error| tracing::warn!(%error, "own program")).ok();
         let hello = FromHelper::Hello { version: VERSION, generation: self.state.generation, program };
-        self.tell(&hello).await;
-        self.audit.close();
-        let inputs = inputs.clone();
-        tokio::spawn(async move {
-            while let Ok(message) = receive::<ToHelper>(&mut read).await {
-                if inputs.send(Input::Message(connection, message)).is_err() {
-                    return;
-                }
-            }
-            let _ = inputs.send(Input::Closed(connection));
-        });
-        if let Some((commands, _)) = &self.gossip {
-            let _ = commands.send(Command::TellAll);
-        }
+        self.callers.admit(stream, &hello).await;
     }
 
-    fn is_daemon(&self, connection: u64) -> bool {
-        self.daemon.as_ref().is_some_and(|daemon| daemon.connection == connection)
+    /// Whether who says a daemon's words is the daemon.
+    fn hears(&mut self, from: u64) -> bool {
+        if self.callers.note_daemon(from) {
+            self.renewal.end();
+            self.audit.close();
+            if let Some((commands, _)) = &self.gossip {
+                let _ = commands.send(Command::TellAll);
+            }
+        }
+        self.callers.is_daemon(from)
     }
 
     async fn closed(&mut self, connection: u64) {
-        if self.is_daemon(connection) {
+        if self.callers.close(connection) {
             tracing::info!("daemon is away");
-            self.daemon = None;
             self.renewal.begin(self.state.lease.as_ref());
             self.audit_all().await;
         }
@@ -298,11 +270,7 @@ impl Helper {
     }
 
     async fn tell(&mut self, message: &FromHelper) {
-        let Some(daemon) = &mut self.daemon else { return };
-        if let Err(error) = send(&mut daemon.out, message).await {
-            tracing::debug!(%error, "daemon not told");
-            self.daemon = None;
-        }
+        self.callers.tell(message).await;
     }
 
     /// What was repaired is told to a daemon that has a wish, and so stays: one of another build only looks who is there,
@@ -310,7 +278,7 @@ impl Helper {
     async fn tell_repaired(&mut self) {
         let told = FromHelper::Repaired(self.audit.repaired().clone());
         self.tell(&told).await;
-        if self.daemon.is_some() {
+        if self.callers.has_daemon() {
             self.audit.take_repaired();
         }
     }
@@ -335,7 +303,7 @@ impl Helper {
         if change.base != self.state.generation {
             // The daemon starts over with the whole.
             tracing::warn!(base = change.base, have = self.state.generation, "change of another wish");
-            self.daemon = None;
+            self.callers.dismiss();
             return;
         }
         let mut state = std::mem::take(&mut self.state);
@@ -397,7 +365,7 @@ impl Helper {
         if identity_of(&path) == Some(identity) {
             let _ = fs::remove_file(path);
         }
-        self.daemon = None;
+        self.callers.dismiss();
         self.resolvers = Resolvers::new(HashMap::new());
         self.encryption = Encryption::default();
         if let Some((commands, task)) = self.gossip.take() {

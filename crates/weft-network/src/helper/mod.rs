@@ -8,10 +8,11 @@
 //! ([`handover`]), so that no question to a resolver and no message of gossip is lost in between.
 
 mod audit;
+mod callers;
 pub(crate) mod delta;
 mod encryption;
 mod gossip;
-mod handover;
+pub(crate) mod handover;
 mod main_loop;
 mod own_entries;
 pub(crate) mod protocol;

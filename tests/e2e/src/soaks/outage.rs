@@ -140,7 +140,7 @@ impl Game for Outage {
                     by that at the node whose daemon is away. In Docker's container the task's own address stands in \
                     for the virtual IP, because Docker's needs a kernel with IPVS. None of all these may fail, have \
                     another answer than before, or take over a second. Containers that begin on the manager's and on \
-                    Docker's node meanwhile are known to the others at once, to the node itself when its daemon is \
+                    Docker's node meanwhile are known to the others within 15 seconds, to the node itself when its daemon is \
                     back: the helper keeps the last state. The managers show the node as disconnected, and \
                     every service keeps its one task, running, with its id. (They wait for 15 minutes: then the node \
                     counts as down and its tasks begin elsewhere.) The helper is the same process before and after.",
@@ -371,10 +371,18 @@ impl Watch {
         Self { clients: places.iter().map(client).collect(), stop }
     }
 
-    fn end(self) -> Seen {
+    fn end(mut self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        let seen = self.clients.into_iter().map(|client| client.join().expect("clients do not panic"));
+        let clients = std::mem::take(&mut self.clients);
+        let seen = clients.into_iter().map(|client| client.join().expect("clients do not panic"));
         seen.reduce(Seen::and).unwrap_or_default()
+    }
+}
+
+/// A round that failed is not watched any further.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -128,18 +128,23 @@ impl Shared {
 /// The engine; it ends with this value.
 pub(in crate::helper::encryption) struct Engine {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Engine {
     pub(in crate::helper::encryption) fn start(wish: &EncryptionWish) -> io::Result<Self> {
         let shared = Arc::new(Shared::open(wish)?);
-        let mut engine = Self { shared, workers: Vec::new() };
+        let engine = Self { shared, workers: Mutex::default() };
         for queue in 0..engine.shared.sources.len() {
             let work = move |shared: Arc<Shared>| worker::run(&shared, queue);
-            engine.workers.push(spawn("esp", engine.shared.clone(), work)?);
+            engine.keep(spawn("esp", engine.shared.clone(), work)?);
         }
         Ok(engine)
+    }
+
+    /// Until it ends nobody else can have the sockets.
+    fn keep(&self, worker: JoinHandle<()>) {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
     }
 
     pub(in crate::helper::encryption) fn follow(&mut self, wish: &EncryptionWish) {
@@ -182,7 +187,8 @@ impl Engine {
         }
         let opened = Raw::open(self.shared.own).map(Arc::new).and_then(|raw| {
             let thread_raw = raw.clone();
-            spawn("esp-raw", self.shared.clone(), move |shared| receive::run_raw(&shared, &thread_raw))?;
+            let work = move |shared: Arc<Shared>| receive::run_raw(&shared, &thread_raw);
+            self.keep(spawn("esp-raw", self.shared.clone(), work)?);
             Ok(raw)
         });
         match opened {
@@ -243,7 +249,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Relaxed);
-        for worker in self.workers.drain(..) {
+        for worker in self.workers.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = worker.join();
         }
         tracing::info!("encryption ends");

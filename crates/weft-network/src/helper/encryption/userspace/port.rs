@@ -96,7 +96,11 @@ impl Port {
                 shared.counters.count(Drop::NoKeys);
                 continue;
             };
-            Offload::parse(header).finish(frame, |head, data| train.add(node, &sealer, head, data));
+            let finished =
+                Offload::parse(header).finish(frame, |head, data| train.add(node, &sealer, head, data));
+            if !finished {
+                shared.counters.count(Drop::NotSent);
+            }
         }
         train.leave();
         Some(bytes)

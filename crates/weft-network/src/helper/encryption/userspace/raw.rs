@@ -9,9 +9,8 @@ use nix::sys::socket::{SockaddrStorage, recvfrom};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::receive::sender;
+use super::sockets::make_room;
 
-/// Room for bursts in the socket's buffers, in bytes.
-const BUFFER: usize = 4 << 20;
 const ESP: i32 = 50;
 
 /// All ESP packets for an address. The kernel's own ESP, where there is one, sees them too and knows none of their SPIs.
@@ -27,8 +26,7 @@ impl Raw {
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(ESP)))?;
         socket.bind(&SocketAddr::new(own, 0).into())?;
         socket.set_nonblocking(true)?;
-        socket.set_recv_buffer_size(BUFFER)?;
-        socket.set_send_buffer_size(BUFFER)?;
+        make_room(&socket);
         Ok(Self { socket, ipv6: own.is_ipv6() })
     }
 
