@@ -34,24 +34,17 @@ impl Engine {
     pub async fn archive(&self, term: &str, path: &str) -> Result<(PathStat, ByteStream)> {
         let container = self.find(term)?;
         let plan = self.plan(&container, true).await;
-        let (sender, found) = oneshot::channel();
         let (writer, stream) = body_writer();
         let (own_term, own_path) = (term.to_owned(), path.to_owned());
         // Goes on by itself until the archive is read or nobody reads it any more.
-        drop(plan.run(move |view| {
-            match stat(view, &own_term, &own_path) {
-                Ok((wanted, stat)) => {
-                    let _ = sender.send(Ok(stat));
-                    write(writer, Kind::Tree, |packer| pack(packer, view, &wanted));
-                }
-                Err(error) => {
-                    let _ = sender.send(Err(error));
-                }
+        let work = move |view: &View, ready: oneshot::Sender<PathStat>| {
+            let (wanted, stat) = stat(view, &own_term, &own_path)?;
+            if ready.send(stat).is_ok() {
+                write(writer, Kind::Tree, |packer| pack(packer, view, &wanted));
             }
             Ok(())
-        })?);
-        let stat =
-            found.await.map_err(|_| EngineError::Refused("files of the container not read".to_owned()))??;
+        };
+        let stat = plan.run_until_ready(work).await?;
         self.container_event(&container, "archive-path", &[]);
         Ok((stat, stream))
     }
@@ -95,10 +88,13 @@ impl Engine {
         }
         let plan = self.plan(&container, false).await;
         let (writer, stream) = body_writer();
-        drop(plan.run(move |view| {
-            write(writer, Kind::Tree, |packer| packer.content(view.root(), b""));
+        let work = move |view: &View, ready: oneshot::Sender<()>| {
+            if ready.send(()).is_ok() {
+                write(writer, Kind::Tree, |packer| packer.content(view.root(), b""));
+            }
             Ok(())
-        })?);
+        };
+        plan.run_until_ready(work).await?;
         self.container_event(&container, "export", &[]);
         Ok(stream)
     }
@@ -130,7 +126,10 @@ fn write(writer: BodyWriter, kind: Kind, pack: impl FnOnce(&mut Packer<BodyWrite
     let failing = writer.clone();
     let mut packer = Packer::new(writer, kind);
     if let Err(error) = pack(&mut packer).and_then(|()| packer.finish().map(drop)) {
-        tracing::debug!(%error, "archive not written to its end");
+        // Who reads it may go away at any time.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tracing::warn!(%error, "archive not written to its end");
+        }
         failing.fail(error);
     }
 }

@@ -59,7 +59,7 @@ impl Plan {
     }
 
     /// Does `work` in the view, on a thread of its own. Who does not wait for the end does not end it.
-    pub(crate) fn run<T: Send + 'static>(
+    fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&View) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
@@ -81,14 +81,28 @@ impl Plan {
         Ok(receiver)
     }
 
+    /// Does `work` in the view, and waits until it says that it is ready, or has failed before. The rest goes on by itself.
+    pub(crate) async fn run_until_ready<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&View, oneshot::Sender<T>) -> Result<()> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, ready) = oneshot::channel();
+        let end = self.run(move |view| work(view, sender))?;
+        match ready.await {
+            Ok(ready) => Ok(ready),
+            Err(_) => Err(match end.await {
+                Ok(Err(error)) => error,
+                _ => not_read(),
+            }),
+        }
+    }
+
     /// Does `work` in the view and waits for it.
     pub(crate) async fn run_to_end<T: Send + 'static>(
         self,
         work: impl FnOnce(&View) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(work)?
-            .await
-            .map_err(|_| EngineError::Refused("internal error: files not read".to_owned()))?
+        self.run(work)?.await.map_err(|_| not_read())?
     }
 
     /// From here on this thread's mounts are nobody else's, and nobody else's come here.
@@ -163,6 +177,10 @@ impl Plan {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn not_read() -> EngineError {
+    EngineError::Refused("internal error: files not read".to_owned())
 }
 
 /// A path to what is open, also where its name has changed.

@@ -9,7 +9,7 @@ use weft_engine::{ByteStream, ExtractOptions};
 use weft_types::{Classified, ErrorKind};
 
 use crate::Test;
-use crate::support::{Lab, body, host, run, timeout};
+use crate::support::{IMAGE, Lab, body, host, run, timeout};
 
 pub(crate) const TESTS: &[Test] = &[
     ("copies_come_out_and_go_in", || run(come_out_and_go_in)),
@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("copies_hold_against_a_container_that_changes_links", || run(against_changing_links)),
     ("a_container_starts_after_a_copy_that_nobody_reads", || run(starts_after_an_abandoned_copy)),
     ("an_export_has_the_tree_without_volumes", || run(export_without_volumes)),
+    ("an_export_of_a_damaged_image_says_so", || run(export_of_a_damaged_image)),
 ];
 
 /// Names and contents of an archive.
@@ -251,4 +252,14 @@ async fn export_without_volumes(lab: Lab) {
     assert!(!files(lab.engine.export(&id).await.unwrap()).await.contains_key("data/in-volume"));
     let events = lab.engine.list(&weft_engine::ListOptions::default()).unwrap();
     assert_eq!(events.len(), 1, "and the container runs on");
+}
+
+async fn export_of_a_damaged_image(lab: Lab) {
+    let id = lab.create("true", |_| {}).await;
+    let layers = lab.engine.images().inspect(IMAGE).unwrap().graph_driver.unwrap().data;
+    std::fs::remove_dir_all(&layers["UpperDir"]).unwrap();
+    for error in [lab.engine.export(&id).await.err(), lab.engine.archive(&id, "/etc").await.err()] {
+        let text = error.unwrap().to_string();
+        assert!(text.starts_with("mount ") && text.contains("No such file"), "{text}");
+    }
 }
