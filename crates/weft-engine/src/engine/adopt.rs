@@ -105,6 +105,7 @@ impl Engine {
         });
         container.life.send_modify(|life| life.running = true);
         self.watch_exit(container.clone(), watcher);
+        self.thaw_forgotten(&container).await;
         if self.config.live_restore {
             tracing::info!(container = %container.id, pid, "container adopted");
             if !container.state().paused {
@@ -117,6 +118,16 @@ impl Engine {
         }
     }
 
+    /// Thaws what a commit has frozen that ended with its daemon.
+    async fn thaw_forgotten(self: &Arc<Self>, container: &Arc<Container>) {
+        if !container.state().paused_by_commit {
+            return;
+        }
+        // Between the two files that tell of it, the daemon may have ended as well.
+        container.note(|record| record.state.paused = true);
+        self.thaw_after_commit(container).await;
+    }
+
     /// Books the end of a container that ended while no daemon ran.
     async fn settle(self: &Arc<Self>, container: &Arc<Container>) {
         let restarting = container.state().phase == Phase::Restarting;
@@ -126,6 +137,7 @@ impl Engine {
         container.note(|record| {
             record.state.phase = Phase::Exited;
             record.state.paused = false;
+            record.state.paused_by_commit = false;
             record.state.pid = 0;
             if !restarting {
                 record.state.exit_code = exit.code;

@@ -65,6 +65,7 @@ impl Engine {
                 container.note(|record| {
                     record.state.phase = Phase::Running;
                     record.state.paused = false;
+                    record.state.paused_by_commit = false;
                     record.state.pid = i64::from(launched.pid);
                     record.state.exit_code = 0;
                     record.state.error.clear();

@@ -10,6 +10,7 @@ use crate::support::{Lab, host, run, timeout};
 pub(crate) const TESTS: &[Test] = &[
     ("changes_are_those_of_the_container_alone", || run(of_the_container_alone)),
     ("a_commit_is_of_one_moment_and_whole", || run(commit)),
+    ("what_a_commit_has_left_frozen_is_thawed", || run(left_frozen_is_thawed)),
     ("limits_change_while_it_runs", || run(limits_change)),
     ("limits_of_a_stopped_container_count_at_its_start", || run(limits_of_a_stopped_container)),
 ];
@@ -160,4 +161,23 @@ async fn limits_of_a_stopped_container(mut lab: Lab) {
     lab.reopen(false).await;
     lab.engine.start(&id).await.unwrap();
     assert_eq!(limit(&lab, &id, MEMORY), (64 << 20).to_string());
+}
+
+/// The daemon was killed while it made an image of the container.
+async fn left_frozen_is_thawed(mut lab: Lab) {
+    lab.reopen(true).await;
+    let (id, own) = (lab.start("sleep 1000", |_| {}).await, lab.start("sleep 1000", |_| {}).await);
+    lab.engine.pause(&id).await.unwrap();
+    lab.engine.pause(&own).await.unwrap();
+    lab.engine.abandon();
+    let path = lab.dir.path().join("data/containers").join(&id).join("state.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let by_commit = text.replace("\"paused_by_commit\":false", "\"paused_by_commit\":true");
+    assert_ne!(text, by_commit);
+    std::fs::write(&path, by_commit).unwrap();
+    lab.reopen(true).await;
+    assert_eq!(lab.status(&id), "running");
+    assert_eq!(lab.exec(&id, &["echo", "thawed"]).await.1, "thawed\n");
+    assert_eq!(lab.status(&own), "paused", "what its user has paused stays so");
+    lab.engine.unpause(&own).await.unwrap();
 }
