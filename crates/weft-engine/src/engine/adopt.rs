@@ -108,6 +108,7 @@ impl Engine {
         self.thaw_forgotten(&container).await;
         if self.config.live_restore {
             tracing::info!(container = %container.id, pid, "container adopted");
+            self.set_recorded_limits(&container).await;
             if !container.state().paused {
                 self.resume_health(&container);
             }

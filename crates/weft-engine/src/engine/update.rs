@@ -6,9 +6,10 @@ use bollard_stubs::models::{ContainerUpdateBody, HostConfig, RestartPolicy, Rest
 
 use super::{Engine, Result, blocking};
 use crate::container::create::{MEMORY_MIN, checked_policy};
+use crate::container::live::Container;
 use crate::container::record::Phase;
 use crate::error::EngineError;
-use crate::limits;
+use crate::limits::{self, Undo};
 
 impl Engine {
     /// Changes what the request names: what is zero or empty in it stays as it is.
@@ -17,31 +18,55 @@ impl Engine {
         let container = self.find(term)?;
         let _operation = container.operation.lock().await;
         let wrap = |error: EngineError| error.context(format!("Cannot update container {}", container.id));
-        let before = container.with(|record| record.host.clone());
         if container.state().phase == Phase::Removing {
             let text = "container is marked for removal and cannot be \"update\"";
             return Err(wrap(EngineError::Conflict(text.to_owned())));
         }
         let (asked, policy) = split(body);
-        let whole = merged(before.clone(), &asked, policy).map_err(wrap)?;
-        container.update(|record| record.host = whole.clone()).map_err(wrap)?;
-        if container.state().phase == Phase::Running {
-            let (hierarchies, cgroup) =
-                (self.hierarchies.clone(), container.cgroup(&self.config.cgroup_parent));
-            let set = blocking(move || {
-                limits::apply(&hierarchies, &cgroup, &asked, &whole)
-                    .map_err(|error| EngineError::Refused(error.to_string()))
-            });
-            // It has ended meanwhile: the limits are those of its next run.
-            if let Err(error) = set.await
-                && container.state().phase == Phase::Running
-            {
-                container.update(|record| record.host = before).map_err(wrap)?;
-                return Err(wrap(error));
-            }
+        let whole = merged(container.with(|record| record.host.clone()), &asked, policy).map_err(wrap)?;
+        let undo = self.set_limits(&container, asked, whole.clone()).await.map_err(wrap)?;
+        if let Err(error) = container.update(|record| record.host = whole) {
+            blocking(move || {
+                undo.undo();
+                Ok(())
+            })
+            .await?;
+            return Err(wrap(error));
         }
         self.container_event(&container, "update", &[]);
         Ok(())
+    }
+
+    /// Gives a running container the limits that `asked` changes; the others have them from their next start on.
+    async fn set_limits(
+        &self,
+        container: &Arc<Container>,
+        asked: HostConfig,
+        whole: HostConfig,
+    ) -> Result<Undo> {
+        if container.state().phase != Phase::Running {
+            return Ok(Undo::default());
+        }
+        let (hierarchies, cgroup) = (self.hierarchies.clone(), container.cgroup(&self.config.cgroup_parent));
+        let set = blocking(move || {
+            limits::apply(&hierarchies, &cgroup, &asked, &whole).or_else(|error| {
+                // It has ended meanwhile.
+                let gone = !hierarchies.exists(&cgroup);
+                if gone { Ok(Undo::default()) } else { Err(EngineError::Refused(error.to_string())) }
+            })
+        });
+        match set.await {
+            Err(error) if container.state().phase == Phase::Running => Err(error),
+            set => Ok(set.unwrap_or_default()),
+        }
+    }
+
+    /// Gives an adopted container the limits of its record: its daemon may have ended between the two.
+    pub(super) async fn set_recorded_limits(&self, container: &Arc<Container>) {
+        let host = container.with(|record| record.host.clone());
+        if let Err(error) = self.set_limits(container, host.clone(), host).await {
+            tracing::warn!(container = %container.id, %error, "limits may not be those of its configuration");
+        }
     }
 }
 

@@ -127,14 +127,15 @@ async fn limits_change(lab: Lab) {
     assert_eq!(limit(&lab, &id, MEMORY), (32 << 20).to_string());
     assert_eq!(limit(&lab, &id, PIDS), "33");
     // What the kernel refuses is not kept.
-    let bad = ContainerUpdateBody { cpuset_cpus: Some("4000".to_owned()), ..Default::default() };
+    let bad = ContainerUpdateBody { cpuset_cpus: Some("4000".to_owned()), ..update };
     let error = lab.engine.update(&id, bad).await.unwrap_err();
     assert!(
         error.to_string().starts_with(&format!("Cannot update container {id}: set cpuset.cpus")),
         "{error}"
     );
     let shown = lab.engine.inspect(&id, false).unwrap().host_config.unwrap();
-    assert_eq!(shown.cpuset_cpus.unwrap_or_default(), "");
+    assert_eq!((shown.cpuset_cpus.unwrap_or_default().as_str(), shown.memory), ("", Some(32 << 20)));
+    assert_eq!((limit(&lab, &id, MEMORY), limit(&lab, &id, PIDS)), ((32 << 20).to_string(), "33".to_owned()));
     // The policy counts from now on.
     let pid = lab.pid(&id);
     rustix::process::kill_process(
