@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bollard_stubs::models::{ContainerUpdateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 
 use super::{Engine, Result, blocking};
-use crate::container::create::{MEMORY_MIN, checked_policy};
+use crate::container::create::{check_resources, check_swap, checked_policy};
 use crate::container::live::Container;
 use crate::container::record::Phase;
 use crate::error::EngineError;
@@ -14,7 +14,9 @@ use crate::limits::{self, Undo};
 impl Engine {
     /// Changes what the request names: what is zero or empty in it stays as it is.
     pub async fn update(self: &Arc<Self>, term: &str, body: ContainerUpdateBody) -> Result<()> {
-        check(&body)?;
+        checked_policy(body.restart_policy.clone().unwrap_or_default())?;
+        let (asked, policy) = split(body);
+        check_resources(&asked)?;
         let container = self.find(term)?;
         let _operation = container.operation.lock().await;
         let wrap = |error: EngineError| error.context(format!("Cannot update container {}", container.id));
@@ -22,7 +24,6 @@ impl Engine {
             let text = "container is marked for removal and cannot be \"update\"";
             return Err(wrap(EngineError::Conflict(text.to_owned())));
         }
-        let (asked, policy) = split(body);
         let whole = merged(container.with(|record| record.host.clone()), &asked, policy).map_err(wrap)?;
         let undo = self.set_limits(&container, asked, whole.clone()).await.map_err(wrap)?;
         if let Err(error) = container.update(|record| record.host = whole) {
@@ -68,42 +69,6 @@ impl Engine {
             tracing::warn!(container = %container.id, %error, "limits may not be those of its configuration");
         }
     }
-}
-
-fn invalid<T>(text: impl Into<String>) -> Result<T> {
-    Err(EngineError::Invalid(text.into()))
-}
-
-/// What no container can have.
-fn check(body: &ContainerUpdateBody) -> Result<()> {
-    let (memory, swap) = (body.memory.unwrap_or(0), body.memory_swap.unwrap_or(0));
-    if memory != 0 && memory < MEMORY_MIN {
-        return invalid("Minimum memory limit allowed is 6MB");
-    }
-    if memory > 0 && swap > 0 && swap < memory {
-        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    let reservation = body.memory_reservation.unwrap_or(0);
-    if reservation != 0 && reservation < MEMORY_MIN {
-        return invalid("Minimum memory reservation allowed is 6MB");
-    }
-    if memory > 0 && reservation > 0 && memory < reservation {
-        return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
-    }
-    let nano = body.nano_cpus.unwrap_or(0);
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    if nano < 0 || nano > available as i64 * 1_000_000_000 {
-        return invalid(format!(
-            "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
-        ));
-    }
-    if nano > 0 && body.cpu_period.unwrap_or(0) > 0 {
-        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-    }
-    if nano > 0 && body.cpu_quota.unwrap_or(0) > 0 {
-        return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-    }
-    checked_policy(body.restart_policy.clone().unwrap_or_default()).map(drop)
 }
 
 /// What can be changed, as a configuration that has nothing else, and the restart policy if one is named.
@@ -187,6 +152,7 @@ fn merged(mut host: HostConfig, asked: &HostConfig, policy: Option<RestartPolicy
         }
         host.restart_policy = Some(checked_policy(policy)?);
     }
+    check_swap(&host)?;
     Ok(host)
 }
 
@@ -238,7 +204,8 @@ mod tests {
         let removed = HostConfig { auto_remove: Some(true), ..HostConfig::default() };
         let error = merged(removed, &HostConfig::default(), Some(always)).unwrap_err();
         assert!(error.to_string().starts_with("Restart policy cannot be updated because AutoRemove"));
-        let tiny = ContainerUpdateBody { memory: Some(4096), ..ContainerUpdateBody::default() };
-        assert_eq!(check(&tiny).unwrap_err().to_string(), "Minimum memory limit allowed is 6MB");
+        let memory = HostConfig { memory: Some(64 << 20), memory_swap: Some(-1), ..HostConfig::default() };
+        let swap = HostConfig { memory_swap: Some(32 << 20), ..HostConfig::default() };
+        assert!(refusal(memory, swap).starts_with("Minimum memoryswap limit should be larger"));
     }
 }
