@@ -82,6 +82,8 @@ fn split(body: ContainerUpdateBody) -> (HostConfig, Option<RestartPolicy>) {
         blkio_weight: body.blkio_weight,
         cpu_period: body.cpu_period,
         cpu_quota: body.cpu_quota,
+        cpu_realtime_period: body.cpu_realtime_period,
+        cpu_realtime_runtime: body.cpu_realtime_runtime,
         cpuset_cpus: body.cpuset_cpus,
         cpuset_mems: body.cpuset_mems,
         memory_reservation: body.memory_reservation,

@@ -14,6 +14,7 @@ const NUMBER_MAX: u32 = 8192;
 pub(crate) fn check_resources(host: &HostConfig) -> Result<()> {
     check_memory(host)?;
     check_processors(host)?;
+    check_realtime(host)?;
     check_list("CPUs", "cpus", host.cpuset_cpus.as_deref(), "/sys/devices/system/cpu/online")?;
     check_list("memory nodes", "mems", host.cpuset_mems.as_deref(), "/sys/devices/system/node/online")?;
     match host.blkio_weight.unwrap_or(0) {
@@ -71,6 +72,16 @@ fn check_processors(host: &HostConfig) -> Result<()> {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
     Ok(())
+}
+
+fn check_realtime(host: &HostConfig) -> Result<()> {
+    if [host.cpu_realtime_period, host.cpu_realtime_runtime].iter().flatten().all(|micros| *micros == 0) {
+        return Ok(());
+    }
+    Err(EngineError::NotImplemented(
+        "realtime limits of processors are not implemented: leave CpuRealtimePeriod and CpuRealtimeRuntime out"
+            .to_owned(),
+    ))
 }
 
 /// Refuses a list of processors or memory nodes that is none, or that names what the machine does not have.
@@ -140,7 +151,10 @@ mod tests {
         let text = check_resources(&far).unwrap_err().to_string();
         let words = "Requested CPUs are not available - requested 0,4000-4001, available: ";
         assert!(text.starts_with(words) && text.len() > words.len(), "{text}");
+        let realtime = HostConfig { cpu_realtime_runtime: Some(1), ..none() };
+        assert!(matches!(check_resources(&realtime), Err(EngineError::NotImplemented(_))));
         let good = HostConfig {
+            cpu_realtime_period: Some(0),
             cpuset_cpus: Some("0".into()),
             cpu_quota: Some(-1),
             blkio_weight: Some(10),
