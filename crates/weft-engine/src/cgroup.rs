@@ -113,7 +113,12 @@ impl Hierarchies {
         let relative = cgroup.strip_prefix("/").unwrap_or(cgroup);
         if let Some(root) = self.controller("freezer") {
             let file = root.join(relative).join("freezer.state");
-            return Ok(Freezer { state: file.clone(), file, words: ["THAWED", "FROZEN"], states: ["THAWED", "FROZEN"] });
+            return Ok(Freezer {
+                state: file.clone(),
+                file,
+                words: ["THAWED", "FROZEN"],
+                states: ["THAWED", "FROZEN"],
+            });
         }
         let dir = self.unified.as_ref().ok_or(io::ErrorKind::Unsupported)?.join(relative);
         Ok(Freezer {

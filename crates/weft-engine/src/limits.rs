@@ -257,7 +257,8 @@ mod tests {
         };
         let set = || apply(&hierarchies, Path::new("/weft/one"), &asked, &asked);
         let held = || {
-            ["cpuset.cpus", "pids.max", "memory.swap.max"].map(|name| std::fs::read_to_string(file(name)).unwrap())
+            ["cpuset.cpus", "pids.max", "memory.swap.max"]
+                .map(|name| std::fs::read_to_string(file(name)).unwrap())
         };
         // There is no such file as memory.max.
         let error = set().unwrap_err().to_string();

@@ -32,7 +32,12 @@ impl Engine {
         options: CommitOptions,
     ) -> Result<String> {
         let _operation = container.operation.lock().await;
+        // Also `--rm` waits: half a tree would be an image like any other.
+        let _removal = container.removal.lock().await;
         let record = container.record();
+        if container.life.borrow().removed {
+            return Err(EngineError::NoSuchContainer(record.id.to_string()));
+        }
         if record.state.phase == Phase::Removing {
             let text = format!("You cannot commit container {} which is being removed", record.id);
             return Err(EngineError::Conflict(text));

@@ -162,7 +162,7 @@ impl Engine {
     async fn mount_rootfs(&self, container: &Arc<Container>, record: &Record) -> Result<()> {
         let lower = self.images.lower_directories(&record.layers);
         let rootfs = container.rootfs();
-        let _files = container.files.lock().await;
+        let _alone = container.files.take().await;
         blocking(move || rootfs.mount(&lower)).await
     }
 

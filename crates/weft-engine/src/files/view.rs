@@ -15,11 +15,12 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change,
     mount_remount, unmount,
 };
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::oneshot;
 
 use crate::container::record::{MountKind, MountRecord, Record};
 use crate::container::rootfs::RootFs;
 use crate::error::EngineError;
+use crate::files::turn::Turn;
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -35,7 +36,7 @@ pub(crate) struct Plan {
     /// What is in no volume cannot be changed.
     pub(crate) readonly: bool,
     /// Held as long as there is the view: the container's root is mounted in one place at a time.
-    pub(crate) alone: OwnedMutexGuard<()>,
+    pub(crate) turn: Turn,
 }
 
 impl Plan {
@@ -71,7 +72,7 @@ impl Plan {
                 let _ = unmount(self.rootfs.merged(), UnmountFlags::DETACH);
                 result
             });
-            drop(self.alone);
+            drop(self.turn);
             let _ = sender.send(result);
         };
         std::thread::Builder::new()
