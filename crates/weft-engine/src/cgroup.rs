@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long leftover processes get to vanish after SIGKILL.
-const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the kernel gets to freeze processes, and to end them after SIGKILL.
+const KERNEL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Age from which an empty cgroup is taken for a leftover.
 const SWEEP_AGE: Duration = Duration::from_secs(60);
@@ -103,22 +103,29 @@ impl Hierarchies {
         counts("memory.oom_control") || counts("memory.events")
     }
 
-    /// Freezes or thaws `cgroup` and waits until the kernel has done so.
+    /// Freezes or thaws `cgroup` and waits until the kernel has done so. What cannot be frozen in time is thawed again:
+    /// half frozen it would not be told of signals, and nobody would know that it is.
     pub(crate) fn set_frozen(&self, cgroup: &Path, frozen: bool) -> io::Result<()> {
+        self.freezer(cgroup)?.set_or_thaw(frozen, KERNEL_DEADLINE)
+    }
+
+    fn freezer(&self, cgroup: &Path) -> io::Result<Freezer> {
         let relative = cgroup.strip_prefix("/").unwrap_or(cgroup);
         if let Some(root) = self.controller("freezer") {
             let file = root.join(relative).join("freezer.state");
-            let state = if frozen { "FROZEN" } else { "THAWED" };
-            fs::write(&file, state)?;
-            return wait_until(|| fs::read_to_string(&file).is_ok_and(|text| text.trim() == state));
+            return Ok(Freezer {
+                state: file.clone(),
+                file,
+                words: ["THAWED", "FROZEN"],
+                states: ["THAWED", "FROZEN"],
+            });
         }
-        let root = self.unified.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        let dir = root.join(relative);
-        fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
-        let wanted = format!("frozen {}", u8::from(frozen));
-        wait_until(|| {
-            fs::read_to_string(dir.join("cgroup.events"))
-                .is_ok_and(|text| text.lines().any(|line| line == wanted))
+        let dir = self.unified.as_ref().ok_or(io::ErrorKind::Unsupported)?.join(relative);
+        Ok(Freezer {
+            file: dir.join("cgroup.freeze"),
+            state: dir.join("cgroup.events"),
+            words: ["0", "1"],
+            states: ["frozen 0", "frozen 1"],
         })
     }
 
@@ -155,6 +162,40 @@ impl Hierarchies {
     }
 }
 
+/// The files that freeze one cgroup; of the words the first thaws.
+struct Freezer {
+    file: PathBuf,
+    words: [&'static str; 2],
+    /// Has a line of `states` once it is so.
+    state: PathBuf,
+    states: [&'static str; 2],
+}
+
+impl Freezer {
+    fn write(&self, frozen: bool) -> io::Result<()> {
+        fs::write(&self.file, self.words[usize::from(frozen)])
+    }
+
+    fn set(&self, frozen: bool, limit: Duration) -> io::Result<()> {
+        self.write(frozen)?;
+        let wanted = self.states[usize::from(frozen)];
+        wait_until(limit, || {
+            fs::read_to_string(&self.state).is_ok_and(|text| text.lines().any(|line| line.trim() == wanted))
+        })
+    }
+
+    fn set_or_thaw(&self, frozen: bool, limit: Duration) -> io::Result<()> {
+        let done = self.set(frozen, limit);
+        if frozen
+            && done.is_err()
+            && let Err(error) = self.write(false)
+        {
+            tracing::error!(file = %self.file.display(), %error, "neither frozen nor thawed");
+        }
+        done
+    }
+}
+
 fn remove_directory(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -162,7 +203,7 @@ fn remove_directory(dir: &Path) -> io::Result<()> {
         }
     }
     let mut last = None;
-    let done = wait_until(|| {
+    let done = wait_until(KERNEL_DEADLINE, || {
         for pid in fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
             if let Some(pid) =
                 pid.parse().ok().filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw)
@@ -183,8 +224,8 @@ fn remove_directory(dir: &Path) -> io::Result<()> {
 }
 
 /// Polls a condition of the kernel that offers nothing to wait on.
-fn wait_until(mut condition: impl FnMut() -> bool) -> io::Result<()> {
-    let deadline = Instant::now() + KILL_DEADLINE;
+fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> io::Result<()> {
+    let deadline = Instant::now() + limit;
     let mut pause = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 500_000 };
     while !condition() {
         if Instant::now() > deadline {
@@ -209,5 +250,18 @@ mod tests {
         assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
         assert_eq!(found.controller("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu")));
         assert!(!found.is_pure_v2());
+    }
+    #[test]
+    fn what_cannot_be_frozen_in_time_is_thawed_again() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("weft/one");
+        fs::create_dir_all(&dir).unwrap();
+        // As a kernel says it while a process does not come to the freezer.
+        fs::write(dir.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        let hierarchies = Hierarchies { unified: Some(root.path().to_owned()), legacy: Vec::new() };
+        let freezer = hierarchies.freezer(Path::new("/weft/one")).unwrap();
+        let error = freezer.set_or_thaw(true, Duration::from_millis(10)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(fs::read_to_string(dir.join("cgroup.freeze")).unwrap(), "0");
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Working that out is pure; the limits a container starts with are set by the runtime library.
 
-use std::io;
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use bollard_stubs::models::HostConfig;
 
@@ -24,37 +25,89 @@ fn setting(controller: &'static str, file: &'static str, value: impl ToString) -
     Setting { controller, file, value: value.to_string(), optional: false }
 }
 
-/// Sets what `asked` changes. `whole` is the container's configuration with the change in it.
+/// Sets what `asked` changes, all of it or nothing; what undoes it. `whole` is the container's configuration with the
+/// change in it.
 pub(crate) fn apply(
     hierarchies: &Hierarchies,
     cgroup: &Path,
     asked: &HostConfig,
     whole: &HostConfig,
-) -> io::Result<()> {
+) -> io::Result<Undo> {
     let legacy = |controller: &str| hierarchies.controller(controller).is_some();
-    let memory = if legacy("memory") { legacy_memory(asked) } else { unified_memory(asked, whole) };
-    // A limit is never above the one of memory and swap: which of the two comes first depends on what is set now.
-    let reversed: Vec<_> = memory.iter().rev().cloned().collect();
-    write_all(hierarchies, cgroup, &memory).or_else(|_| write_all(hierarchies, cgroup, &reversed))?;
     let mut others = if legacy("cpu") { legacy_cpu(asked) } else { unified_cpu(asked, whole) };
     others.extend(shared(asked));
     others.extend(weight(asked, legacy("blkio")));
-    write_all(hierarchies, cgroup, &others)
+    let memory = if legacy("memory") { legacy_memory(asked) } else { unified_memory(asked, whole) };
+    let mut undo = write_all(hierarchies, cgroup, &others)?;
+    // Last, for taking memory away cannot be undone. A limit is never above the one of memory and swap: which of the
+    // two comes first depends on what is set now.
+    let reversed: Vec<_> = memory.iter().rev().cloned().collect();
+    let written = write_all(hierarchies, cgroup, &memory)
+        .or_else(|first| write_all(hierarchies, cgroup, &reversed).map_err(|_| first));
+    match written {
+        Ok(memory) => undo.written.extend(memory.written),
+        Err(error) => {
+            undo.undo();
+            return Err(error);
+        }
+    }
+    Ok(undo)
 }
 
-fn write_all(hierarchies: &Hierarchies, cgroup: &Path, settings: &[Setting]) -> io::Result<()> {
-    settings.iter().try_for_each(|setting| {
-        let root = hierarchies.controller(setting.controller).or(hierarchies.unified.as_deref());
-        let dir = root.ok_or(io::ErrorKind::Unsupported)?.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
-        let path = dir.join(setting.file);
-        if setting.optional && !path.exists() {
-            return Ok(());
+/// What files of a cgroup held before they were written.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    /// In the order of writing.
+    written: Vec<(PathBuf, String)>,
+}
+
+impl Undo {
+    /// Writes back what was there before.
+    pub(crate) fn undo(self) {
+        for (path, before) in self.written.into_iter().rev() {
+            if let Err(error) = write(&path, &before) {
+                tracing::warn!(file = %path.display(), before, %error, "limit not set back");
+            }
         }
-        std::fs::write(&path, &setting.value).map_err(|error| {
-            let text = format!("set {} to {}: {error}", setting.file, setting.value);
-            io::Error::new(error.kind(), text)
-        })
-    })
+    }
+}
+
+/// Writes all of them, or none.
+fn write_all(hierarchies: &Hierarchies, cgroup: &Path, settings: &[Setting]) -> io::Result<Undo> {
+    let mut undo = Undo::default();
+    for setting in settings {
+        match write_one(hierarchies, cgroup, setting) {
+            Ok(before) => undo.written.extend(before),
+            Err(error) => {
+                undo.undo();
+                let text = format!("set {} to {}: {error}", setting.file, setting.value);
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+    Ok(undo)
+}
+
+/// The file and its first line before, with a line feed: nothing at all would not be taken for an empty list.
+fn write_one(
+    hierarchies: &Hierarchies,
+    cgroup: &Path,
+    setting: &Setting,
+) -> io::Result<Option<(PathBuf, String)>> {
+    let root = hierarchies.controller(setting.controller).or(hierarchies.unified.as_deref());
+    let dir = root.ok_or(io::ErrorKind::Unsupported)?.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+    let path = dir.join(setting.file);
+    if setting.optional && !path.exists() {
+        return Ok(None);
+    }
+    let before = format!("{}\n", std::fs::read_to_string(&path)?.lines().next().unwrap_or_default());
+    write(&path, &setting.value)?;
+    Ok(Some((path, before)))
+}
+
+/// Writes a file that is there.
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).truncate(true).open(path)?.write_all(value.as_bytes())
 }
 
 fn given(number: Option<i64>) -> Option<i64> {
@@ -183,6 +236,40 @@ mod tests {
         assert_eq!(files(unified_cpu(&asked, &whole)), [("cpu.max", "20000 50000".into())]);
         let shares = HostConfig { cpu_shares: Some(1024), ..HostConfig::default() };
         assert_eq!(files(unified_cpu(&shares, &whole)), [("cpu.weight", "100".into())]);
+    }
+
+    #[test]
+    fn what_fails_in_part_is_undone_and_says_what_failed_first() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("weft/one");
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = |name: &str| dir.join(name);
+        for (name, value) in [("cpuset.cpus", "\n"), ("pids.max", "max\n"), ("memory.swap.max", "5\n")] {
+            std::fs::write(file(name), value).unwrap();
+        }
+        let hierarchies = Hierarchies { unified: Some(root.path().to_owned()), legacy: Vec::new() };
+        let asked = HostConfig {
+            memory: Some(1 << 30),
+            memory_swap: Some(2 << 30),
+            cpuset_cpus: Some("0".to_owned()),
+            pids_limit: Some(7),
+            ..HostConfig::default()
+        };
+        let set = || apply(&hierarchies, Path::new("/weft/one"), &asked, &asked);
+        let held = || {
+            ["cpuset.cpus", "pids.max", "memory.swap.max"]
+                .map(|name| std::fs::read_to_string(file(name)).unwrap())
+        };
+        // There is no such file as memory.max.
+        let error = set().unwrap_err().to_string();
+        assert!(error.starts_with("set memory.max to 1073741824: "), "{error}");
+        assert_eq!(held(), ["\n", "max\n", "5\n"]);
+        assert!(!file("memory.max").exists());
+        std::fs::write(file("memory.max"), "max\n").unwrap();
+        let undo = set().unwrap();
+        assert_eq!(held(), ["0", "7", "1073741824"]);
+        undo.undo();
+        assert_eq!(held(), ["\n", "max\n", "5\n"]);
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -13,6 +13,7 @@ use super::health::HealthStatus;
 use super::record::{Record, RunState};
 use super::rootfs::RootFs;
 use crate::error::EngineError;
+use crate::files::turn::Turns;
 use crate::shim::bundle::Bundle;
 use crate::shim_client::{Pump, ShimClient};
 
@@ -40,11 +41,10 @@ pub(crate) struct Container {
     unsaved: AtomicBool,
     /// Held by start, stop, restart, remove: one at a time. Never by the handling of an exit, which a stop waits for.
     pub(crate) operation: tokio::sync::Mutex<()>,
-    /// Held while it is removed: by the user and by `--rm`, whoever comes first.
+    /// Held while it is removed: by the user and by `--rm`, whoever comes first. And while an image is made of it.
     pub(crate) removal: tokio::sync::Mutex<()>,
-    /// Held while its files are mounted anew or looked at from outside: two mounts of one upper directory at the same
-    /// time are nothing the kernel answers for.
-    pub(crate) files: Arc<tokio::sync::Mutex<()>>,
+    /// Of those who mount its files anew, look at them from outside, or remove them.
+    pub(crate) files: Turns,
     pub(crate) life: watch::Sender<Life>,
     /// Attached before the start.
     pub(crate) pending: Mutex<Vec<Pump>>,
@@ -71,7 +71,7 @@ impl Container {
             unsaved: AtomicBool::new(false),
             operation: tokio::sync::Mutex::new(()),
             removal: tokio::sync::Mutex::new(()),
-            files: Arc::default(),
+            files: Turns::default(),
             life: watch::channel(life).0,
             pending: Mutex::new(Vec::new()),
             restart_cancel: Notify::new(),

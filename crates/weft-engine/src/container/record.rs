@@ -124,6 +124,9 @@ pub(crate) enum Phase {
 pub(crate) struct RunState {
     pub(crate) phase: Phase,
     pub(crate) paused: bool,
+    /// Paused for as long as an image is made of it, and by nobody else.
+    #[serde(default)]
+    pub(crate) paused_by_commit: bool,
     pub(crate) pid: i64,
     pub(crate) exit_code: i64,
     pub(crate) error: String,
@@ -143,6 +146,7 @@ impl Default for RunState {
         Self {
             phase: Phase::Created,
             paused: false,
+            paused_by_commit: false,
             pid: 0,
             exit_code: 0,
             error: String::new(),

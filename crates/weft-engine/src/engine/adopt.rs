@@ -105,8 +105,10 @@ impl Engine {
         });
         container.life.send_modify(|life| life.running = true);
         self.watch_exit(container.clone(), watcher);
+        self.thaw_forgotten(&container).await;
         if self.config.live_restore {
             tracing::info!(container = %container.id, pid, "container adopted");
+            self.set_recorded_limits(&container).await;
             if !container.state().paused {
                 self.resume_health(&container);
             }
@@ -115,6 +117,16 @@ impl Engine {
             tracing::info!(container = %container.id, pid, "stopping a container that has survived the daemon");
             self.stop_for_shutdown(&container).await;
         }
+    }
+
+    /// Thaws what a commit has frozen that ended with its daemon.
+    async fn thaw_forgotten(self: &Arc<Self>, container: &Arc<Container>) {
+        if !container.state().paused_by_commit {
+            return;
+        }
+        // Between the two files that tell of it, the daemon may have ended as well.
+        container.note(|record| record.state.paused = true);
+        self.thaw_after_commit(container).await;
     }
 
     /// Books the end of a container that ended while no daemon ran.
@@ -126,6 +138,7 @@ impl Engine {
         container.note(|record| {
             record.state.phase = Phase::Exited;
             record.state.paused = false;
+            record.state.paused_by_commit = false;
             record.state.pid = 0;
             if !restarting {
                 record.state.exit_code = exit.code;

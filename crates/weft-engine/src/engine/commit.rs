@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -31,7 +32,12 @@ impl Engine {
         options: CommitOptions,
     ) -> Result<String> {
         let _operation = container.operation.lock().await;
+        // Also `--rm` waits: half a tree would be an image like any other.
+        let _removal = container.removal.lock().await;
         let record = container.record();
+        if container.life.borrow().removed {
+            return Err(EngineError::NoSuchContainer(record.id.to_string()));
+        }
         if record.state.phase == Phase::Removing {
             let text = format!("You cannot commit container {} which is being removed", record.id);
             return Err(EngineError::Conflict(text));
@@ -40,22 +46,49 @@ impl Engine {
         let name = commit.name.as_ref().map(ToString::to_string).unwrap_or_default();
         let pause = options.pause && record.state.phase == Phase::Running && !record.state.paused;
         if pause {
-            self.set_paused(container, true).await?;
+            // Known before: a daemon that comes after a crash thaws it.
+            container.update(|record| record.state.paused_by_commit = true)?;
+            if let Err(error) = self.set_paused(container, true).await {
+                container.note(|record| record.state.paused_by_commit = false);
+                return Err(error);
+            }
             self.suspend_health(container);
             self.container_event(container, "pause", &[]);
         }
         let image = self.commit_files(container, commit).await;
-        if pause && container.state().paused {
+        if pause {
+            self.thaw_after_commit(container).await;
+        }
+        let image = image?;
+        let attributes = [("comment", options.comment), ("imageID", image.clone()), ("imageRef", name)];
+        self.container_event(container, "commit", &attributes);
+        Ok(image)
+    }
+
+    /// Ends the pause of a commit, also of one that a daemon before this one did not finish.
+    pub(super) async fn thaw_after_commit(self: &Arc<Self>, container: &Arc<Container>) {
+        if container.state().paused {
             if let Err(error) = self.set_paused(container, false).await {
                 tracing::error!(container = %container.id, %error, "still paused after a commit");
             }
             self.resume_health(container);
             self.container_event(container, "unpause", &[]);
         }
-        let image = image?;
-        let attributes = [("comment", options.comment), ("imageID", image.clone()), ("imageRef", name)];
-        self.container_event(container, "commit", &attributes);
-        Ok(image)
+        container.note(|record| record.state.paused_by_commit = false);
+    }
+
+    /// Lets commits that have paused their container come to their end: nobody would thaw it while the daemon is away.
+    pub(super) async fn wait_for_commits(&self) {
+        let limit = Duration::from_secs(self.config.shutdown_timeout);
+        let ends = self.containers().into_iter().map(|container| async move {
+            if !container.state().paused_by_commit {
+                return;
+            }
+            if tokio::time::timeout(limit, container.operation.lock()).await.is_err() {
+                tracing::warn!(container = %container.id, "a commit goes on too long: paused until the daemon is back");
+            }
+        });
+        futures_util::future::join_all(ends).await;
     }
 
     async fn commit_files(&self, container: &Arc<Container>, commit: Commit) -> Result<String> {

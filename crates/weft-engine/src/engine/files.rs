@@ -25,33 +25,27 @@ impl Engine {
     /// What is at a path of a container.
     pub async fn path_stat(&self, term: &str, path: &str) -> Result<PathStat> {
         let container = self.find(term)?;
+        let plan = self.plan(&container, term, true).await?;
         let (term, path) = (term.to_owned(), path.to_owned());
-        let plan = self.plan(&container, true).await;
         plan.run_to_end(move |view| stat(view, &term, &path).map(|(_, stat)| stat)).await
     }
 
     /// A tar archive of what is at a path of a container: a file, a link itself, or a directory with all that is in it.
     pub async fn archive(&self, term: &str, path: &str) -> Result<(PathStat, ByteStream)> {
         let container = self.find(term)?;
-        let plan = self.plan(&container, true).await;
-        let (sender, found) = oneshot::channel();
+        let plan = self.plan(&container, term, true).await?;
         let (writer, stream) = body_writer();
+        let writer = writer.until(plan.turn.stop.clone());
         let (own_term, own_path) = (term.to_owned(), path.to_owned());
         // Goes on by itself until the archive is read or nobody reads it any more.
-        drop(plan.run(move |view| {
-            match stat(view, &own_term, &own_path) {
-                Ok((wanted, stat)) => {
-                    let _ = sender.send(Ok(stat));
-                    write(writer, Kind::Tree, |packer| pack(packer, view, &wanted));
-                }
-                Err(error) => {
-                    let _ = sender.send(Err(error));
-                }
+        let work = move |view: &View, ready: oneshot::Sender<PathStat>| {
+            let (wanted, stat) = stat(view, &own_term, &own_path)?;
+            if ready.send(stat).is_ok() {
+                write(writer, Kind::Tree, |packer| pack(packer, view, &wanted));
             }
             Ok(())
-        })?);
-        let stat =
-            found.await.map_err(|_| EngineError::Refused("files of the container not read".to_owned()))??;
+        };
+        let stat = plan.run_until_ready(work).await?;
         self.container_event(&container, "archive-path", &[]);
         Ok((stat, stream))
     }
@@ -65,11 +59,11 @@ impl Engine {
         body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
     ) -> Result<()> {
         let container = self.find(term)?;
-        let plan = self.plan(&container, true).await;
+        let plan = self.plan(&container, term, true).await?;
         let (mounts, readonly) = (plan.mounts.clone(), plan.readonly);
         let user = container.with(|record| record.config.user.clone()).filter(|user| !user.is_empty());
         let user = user.filter(|_| options.copy_uid_gid);
-        let (reader, merged) = (body_reader(body), plan.rootfs.merged());
+        let (reader, merged) = (body_reader(body).until(plan.turn.stop.clone()), plan.rootfs.merged());
         let (term, path) = (term.to_owned(), path.to_owned());
         plan.run_to_end(move |view| {
             let place = directory(view, &term, &path)?;
@@ -93,12 +87,16 @@ impl Engine {
             let text = format!("You cannot export container {} which is being removed", container.id);
             return Err(EngineError::Conflict(text));
         }
-        let plan = self.plan(&container, false).await;
+        let plan = self.plan(&container, term, false).await?;
         let (writer, stream) = body_writer();
-        drop(plan.run(move |view| {
-            write(writer, Kind::Tree, |packer| packer.content(view.root(), b""));
+        let writer = writer.until(plan.turn.stop.clone());
+        let work = move |view: &View, ready: oneshot::Sender<()>| {
+            if ready.send(()).is_ok() {
+                write(writer, Kind::Tree, |packer| packer.content(view.root(), b""));
+            }
             Ok(())
-        })?);
+        };
+        plan.run_until_ready(work).await?;
         self.container_event(&container, "export", &[]);
         Ok(stream)
     }
@@ -112,16 +110,25 @@ impl Engine {
     }
 
     /// Waits until nobody else has the container's files mounted.
-    async fn plan(&self, container: &Arc<Container>, with_mounts: bool) -> Plan {
-        let alone = container.files.clone().lock_owned().await;
+    async fn plan(&self, container: &Arc<Container>, term: &str, with_mounts: bool) -> Result<Plan> {
+        let turn = container.files.copy().await;
+        if container.life.borrow().removed {
+            return Err(EngineError::NoSuchContainer(term.to_owned()));
+        }
+        if container.state().phase == Phase::Removing {
+            return Err(EngineError::Conflict(format!("container {} is being removed", container.id)));
+        }
+        if turn.stop.is_cancelled() {
+            return Err(EngineError::Conflict(format!("container {} is being started", container.id)));
+        }
         let record = container.record();
-        Plan {
+        Ok(Plan {
             rootfs: container.rootfs(),
             lower: self.images.lower_directories(&record.layers),
             mounts: if with_mounts { Plan::mounts(&record) } else { Vec::new() },
             readonly: record.host.readonly_rootfs == Some(true),
-            alone,
-        }
+            turn,
+        })
     }
 }
 
@@ -130,7 +137,10 @@ fn write(writer: BodyWriter, kind: Kind, pack: impl FnOnce(&mut Packer<BodyWrite
     let failing = writer.clone();
     let mut packer = Packer::new(writer, kind);
     if let Err(error) = pack(&mut packer).and_then(|()| packer.finish().map(drop)) {
-        tracing::debug!(%error, "archive not written to its end");
+        // Who reads it may go away at any time.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tracing::warn!(%error, "archive not written to its end");
+        }
         failing.fail(error);
     }
 }

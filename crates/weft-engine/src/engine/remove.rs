@@ -62,6 +62,7 @@ impl Engine {
         // From here on a crash is finished at the next start. A full disk must not prevent what makes room on it.
         container.note(|record| record.state.phase = Phase::Removing);
         self.release(container).await;
+        let _alone = container.files.take().await;
         let mounts = container.with(|record| record.mounts.clone());
         let dir = container.dir.clone();
         blocking(move || remove_whole(&dir).map_err(EngineError::file("remove", dir))).await?;

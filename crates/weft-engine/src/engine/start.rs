@@ -65,6 +65,7 @@ impl Engine {
                 container.note(|record| {
                     record.state.phase = Phase::Running;
                     record.state.paused = false;
+                    record.state.paused_by_commit = false;
                     record.state.pid = i64::from(launched.pid);
                     record.state.exit_code = 0;
                     record.state.error.clear();
@@ -161,7 +162,7 @@ impl Engine {
     async fn mount_rootfs(&self, container: &Arc<Container>, record: &Record) -> Result<()> {
         let lower = self.images.lower_directories(&record.layers);
         let rootfs = container.rootfs();
-        let _files = container.files.lock().await;
+        let _alone = container.files.take().await;
         blocking(move || rootfs.mount(&lower)).await
     }
 

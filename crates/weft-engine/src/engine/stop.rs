@@ -235,7 +235,9 @@ impl Engine {
     /// The daemon stops: with live-restore containers are left, else they are stopped with their grace period.
     pub async fn shutdown(self: &Arc<Self>) {
         self.shutting_down.store(true, Ordering::SeqCst);
-        if !self.config.live_restore {
+        if self.config.live_restore {
+            self.wait_for_commits().await;
+        } else {
             self.stop_all().await;
         }
         self.closing.cancel();

@@ -5,80 +5,70 @@ use std::sync::Arc;
 use bollard_stubs::models::{ContainerUpdateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 
 use super::{Engine, Result, blocking};
-use crate::container::create::{MEMORY_MIN, checked_policy};
+use crate::container::create::{check_resources, check_swap, checked_policy};
+use crate::container::live::Container;
 use crate::container::record::Phase;
 use crate::error::EngineError;
-use crate::limits;
+use crate::limits::{self, Undo};
 
 impl Engine {
     /// Changes what the request names: what is zero or empty in it stays as it is.
     pub async fn update(self: &Arc<Self>, term: &str, body: ContainerUpdateBody) -> Result<()> {
-        check(&body)?;
+        checked_policy(body.restart_policy.clone().unwrap_or_default())?;
+        let (asked, policy) = split(body);
+        check_resources(&asked)?;
         let container = self.find(term)?;
         let _operation = container.operation.lock().await;
         let wrap = |error: EngineError| error.context(format!("Cannot update container {}", container.id));
-        let before = container.with(|record| record.host.clone());
         if container.state().phase == Phase::Removing {
             let text = "container is marked for removal and cannot be \"update\"";
             return Err(wrap(EngineError::Conflict(text.to_owned())));
         }
-        let (asked, policy) = split(body);
-        let whole = merged(before.clone(), &asked, policy).map_err(wrap)?;
-        container.update(|record| record.host = whole.clone()).map_err(wrap)?;
-        if container.state().phase == Phase::Running {
-            let (hierarchies, cgroup) =
-                (self.hierarchies.clone(), container.cgroup(&self.config.cgroup_parent));
-            let set = blocking(move || {
-                limits::apply(&hierarchies, &cgroup, &asked, &whole)
-                    .map_err(|error| EngineError::Refused(error.to_string()))
-            });
-            // It has ended meanwhile: the limits are those of its next run.
-            if let Err(error) = set.await
-                && container.state().phase == Phase::Running
-            {
-                container.update(|record| record.host = before).map_err(wrap)?;
-                return Err(wrap(error));
-            }
+        let whole = merged(container.with(|record| record.host.clone()), &asked, policy).map_err(wrap)?;
+        let undo = self.set_limits(&container, asked, whole.clone()).await.map_err(wrap)?;
+        if let Err(error) = container.update(|record| record.host = whole) {
+            blocking(move || {
+                undo.undo();
+                Ok(())
+            })
+            .await?;
+            return Err(wrap(error));
         }
         self.container_event(&container, "update", &[]);
         Ok(())
     }
-}
 
-fn invalid<T>(text: impl Into<String>) -> Result<T> {
-    Err(EngineError::Invalid(text.into()))
-}
+    /// Gives a running container the limits that `asked` changes; the others have them from their next start on.
+    async fn set_limits(
+        &self,
+        container: &Arc<Container>,
+        asked: HostConfig,
+        whole: HostConfig,
+    ) -> Result<Undo> {
+        if container.state().phase != Phase::Running {
+            return Ok(Undo::default());
+        }
+        let (hierarchies, cgroup) = (self.hierarchies.clone(), container.cgroup(&self.config.cgroup_parent));
+        let set = blocking(move || {
+            limits::apply(&hierarchies, &cgroup, &asked, &whole).or_else(|error| {
+                // It has ended meanwhile.
+                let gone = !hierarchies.exists(&cgroup);
+                if gone { Ok(Undo::default()) } else { Err(EngineError::Refused(error.to_string())) }
+            })
+        });
+        match set.await {
+            Err(error) if container.state().phase == Phase::Running => Err(error),
+            set => Ok(set.unwrap_or_default()),
+        }
+    }
 
-/// What no container can have.
-fn check(body: &ContainerUpdateBody) -> Result<()> {
-    let (memory, swap) = (body.memory.unwrap_or(0), body.memory_swap.unwrap_or(0));
-    if memory != 0 && memory < MEMORY_MIN {
-        return invalid("Minimum memory limit allowed is 6MB");
+    /// Gives an adopted container the limits of its record: its daemon may have ended between the two.
+    pub(super) async fn set_recorded_limits(&self, container: &Arc<Container>) {
+        let host = container.with(|record| record.host.clone());
+        if let Err(error) = self.set_limits(container, host.clone(), host).await {
+            tracing::warn!(container = %container.id, %error, "limits may not be those of its configuration");
+        }
     }
-    if memory > 0 && swap > 0 && swap < memory {
-        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    let reservation = body.memory_reservation.unwrap_or(0);
-    if reservation != 0 && reservation < MEMORY_MIN {
-        return invalid("Minimum memory reservation allowed is 6MB");
-    }
-    if memory > 0 && reservation > 0 && memory < reservation {
-        return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
-    }
-    let nano = body.nano_cpus.unwrap_or(0);
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    if nano < 0 || nano > available as i64 * 1_000_000_000 {
-        return invalid(format!(
-            "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
-        ));
-    }
-    if nano > 0 && body.cpu_period.unwrap_or(0) > 0 {
-        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-    }
-    if nano > 0 && body.cpu_quota.unwrap_or(0) > 0 {
-        return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-    }
-    checked_policy(body.restart_policy.clone().unwrap_or_default()).map(drop)
 }
 
 /// What can be changed, as a configuration that has nothing else, and the restart policy if one is named.
@@ -92,6 +82,8 @@ fn split(body: ContainerUpdateBody) -> (HostConfig, Option<RestartPolicy>) {
         blkio_weight: body.blkio_weight,
         cpu_period: body.cpu_period,
         cpu_quota: body.cpu_quota,
+        cpu_realtime_period: body.cpu_realtime_period,
+        cpu_realtime_runtime: body.cpu_realtime_runtime,
         cpuset_cpus: body.cpuset_cpus,
         cpuset_mems: body.cpuset_mems,
         memory_reservation: body.memory_reservation,
@@ -162,6 +154,7 @@ fn merged(mut host: HostConfig, asked: &HostConfig, policy: Option<RestartPolicy
         }
         host.restart_policy = Some(checked_policy(policy)?);
     }
+    check_swap(&host)?;
     Ok(host)
 }
 
@@ -213,7 +206,8 @@ mod tests {
         let removed = HostConfig { auto_remove: Some(true), ..HostConfig::default() };
         let error = merged(removed, &HostConfig::default(), Some(always)).unwrap_err();
         assert!(error.to_string().starts_with("Restart policy cannot be updated because AutoRemove"));
-        let tiny = ContainerUpdateBody { memory: Some(4096), ..ContainerUpdateBody::default() };
-        assert_eq!(check(&tiny).unwrap_err().to_string(), "Minimum memory limit allowed is 6MB");
+        let memory = HostConfig { memory: Some(64 << 20), memory_swap: Some(-1), ..HostConfig::default() };
+        let swap = HostConfig { memory_swap: Some(32 << 20), ..HostConfig::default() };
+        assert!(refusal(memory, swap).starts_with("Minimum memoryswap limit should be larger"));
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod changes;
 pub(crate) mod pack;
 pub(crate) mod path;
+pub(crate) mod turn;
 pub(crate) mod view;
 
 pub use self::changes::{Change, ChangeKind};

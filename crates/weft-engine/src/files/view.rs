@@ -15,11 +15,12 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change,
     mount_remount, unmount,
 };
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::oneshot;
 
 use crate::container::record::{MountKind, MountRecord, Record};
 use crate::container::rootfs::RootFs;
 use crate::error::EngineError;
+use crate::files::turn::Turn;
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -35,7 +36,7 @@ pub(crate) struct Plan {
     /// What is in no volume cannot be changed.
     pub(crate) readonly: bool,
     /// Held as long as there is the view: the container's root is mounted in one place at a time.
-    pub(crate) alone: OwnedMutexGuard<()>,
+    pub(crate) turn: Turn,
 }
 
 impl Plan {
@@ -59,7 +60,7 @@ impl Plan {
     }
 
     /// Does `work` in the view, on a thread of its own. Who does not wait for the end does not end it.
-    pub(crate) fn run<T: Send + 'static>(
+    fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&View) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
@@ -71,7 +72,7 @@ impl Plan {
                 let _ = unmount(self.rootfs.merged(), UnmountFlags::DETACH);
                 result
             });
-            drop(self.alone);
+            drop(self.turn);
             let _ = sender.send(result);
         };
         std::thread::Builder::new()
@@ -81,14 +82,28 @@ impl Plan {
         Ok(receiver)
     }
 
+    /// Does `work` in the view, and waits until it says that it is ready, or has failed before. The rest goes on by itself.
+    pub(crate) async fn run_until_ready<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&View, oneshot::Sender<T>) -> Result<()> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, ready) = oneshot::channel();
+        let end = self.run(move |view| work(view, sender))?;
+        match ready.await {
+            Ok(ready) => Ok(ready),
+            Err(_) => Err(match end.await {
+                Ok(Err(error)) => error,
+                _ => not_read(),
+            }),
+        }
+    }
+
     /// Does `work` in the view and waits for it.
     pub(crate) async fn run_to_end<T: Send + 'static>(
         self,
         work: impl FnOnce(&View) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(work)?
-            .await
-            .map_err(|_| EngineError::Refused("internal error: files not read".to_owned()))?
+        self.run(work)?.await.map_err(|_| not_read())?
     }
 
     /// From here on this thread's mounts are nobody else's, and nobody else's come here.
@@ -163,6 +178,10 @@ impl Plan {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn not_read() -> EngineError {
+    EngineError::Refused("internal error: files not read".to_owned())
 }
 
 /// A path to what is open, also where its name has changed.

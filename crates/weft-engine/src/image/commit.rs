@@ -110,6 +110,7 @@ impl Images {
                 empty_layer: is_empty,
             });
             (document.created, document.author, document.comment) = (created, author, comment);
+            document.docker_version = Some(env!("CARGO_PKG_VERSION").to_owned());
             document.config = Some(commit.config);
             let image = inner.store.put_config(&serde_json::to_vec(&document).unwrap_or_default())?;
             let names: Vec<Name> = commit.name.into_iter().map(Name::Tag).collect();

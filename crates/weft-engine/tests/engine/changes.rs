@@ -10,6 +10,7 @@ use crate::support::{Lab, host, run, timeout};
 pub(crate) const TESTS: &[Test] = &[
     ("changes_are_those_of_the_container_alone", || run(of_the_container_alone)),
     ("a_commit_is_of_one_moment_and_whole", || run(commit)),
+    ("what_a_commit_has_left_frozen_is_thawed", || run(left_frozen_is_thawed)),
     ("limits_change_while_it_runs", || run(limits_change)),
     ("limits_of_a_stopped_container_count_at_its_start", || run(limits_of_a_stopped_container)),
 ];
@@ -125,15 +126,13 @@ async fn limits_change(lab: Lab) {
     lab.engine.update(&id, lower).await.unwrap();
     assert_eq!(limit(&lab, &id, MEMORY), (32 << 20).to_string());
     assert_eq!(limit(&lab, &id, PIDS), "33");
-    // What the kernel refuses is not kept.
-    let bad = ContainerUpdateBody { cpuset_cpus: Some("4000".to_owned()), ..Default::default() };
+    // Of what is refused in part nothing is kept.
+    let bad = ContainerUpdateBody { cpuset_cpus: Some("4000".to_owned()), ..update };
     let error = lab.engine.update(&id, bad).await.unwrap_err();
-    assert!(
-        error.to_string().starts_with(&format!("Cannot update container {id}: set cpuset.cpus")),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("Requested CPUs are not available - requested 4000"), "{error}");
     let shown = lab.engine.inspect(&id, false).unwrap().host_config.unwrap();
-    assert_eq!(shown.cpuset_cpus.unwrap_or_default(), "");
+    assert_eq!((shown.cpuset_cpus.unwrap_or_default().as_str(), shown.memory), ("", Some(32 << 20)));
+    assert_eq!((limit(&lab, &id, MEMORY), limit(&lab, &id, PIDS)), ((32 << 20).to_string(), "33".to_owned()));
     // The policy counts from now on.
     let pid = lab.pid(&id);
     rustix::process::kill_process(
@@ -157,7 +156,34 @@ async fn limits_of_a_stopped_container(mut lab: Lab) {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().starts_with(&format!("Cannot update container {id}: Memory limit should be")));
     lab.engine.update(&id, memory(Some(64 << 20), Some(-1))).await.unwrap();
+    // With these it would never start again.
+    for bad in [
+        memory(None, Some(32 << 20)),
+        ContainerUpdateBody { cpu_quota: Some(1), ..Default::default() },
+        ContainerUpdateBody { cpuset_mems: Some("77".to_owned()), ..Default::default() },
+    ] {
+        assert_eq!(lab.engine.update(&id, bad).await.unwrap_err().kind(), ErrorKind::InvalidParameter);
+    }
     lab.reopen(false).await;
     lab.engine.start(&id).await.unwrap();
     assert_eq!(limit(&lab, &id, MEMORY), (64 << 20).to_string());
+}
+
+/// The daemon was killed while it made an image of the container.
+async fn left_frozen_is_thawed(mut lab: Lab) {
+    lab.reopen(true).await;
+    let (id, own) = (lab.start("sleep 1000", |_| {}).await, lab.start("sleep 1000", |_| {}).await);
+    lab.engine.pause(&id).await.unwrap();
+    lab.engine.pause(&own).await.unwrap();
+    lab.engine.abandon();
+    let path = lab.dir.path().join("data/containers").join(&id).join("state.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let by_commit = text.replace("\"paused_by_commit\":false", "\"paused_by_commit\":true");
+    assert_ne!(text, by_commit);
+    std::fs::write(&path, by_commit).unwrap();
+    lab.reopen(true).await;
+    assert_eq!(lab.status(&id), "running");
+    assert_eq!(lab.exec(&id, &["echo", "thawed"]).await.1, "thawed\n");
+    assert_eq!(lab.status(&own), "paused", "what its user has paused stays so");
+    lab.engine.unpause(&own).await.unwrap();
 }

@@ -5,11 +5,11 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use futures_util::StreamExt;
-use weft_engine::{ByteStream, ExtractOptions};
+use weft_engine::{ByteStream, ExtractOptions, RemoveOptions};
 use weft_types::{Classified, ErrorKind};
 
 use crate::Test;
-use crate::support::{Lab, body, host, run, timeout};
+use crate::support::{IMAGE, Lab, body, host, run, timeout};
 
 pub(crate) const TESTS: &[Test] = &[
     ("copies_come_out_and_go_in", || run(come_out_and_go_in)),
@@ -18,7 +18,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("copies_are_refused_in_dockers_words", || run(refused_in_dockers_words)),
     ("copies_hold_against_a_container_that_changes_links", || run(against_changing_links)),
     ("a_container_starts_after_a_copy_that_nobody_reads", || run(starts_after_an_abandoned_copy)),
+    ("starts_and_removals_wait_for_no_reader", || run(wait_for_no_reader)),
     ("an_export_has_the_tree_without_volumes", || run(export_without_volumes)),
+    ("an_export_of_a_damaged_image_says_so", || run(export_of_a_damaged_image)),
 ];
 
 /// Names and contents of an archive.
@@ -251,4 +253,43 @@ async fn export_without_volumes(lab: Lab) {
     assert!(!files(lab.engine.export(&id).await.unwrap()).await.contains_key("data/in-volume"));
     let events = lab.engine.list(&weft_engine::ListOptions::default()).unwrap();
     assert_eq!(events.len(), 1, "and the container runs on");
+}
+
+async fn export_of_a_damaged_image(lab: Lab) {
+    let id = lab.create("true", |_| {}).await;
+    let layers = lab.engine.images().inspect(IMAGE).unwrap().graph_driver.unwrap().data;
+    std::fs::remove_dir_all(&layers["UpperDir"]).unwrap();
+    for error in [lab.engine.export(&id).await.err(), lab.engine.archive(&id, "/etc").await.err()] {
+        let text = error.unwrap().to_string();
+        assert!(text.starts_with("mount ") && text.contains("No such file"), "{text}");
+    }
+}
+
+/// Clients that have stopped reading and sending.
+async fn wait_for_no_reader(lab: Lab) {
+    let id = lab.create("sleep 1000", |_| {}).await;
+    let broken_off = async |mut stream: ByteStream| {
+        let mut last = None;
+        while let Some(chunk) = timeout(stream.next()).await {
+            last = Some(chunk);
+        }
+        assert_eq!(last.unwrap().unwrap_err().to_string(), "the container is being started or removed");
+    };
+    let stream = lab.engine.export(&id).await.unwrap();
+    timeout(lab.engine.start(&id)).await.unwrap();
+    broken_off(stream).await;
+    lab.engine.kill(&id, None).await.unwrap();
+    let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+    let mut begin = Some(begin);
+    let silent = futures_util::stream::poll_fn(move |_| {
+        drop(begin.take());
+        std::task::Poll::Pending
+    });
+    let (engine, own) = (lab.engine.clone(), id.clone());
+    let sender =
+        tokio::spawn(async move { engine.extract(&own, "/tmp", ExtractOptions::default(), silent).await });
+    assert!(timeout(begun).await.is_err(), "it reads what is sent");
+    timeout(lab.engine.remove(&id, RemoveOptions { force: false, volumes: false })).await.unwrap();
+    assert!(timeout(sender).await.unwrap().is_err());
+    assert_eq!(lab.engine.path_stat(&id, "/").await.unwrap_err().kind(), ErrorKind::NotFound);
 }

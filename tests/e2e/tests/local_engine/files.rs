@@ -94,11 +94,13 @@ fn limits_are_changed_while_a_container_runs() {
     for (flags, words) in [
         ("--memory 1m", "Minimum memory limit allowed is 6MB"),
         ("--cpu-period 50000", "CPU Period cannot be updated as NanoCPUs has already been set"),
-        ("--cpuset-cpus 4000", "cpuset.cpus"),
+        ("--memory 256m --memory-swap 256m --cpuset-cpus 4000", "Requested CPUs are not available"),
+        ("--blkio-weight 5", "Range of blkio weight is from 10 to 1000"),
     ] {
         let text = refusal(hosts.docker("h1", format!("update {flags} c1")));
         assert!(text.contains(words), "{text}");
     }
+    assert_eq!(hosts.exec("h1", "c1", limit).unwrap(), (128 << 20).to_string(), "nothing of it was done");
     let text = refusal(hosts.docker("h1", "update --memory 1g --memory-swap 1g nosuch"));
     assert!(text.contains("No such container: nosuch"), "{text}");
 }

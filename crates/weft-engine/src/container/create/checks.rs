@@ -2,21 +2,19 @@
 
 use bollard_stubs::models::{HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum};
 
-use super::{Request, Result, invalid};
+use super::{Request, Result, check_resources, invalid};
 use crate::container::{health, signal};
 use crate::error::EngineError;
 use crate::spec::capabilities::CapabilitySet;
 use crate::spec::security::SecurityOptions;
-
-/// Docker's least memory limit.
-pub(crate) const MEMORY_MIN: i64 = 6 << 20;
 
 impl Request {
     /// Checks what can be checked before anything is made; warnings for the user.
     pub(crate) fn check(&mut self, default_shm_size: i64) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         self.check_restart_policy()?;
-        self.check_resources(&mut warnings)?;
+        check_resources(&self.host)?;
+        self.check_memory(&mut warnings)?;
         self.check_log_config()?;
         let host = &self.host;
         let bindings = host.port_bindings.clone().unwrap_or_default();
@@ -92,32 +90,15 @@ impl Request {
         Ok(())
     }
 
-    fn check_resources(&mut self, warnings: &mut Vec<String>) -> Result<()> {
+    fn check_memory(&mut self, warnings: &mut Vec<String>) -> Result<()> {
         let host = &mut self.host;
-        let memory = host.memory.unwrap_or(0);
-        if memory != 0 && memory < MEMORY_MIN {
-            return invalid("Minimum memory limit allowed is 6MB");
-        }
-        let swap = host.memory_swap.unwrap_or(0);
+        let (memory, swap) = (host.memory.unwrap_or(0), host.memory_swap.unwrap_or(0));
         if swap > 0 && memory == 0 {
             return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
-        }
-        if swap > 0 && swap < memory {
-            return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
         }
         // Docker allows as much swap as memory unless told otherwise.
         if memory > 0 && swap == 0 {
             host.memory_swap = Some(memory.saturating_mul(2));
-        }
-        let nano = host.nano_cpus.unwrap_or(0);
-        let available = std::thread::available_parallelism().map_or(1, usize::from);
-        if nano < 0 || nano > available as i64 * 1_000_000_000 {
-            return invalid(format!(
-                "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
-            ));
-        }
-        if nano > 0 && (host.cpu_period.unwrap_or(0) > 0 || host.cpu_quota.unwrap_or(0) > 0) {
-            return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
         }
         if host.oom_kill_disable == Some(true) && memory == 0 {
             warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());

@@ -2,13 +2,15 @@
 
 mod checks;
 mod mounts;
+mod resources;
 
 use std::collections::{BTreeMap, HashMap};
 
 use bollard_stubs::models::{ContainerConfig, ContainerCreateBody, EndpointSettings, HostConfig};
 
-pub(crate) use self::checks::{MEMORY_MIN, checked_policy, parse_size};
+pub(crate) use self::checks::{checked_policy, parse_size};
 pub(crate) use self::mounts::{VolumeMaker, mounts};
+pub(crate) use self::resources::{check_resources, check_swap};
 use super::health;
 use crate::error::EngineError;
 use crate::image::document::RunConfig;
