@@ -70,13 +70,13 @@ fn sim(counts: &mut Counts) -> Result<()> {
     run_tests(&mut cargo(&["test", "--quiet", "--release", "--package", "weft-sim"]), counts)
 }
 
-/// Whole hosts with daemons, driven with the docker CLI; two tests at a time, because each has several hosts.
+/// Whole hosts with daemons, driven with the docker CLI. More tests at a time than processors: mostly they wait.
 fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let tests = ["--test", "hosts", "--test", "local_engine", "--test", "api_refusals"];
     let mut command = cargo(&["test", "--no-fail-fast", "--package", "weft-e2e"]);
     command.env("PATH", crate::stores::path()?);
-    run_tests(command.args(tests).args(["--", "--test-threads=2"]), counts)
+    run_tests(command.args(tests).args(["--", "--test-threads=4"]), counts)
 }
 
 /// Swarms of both engines beside the machine's Docker engine, and the wire check also beside the newest to be had.
