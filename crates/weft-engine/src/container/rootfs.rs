@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
+use crate::below::open_below;
 use crate::error::EngineError;
 
 /// What some kernels do by default: moved directories and changed attributes that are only noted in the upper directory.
@@ -165,8 +166,7 @@ impl RootFs {
 }
 
 fn open_in(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    open_below(root, path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
 /// Copies a directory's content and attributes; links are copied as links.

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mknodat, openat, openat2, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mknodat, openat, statat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change,
@@ -17,15 +17,13 @@ use rustix::mount::{
 };
 use tokio::sync::oneshot;
 
+use crate::below::open_below;
 use crate::container::record::{MountKind, MountRecord, Record};
 use crate::container::rootfs::RootFs;
 use crate::error::EngineError;
 use crate::files::turn::Turn;
 
 type Result<T> = std::result::Result<T, EngineError>;
-
-/// How often a path is resolved anew when the container renames on the way.
-const RESOLVE_TRIES: usize = 100;
 
 /// What a view is made of.
 pub(crate) struct Plan {
@@ -218,15 +216,8 @@ impl View {
     }
 
     fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-        for _ in 0..RESOLVE_TRIES {
-            match openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                result => return result,
-            }
-        }
-        Err(Errno::AGAIN)
+        open_below(&self.root, path, flags)
     }
 
     /// Anything, without access to its content; links are followed.

@@ -15,11 +15,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
-    fsetxattr, linkat, lsetxattr, mkdirat, mknodat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fsetxattr,
+    linkat, lsetxattr, mkdirat, mknodat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
+
+use crate::below::open_below;
 
 /// The deepest path that is unpacked; deeper ones only occur in attacks on recursive code.
 pub(crate) const MAX_DEPTH: usize = 256;
@@ -168,8 +170,7 @@ impl Unpacker<'_> {
 
     fn open_directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let path = Path::new(".").join(&self.base).join(path);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat2(self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        open_below(self.root, &path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Refuses to put something else in the place of a directory, and a directory in the place of something else.
