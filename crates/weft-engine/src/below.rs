@@ -1,7 +1,7 @@
 //! Opening what is below a root that is not trusted, such as a container's.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -21,6 +21,11 @@ pub(crate) fn open_below(root: impl AsFd, path: &Path, flags: OFlags) -> rustix:
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// A path to what is open, also where its name has changed.
+pub(crate) fn fd_path(fd: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
 #[cfg(test)]

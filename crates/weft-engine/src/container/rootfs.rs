@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, mkdirat};
@@ -13,7 +13,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
-use crate::below::open_below;
+use crate::below::{fd_path, open_below};
 use crate::error::EngineError;
 
 /// What some kernels do by default: moved directories and changed attributes that are only noted in the upper directory.
@@ -97,7 +97,7 @@ impl RootFs {
     fn mount_in_one_call(&self, lower: &[PathBuf]) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |dir: &Path| rustix::fs::open(dir, flags, Mode::empty());
-        let name = |dir: &OwnedFd| format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let name = |dir: &OwnedFd| fd_path(dir).display().to_string();
         let layers = lower.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
         let (upper, work) = (open(&self.upper())?, open(&self.work())?);
         let names: Vec<String> = layers.iter().map(name).collect();
@@ -156,9 +156,7 @@ impl RootFs {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(self.merged(), flags, Mode::empty())?;
         match open_in(&root, path) {
-            Ok(source) => {
-                copy_tree(&PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd())), volume)
-            }
+            Ok(source) => copy_tree(&fd_path(&source).join("."), volume),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(error) => Err(error.into()),
         }

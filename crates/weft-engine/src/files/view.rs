@@ -4,7 +4,7 @@
 //! nothing of it is seen elsewhere: not by the container, and not by the daemon. Temporary file systems of a running
 //! container are not in it, nor `/proc` and `/sys`; so it is with Docker.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use rustix::mount::{
 };
 use tokio::sync::oneshot;
 
-use crate::below::open_below;
+use crate::below::{fd_path, open_below};
 use crate::container::record::{MountKind, MountRecord, Record};
 use crate::container::rootfs::RootFs;
 use crate::error::EngineError;
@@ -114,7 +114,7 @@ impl Plan {
 
     fn build(&self) -> Result<View> {
         let merged = self.rootfs.merged();
-        let is_mounted = is_mount_point(&merged).map_err(EngineError::file("read", &merged))?;
+        let is_mounted = has_mount(&merged).map_err(EngineError::file("read", &merged))?;
         if !is_mounted {
             self.rootfs.mount(&self.lower)?;
         }
@@ -182,12 +182,7 @@ fn not_read() -> EngineError {
     EngineError::Refused("internal error: files not read".to_owned())
 }
 
-/// A path to what is open, also where its name has changed.
-pub(crate) fn fd_path(fd: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
-}
-
-fn is_mount_point(dir: &Path) -> std::io::Result<bool> {
+fn has_mount(dir: &Path) -> std::io::Result<bool> {
     let parent = dir.parent().unwrap_or(Path::new("/"));
     Ok(std::fs::symlink_metadata(dir)?.dev() != std::fs::symlink_metadata(parent)?.dev())
 }

@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -21,7 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
-use crate::below::open_below;
+use crate::below::{fd_path, open_below};
 
 /// The deepest path that is unpacked; deeper ones only occur in attacks on recursive code.
 pub(crate) const MAX_DEPTH: usize = 256;
@@ -337,7 +337,7 @@ fn change_mode(parent: &OwnedFd, name: &std::ffi::OsStr, mode: Mode) -> io::Resu
     if FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Symlink {
         return Err(Errno::LOOP.into());
     }
-    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", place.as_raw_fd()), mode)?)
+    Ok(rustix::fs::chmod(fd_path(&place), mode)?)
 }
 
 fn times(mtime: i64) -> Timestamps {
@@ -379,7 +379,7 @@ fn set_extended_attributes(
         if !(key.starts_with("user.") || key == "security.capability") {
             continue;
         }
-        let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
+        let path = fd_path(parent).join(name);
         match lsetxattr(&path, key, extension.value_bytes(), XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
             Err(error) => return Err(error.into()),
