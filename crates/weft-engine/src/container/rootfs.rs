@@ -18,7 +18,8 @@ use crate::error::EngineError;
 
 /// What some kernels do by default: moved directories and changed attributes that are only noted in the upper directory.
 /// An upper directory shall be whole by itself, for it is compared with its image and becomes a layer.
-const PLAIN: [&str; 2] = ["redirect_dir", "metacopy"];
+/// And an index: with it the kernel refuses an upper directory that a copy of the container's mount still holds.
+const PLAIN: [&str; 3] = ["redirect_dir", "metacopy", "index"];
 
 /// Directories of a container's own layer.
 #[derive(Debug, Clone)]

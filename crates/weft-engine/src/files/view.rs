@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mknodat, openat, statat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -17,6 +16,7 @@ use rustix::mount::{
 };
 use tokio::sync::oneshot;
 
+use super::namespace;
 use crate::below::{fd_path, open_below};
 use crate::container::record::{MountKind, MountRecord, Record};
 use crate::container::rootfs::RootFs;
@@ -104,24 +104,25 @@ impl Plan {
         self.run(work)?.await.map_err(|_| not_read())?
     }
 
-    /// From here on this thread's mounts are nobody else's, and nobody else's come here.
     fn own_namespace(&self) -> Result<()> {
-        let failed = |error: std::io::Error| EngineError::file("look apart at", self.rootfs.merged())(error);
-        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| failed(error.into()))?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .map_err(|error| failed(error.into()))
+        namespace::enter().map_err(EngineError::file("look apart at", self.rootfs.merged()))
     }
 
     fn build(&self) -> Result<View> {
         let merged = self.rootfs.merged();
         let is_mounted = has_mount(&merged).map_err(EngineError::file("read", &merged))?;
-        if !is_mounted {
+        if is_mounted {
+            // It stays here when the container ends meanwhile.
+            mount_change(&merged, MountPropagationFlags::PRIVATE)
+                .map_err(|error| EngineError::file("look apart at", &merged)(error.into()))?;
+        } else {
             self.rootfs.mount(&self.lower)?;
         }
         let view = View::open(&merged)?;
         for mount in &self.mounts {
             self.place(&view, mount, is_mounted)?;
         }
+        namespace::detach_others(&view.name).map_err(EngineError::file("look apart at", &merged))?;
         if self.readonly {
             mount_remount(&merged, MountFlags::BIND | MountFlags::RDONLY, "")
                 .map_err(|error| EngineError::file("mount", merged)(error.into()))?;
