@@ -59,11 +59,11 @@ impl Hierarchies {
 
     /// Directories of `cgroup` that exist.
     fn directories(&self, cgroup: &Path) -> impl Iterator<Item = PathBuf> {
-        let relative = cgroup.strip_prefix("/").unwrap_or(cgroup).to_owned();
+        let cgroup = cgroup.to_owned();
         self.unified
             .iter()
             .chain(self.legacy.iter().map(|(_, path)| path))
-            .map(move |root| root.join(&relative))
+            .map(move |root| below(root, &cgroup))
             .filter(|path| path.is_dir())
     }
 
@@ -75,7 +75,7 @@ impl Hierarchies {
     /// Moves the calling process into `cgroup` of the version 2 hierarchy.
     pub(crate) fn enter_unified(&self, cgroup: &Path) -> io::Result<()> {
         let Some(root) = &self.unified else { return Ok(()) };
-        let dir = root.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+        let dir = below(root, cgroup);
         fs::create_dir_all(&dir)?;
         fs::write(dir.join("cgroup.procs"), "0")
     }
@@ -110,9 +110,8 @@ impl Hierarchies {
     }
 
     fn freezer(&self, cgroup: &Path) -> io::Result<Freezer> {
-        let relative = cgroup.strip_prefix("/").unwrap_or(cgroup);
         if let Some(root) = self.controller("freezer") {
-            let file = root.join(relative).join("freezer.state");
+            let file = below(root, cgroup).join("freezer.state");
             return Ok(Freezer {
                 state: file.clone(),
                 file,
@@ -120,7 +119,7 @@ impl Hierarchies {
                 states: ["THAWED", "FROZEN"],
             });
         }
-        let dir = self.unified.as_ref().ok_or(io::ErrorKind::Unsupported)?.join(relative);
+        let dir = below(self.unified.as_ref().ok_or(io::ErrorKind::Unsupported)?, cgroup);
         Ok(Freezer {
             file: dir.join("cgroup.freeze"),
             state: dir.join("cgroup.events"),
@@ -160,6 +159,11 @@ impl Hierarchies {
             let _ = fs::remove_dir(dir);
         }
     }
+}
+
+/// The directory of a cgroup in one hierarchy.
+pub(crate) fn below(root: &Path, cgroup: &Path) -> PathBuf {
+    root.join(cgroup.strip_prefix("/").unwrap_or(cgroup))
 }
 
 /// The files that freeze one cgroup; of the words the first thaws.

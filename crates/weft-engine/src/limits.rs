@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bollard_stubs::models::HostConfig;
 
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{self, Hierarchies};
 use crate::spec::CPU_PERIOD;
 
 /// A file to write.
@@ -95,7 +95,7 @@ fn write_one(
     setting: &Setting,
 ) -> io::Result<Option<(PathBuf, String)>> {
     let root = hierarchies.controller(setting.controller).or(hierarchies.unified.as_deref());
-    let dir = root.ok_or(io::ErrorKind::Unsupported)?.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+    let dir = cgroup::below(root.ok_or(io::ErrorKind::Unsupported)?, cgroup);
     let path = dir.join(setting.file);
     if setting.optional && !path.exists() {
         return Ok(None);

@@ -3,21 +3,23 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
+use crate::below::{fd_path, open_below};
 use crate::error::EngineError;
 
 /// What some kernels do by default: moved directories and changed attributes that are only noted in the upper directory.
 /// An upper directory shall be whole by itself, for it is compared with its image and becomes a layer.
-const PLAIN: [&str; 2] = ["redirect_dir", "metacopy"];
+/// And an index: with it the kernel refuses an upper directory that a copy of the container's mount still holds.
+const PLAIN: [&str; 3] = ["redirect_dir", "metacopy", "index"];
 
 /// Directories of a container's own layer.
 #[derive(Debug, Clone)]
@@ -96,7 +98,7 @@ impl RootFs {
     fn mount_in_one_call(&self, lower: &[PathBuf]) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |dir: &Path| rustix::fs::open(dir, flags, Mode::empty());
-        let name = |dir: &OwnedFd| format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let name = |dir: &OwnedFd| fd_path(dir).display().to_string();
         let layers = lower.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
         let (upper, work) = (open(&self.upper())?, open(&self.work())?);
         let names: Vec<String> = layers.iter().map(name).collect();
@@ -155,9 +157,7 @@ impl RootFs {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(self.merged(), flags, Mode::empty())?;
         match open_in(&root, path) {
-            Ok(source) => {
-                copy_tree(&PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd())), volume)
-            }
+            Ok(source) => copy_tree(&fd_path(&source).join("."), volume),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -165,8 +165,7 @@ impl RootFs {
 }
 
 fn open_in(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    open_below(root, path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
 /// Copies a directory's content and attributes; links are copied as links.

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ const MOUNT_POINTS: [&str; 14] = [
 ];
 
 /// Whether a path of an upper directory, relative to it, is where the runtime mounts something.
-pub(super) fn is_mount_point(path: &[u8]) -> bool {
+pub(super) fn is_runtimes_own(path: &[u8]) -> bool {
     MOUNT_POINTS.iter().any(|made| made.as_bytes().strip_prefix(b"/") == Some(path))
 }
 
@@ -167,7 +168,8 @@ impl Comparison {
             result => result?,
         };
         let kind = if below.seen.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
-        let is_mount_point = MOUNT_POINTS.iter().any(|made| path == Path::new(made));
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let is_runtimes_own = is_runtimes_own(relative.as_os_str().as_bytes());
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::CharacterDevice if stat.st_rdev == 0 => {
                 if below.seen.is_some() {
@@ -185,14 +187,14 @@ impl Comparison {
                 let unchanged = match below.seen.as_ref().filter(|seen| seen.is_dir()) {
                     // Of a directory in which there are new mount points only the time has changed.
                     Some(seen) => is_same(seen, &fstat(&directory)?, passed_over && alone),
-                    None => is_mount_point && alone,
+                    None => is_runtimes_own && alone,
                 };
                 if unchanged {
                     self.changes.remove(at);
                 }
-                return Ok(unchanged && is_mount_point);
+                return Ok(unchanged && is_runtimes_own);
             }
-            FileType::RegularFile if is_mount_point && kind == ChangeKind::Added && stat.st_size == 0 => {
+            FileType::RegularFile if is_runtimes_own && kind == ChangeKind::Added && stat.st_size == 0 => {
                 return Ok(true);
             }
             _ => self.add(path, kind),

@@ -5,6 +5,7 @@
 //! are held open, and nothing but a regular file is opened for its content.
 
 pub(crate) mod changes;
+mod namespace;
 pub(crate) mod pack;
 pub(crate) mod path;
 pub(crate) mod turn;

@@ -18,8 +18,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, fstat, o
 use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
-use super::changes::is_mount_point;
-use super::view::fd_path;
+use super::changes::is_runtimes_own;
+use crate::below::fd_path;
 use crate::image::MAX_DEPTH;
 
 /// The extended attribute that programs lose their rights without; Docker keeps no other.
@@ -79,7 +79,7 @@ impl<W: Write> Packer<W> {
             }
             // Made for a mount, not by the container.
             FileType::RegularFile
-                if self.kind == Kind::Layer && stat.st_size == 0 && is_mount_point(shown) =>
+                if self.kind == Kind::Layer && stat.st_size == 0 && is_runtimes_own(shown) =>
             {
                 Ok(())
             }

@@ -4,12 +4,11 @@
 //! nothing of it is seen elsewhere: not by the container, and not by the daemon. Temporary file systems of a running
 //! container are not in it, nor `/proc` and `/sys`; so it is with Docker.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mknodat, openat, openat2, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mknodat, openat, statat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change,
@@ -17,15 +16,14 @@ use rustix::mount::{
 };
 use tokio::sync::oneshot;
 
+use super::namespace;
+use crate::below::{fd_path, open_below};
 use crate::container::record::{MountKind, MountRecord, Record};
 use crate::container::rootfs::RootFs;
 use crate::error::EngineError;
 use crate::files::turn::Turn;
 
 type Result<T> = std::result::Result<T, EngineError>;
-
-/// How often a path is resolved anew when the container renames on the way.
-const RESOLVE_TRIES: usize = 100;
 
 /// What a view is made of.
 pub(crate) struct Plan {
@@ -106,24 +104,25 @@ impl Plan {
         self.run(work)?.await.map_err(|_| not_read())?
     }
 
-    /// From here on this thread's mounts are nobody else's, and nobody else's come here.
     fn own_namespace(&self) -> Result<()> {
-        let failed = |error: std::io::Error| EngineError::file("look apart at", self.rootfs.merged())(error);
-        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| failed(error.into()))?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-            .map_err(|error| failed(error.into()))
+        namespace::enter().map_err(EngineError::file("look apart at", self.rootfs.merged()))
     }
 
     fn build(&self) -> Result<View> {
         let merged = self.rootfs.merged();
-        let is_mounted = is_mount_point(&merged).map_err(EngineError::file("read", &merged))?;
-        if !is_mounted {
+        let is_mounted = has_mount(&merged).map_err(EngineError::file("read", &merged))?;
+        if is_mounted {
+            // It stays here when the container ends meanwhile.
+            mount_change(&merged, MountPropagationFlags::PRIVATE)
+                .map_err(|error| EngineError::file("look apart at", &merged)(error.into()))?;
+        } else {
             self.rootfs.mount(&self.lower)?;
         }
         let view = View::open(&merged)?;
         for mount in &self.mounts {
             self.place(&view, mount, is_mounted)?;
         }
+        namespace::detach_others(&view.name).map_err(EngineError::file("look apart at", &merged))?;
         if self.readonly {
             mount_remount(&merged, MountFlags::BIND | MountFlags::RDONLY, "")
                 .map_err(|error| EngineError::file("mount", merged)(error.into()))?;
@@ -184,12 +183,7 @@ fn not_read() -> EngineError {
     EngineError::Refused("internal error: files not read".to_owned())
 }
 
-/// A path to what is open, also where its name has changed.
-pub(crate) fn fd_path(fd: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
-}
-
-fn is_mount_point(dir: &Path) -> std::io::Result<bool> {
+fn has_mount(dir: &Path) -> std::io::Result<bool> {
     let parent = dir.parent().unwrap_or(Path::new("/"));
     Ok(std::fs::symlink_metadata(dir)?.dev() != std::fs::symlink_metadata(parent)?.dev())
 }
@@ -218,15 +212,8 @@ impl View {
     }
 
     fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-        for _ in 0..RESOLVE_TRIES {
-            match openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                result => return result,
-            }
-        }
-        Err(Errno::AGAIN)
+        open_below(&self.root, path, flags)
     }
 
     /// Anything, without access to its content; links are followed.

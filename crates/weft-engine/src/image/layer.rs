@@ -10,16 +10,18 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat,
-    fsetxattr, linkat, lsetxattr, mkdirat, mknodat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fsetxattr,
+    linkat, lsetxattr, mkdirat, mknodat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
+
+use crate::below::{fd_path, open_below};
 
 /// The deepest path that is unpacked; deeper ones only occur in attacks on recursive code.
 pub(crate) const MAX_DEPTH: usize = 256;
@@ -168,8 +170,7 @@ impl Unpacker<'_> {
 
     fn open_directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let path = Path::new(".").join(&self.base).join(path);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat2(self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        open_below(self.root, &path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Refuses to put something else in the place of a directory, and a directory in the place of something else.
@@ -336,7 +337,7 @@ fn change_mode(parent: &OwnedFd, name: &std::ffi::OsStr, mode: Mode) -> io::Resu
     if FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Symlink {
         return Err(Errno::LOOP.into());
     }
-    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", place.as_raw_fd()), mode)?)
+    Ok(rustix::fs::chmod(fd_path(&place), mode)?)
 }
 
 fn times(mtime: i64) -> Timestamps {
@@ -378,7 +379,7 @@ fn set_extended_attributes(
         if !(key.starts_with("user.") || key == "security.capability") {
             continue;
         }
-        let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
+        let path = fd_path(parent).join(name);
         match lsetxattr(&path, key, extension.value_bytes(), XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
             Err(error) => return Err(error.into()),

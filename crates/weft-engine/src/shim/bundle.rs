@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::ExitStatus;
+use crate::below::fd_path;
 use crate::config::Reexec;
 
 /// What a shim needs to know beside the OCI specification.
@@ -94,7 +94,7 @@ impl Bundle {
         let dir =
             rustix::fs::open(&self.0, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let dir = File::from(dir);
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
+        let path = fd_path(&dir).join(name);
         Ok((dir, path))
     }
 

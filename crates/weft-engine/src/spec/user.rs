@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags};
 
+use crate::below::open_below;
 use crate::error::EngineError;
 
 /// The largest user database that is read.
@@ -29,11 +30,9 @@ pub(crate) fn resolve(root: &Path, text: &str, extra_groups: &[String]) -> Resul
 
 /// Lines of a file of the container; symbolic links stay inside it.
 fn read(root: &Path, path: &str) -> Vec<String> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let open = || -> rustix::io::Result<File> {
         let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?
-            .into())
+        Ok(open_below(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK)?.into())
     };
     match open() {
         Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {

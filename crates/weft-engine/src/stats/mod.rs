@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use self::machine::Machine;
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{self, Hierarchies};
 use crate::container::record::NEVER;
 
 /// One look at a container's use of resources.
@@ -251,7 +251,7 @@ impl Source {
     }
 
     fn below(&self, root: &Path) -> PathBuf {
-        root.join(self.cgroup.strip_prefix("/").unwrap_or(&self.cgroup))
+        cgroup::below(root, &self.cgroup)
     }
 }
 

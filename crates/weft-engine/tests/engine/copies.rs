@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("copies_are_refused_in_dockers_words", || run(refused_in_dockers_words)),
     ("copies_hold_against_a_container_that_changes_links", || run(against_changing_links)),
     ("a_container_starts_after_a_copy_that_nobody_reads", || run(starts_after_an_abandoned_copy)),
+    ("a_copy_holds_no_mounts_but_its_own", || run(holds_no_mounts_but_its_own)),
     ("starts_and_removals_wait_for_no_reader", || run(wait_for_no_reader)),
     ("an_export_has_the_tree_without_volumes", || run(export_without_volumes)),
     ("an_export_of_a_damaged_image_says_so", || run(export_of_a_damaged_image)),
@@ -292,4 +293,17 @@ async fn wait_for_no_reader(lab: Lab) {
     timeout(lab.engine.remove(&id, RemoveOptions { force: false, volumes: false })).await.unwrap();
     assert!(timeout(sender).await.unwrap().is_err());
     assert_eq!(lab.engine.path_stat(&id, "/").await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+async fn holds_no_mounts_but_its_own(lab: Lab) {
+    let (id, other) = (lab.create("true", |_| {}).await, lab.start("sleep 1000", |_| {}).await);
+    let stream = lab.engine.export(&id).await.unwrap();
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten().map(|entry| entry.path());
+    let views = threads.filter(|thread| {
+        std::fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == "weft-files")
+    });
+    let mounts: String =
+        views.map(|view| std::fs::read_to_string(view.join("mountinfo")).unwrap_or_default()).collect();
+    assert!(mounts.contains(&id) && !mounts.contains(&other) && !mounts.contains(" /sys "), "{mounts}");
+    drop(stream);
 }
