@@ -247,7 +247,7 @@ fn a_port_that_served_the_virtual_ip_serves_a_task_directly() {
 /// A connection from this port, which is free again at once.
 fn connect_from(port: u16, to: SocketAddr) -> Option<TcpStream> {
     use nix::sys::socket::*;
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
     setsockopt(&socket, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
     let SocketAddr::V4(to) = to else { return None };
@@ -262,6 +262,8 @@ fn fetch_from(port: u16, to: SocketAddr) -> Option<String> {
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut words = [0; 1];
     stream.read_exact(&mut words).ok()?;
+    // To close is not enough for the port to be free: a program that another test starts has the socket until it runs.
+    rustix::net::connect_unspec(&stream).unwrap();
     Some(String::from_utf8_lossy(&words).into_owned())
 }
 

@@ -24,6 +24,9 @@ const DEPTH: usize = 64;
 const ENTRY_MAX: u64 = 1 << 20;
 /// Old files that a log may have.
 const FILES_MAX: u32 = 1000;
+/// A rotation gives one file after the other a higher number, the oldest first: meanwhile a number is nobody's, and who
+/// counts up meanwhile may meet more than one such. So many in a row are the end.
+const GAP: usize = 3;
 
 impl Engine {
     /// Reads its log.
@@ -182,11 +185,22 @@ impl Cursor {
         }
     }
 
-    /// Inodes of all files, newest first.
-    fn inodes(&self) -> Vec<u64> {
-        (0..FILES_MAX)
-            .map_while(|number| std::fs::metadata(self.numbered(number)).ok().map(|metadata| metadata.ino()))
-            .collect()
+    /// Numbers and inodes of all files, newest first. One that gets a higher number meanwhile may be there twice.
+    fn files(&self) -> Vec<(u32, u64)> {
+        let (mut files, mut missing) = (Vec::new(), 0);
+        for number in 0..FILES_MAX {
+            match std::fs::metadata(self.numbered(number)) {
+                Ok(metadata) => {
+                    files.push((number, metadata.ino()));
+                    missing = 0;
+                }
+                Err(_) => missing += 1,
+            }
+            if missing == GAP {
+                break;
+            }
+        }
+        files
     }
 
     fn numbered(&self, number: u32) -> PathBuf {
@@ -200,20 +214,19 @@ impl Cursor {
     /// The file after the current one; the oldest at the beginning, or when the current one has been dropped.
     fn open_following(&self) -> std::io::Result<Option<Current>> {
         for _ in 0..FILES_MAX {
-            let before = self.inodes();
+            let before = self.files();
             let at = self
                 .current
                 .as_ref()
-                .and_then(|current| before.iter().position(|inode| *inode == current.inode));
-            let number = match at {
-                Some(0) => return Ok(None),
-                Some(at) => at - 1,
-                None if before.is_empty() => return Ok(None),
-                None => before.len() - 1,
+                .and_then(|current| before.iter().position(|(_, inode)| *inode == current.inode));
+            let following = match at {
+                Some(at) => at.checked_sub(1).and_then(|at| before.get(at)),
+                None => before.last(),
             };
-            let Some(found) = Current::open(&self.numbered(number as u32))? else { continue };
+            let Some((number, inode)) = following else { return Ok(None) };
+            let Some(found) = Current::open(&self.numbered(*number))? else { continue };
             // A rotation between looking and opening has moved the names: look again.
-            if found.inode == before[number] {
+            if found.inode == *inode {
                 return Ok(Some(found));
             }
         }
@@ -328,6 +341,23 @@ mod tests {
         assert!(with(None, Some((second + 1, 0))));
         assert!(!with(None, Some((second, 0))));
         assert_eq!(padded("2026-11-21T04:26:00.5Z"), "2026-11-21T04:26:00.500000000Z");
+    }
+
+    #[test]
+    fn the_oldest_comes_first_also_while_numbers_are_given_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let entry = |text: &str| format!("{{\"log\":\"{text}\",\"stream\":\"stdout\"}}\n");
+        // The third has its new number, the second not yet.
+        for (number, text) in [("log", "four"), ("log.1", "three"), ("log.3", "two"), ("log.4", "one")] {
+            std::fs::write(dir.path().join(number), entry(text)).unwrap();
+        }
+        let mut cursor = Cursor::new(path);
+        let mut texts = Vec::new();
+        while let Some(entry) = cursor.next().unwrap() {
+            texts.push(entry.log);
+        }
+        assert_eq!(texts, ["one", "two", "three", "four"]);
     }
 
     proptest! {
