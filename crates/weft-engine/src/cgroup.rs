@@ -255,6 +255,7 @@ mod tests {
         assert_eq!(found.controller("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu")));
         assert!(!found.is_pure_v2());
     }
+
     #[test]
     fn what_cannot_be_frozen_in_time_is_thawed_again() {
         let root = tempfile::tempdir().unwrap();

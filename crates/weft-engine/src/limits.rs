@@ -110,7 +110,8 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
     OpenOptions::new().write(true).truncate(true).open(path)?.write_all(value.as_bytes())
 }
 
-fn given(number: Option<i64>) -> Option<i64> {
+/// Zero is no change, like nothing at all.
+pub(crate) fn given(number: Option<i64>) -> Option<i64> {
     number.filter(|number| *number != 0)
 }
 

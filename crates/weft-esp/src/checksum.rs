@@ -23,6 +23,14 @@ pub(crate) fn sum(bytes: &[u8], begin: u32) -> u32 {
     u32::from(fold(u64::from(u16::from_be(fold(total))) + u64::from(begin)))
 }
 
+/// The check value that goes with a sum over everything. Zero is what UDP calls "no checksum"; for TCP both are the same.
+pub(crate) fn check_value(sum: u32) -> u16 {
+    match !fold(sum) {
+        0 => 0xffff,
+        other => other,
+    }
+}
+
 /// Brings the carries round until 16 bits are left.
 pub(crate) fn fold(total: impl Into<u64>) -> u16 {
     let mut total = total.into();

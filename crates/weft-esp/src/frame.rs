@@ -5,16 +5,20 @@ use std::net::IpAddr;
 use weft_types::{MacAddr, Vni};
 use weft_wire::vxlan::{VXLAN_HEADER_LEN, decode_vxlan, encode_vxlan_header};
 
-use crate::checksum::{fold, sum};
+use crate::checksum::{check_value, sum};
+use crate::transport::Transport;
 
 /// UDP header and VXLAN header.
 pub const ENCAPSULATION_LEN: usize = UDP_HEADER_LEN + VXLAN_HEADER_LEN;
 /// Two addresses and a type.
 pub const ETHERNET_LEN: usize = 14;
-const UDP_HEADER_LEN: usize = 8;
+/// The type of IPv4.
+pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
+/// The type of IPv6.
+pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
+const UDP_HEADER_LEN: usize = Transport::Udp.header_len();
 /// Source ports of tunnels (RFC 7348, section 5).
 const FIRST_SOURCE_PORT: u16 = 49152;
-const UDP: u32 = 17;
 /// A VXLAN header that names no network.
 pub const NO_NETWORK: [u8; VXLAN_HEADER_LEN] = [0; VXLAN_HEADER_LEN];
 
@@ -60,11 +64,8 @@ impl Encapsulation {
             IpAddr::V4(ip) => sum(&ip.octets(), 0),
             IpAddr::V6(ip) => sum(&ip.octets(), 0),
         };
-        let pseudo = address(self.from) + address(self.to) + UDP + datagram.len() as u32;
-        match !fold(sum(datagram, pseudo)) {
-            0 => 0xffff,
-            other => other,
-        }
+        let udp = u32::from(Transport::Udp.number());
+        check_value(sum(datagram, address(self.from) + address(self.to) + udp + datagram.len() as u32))
     }
 }
 
@@ -104,16 +105,16 @@ pub fn source(frame: &[u8]) -> Option<MacAddr> {
 pub fn flow(frame: &[u8]) -> u32 {
     const FRAGMENT: u16 = 0x3fff;
     let at = |from: usize| frame.get(from).copied().unwrap_or_default();
-    let (addresses, protocol, ports) = match frame.get(12..ETHERNET_LEN) {
-        Some([0x08, 0x00]) => {
+    let (addresses, protocol, ports) = match frame.get(12..).and_then(<[u8]>::first_chunk) {
+        Some(&IPV4) => {
             let whole = u16::from_be_bytes([at(20), at(21)]) & FRAGMENT == 0;
             let ports = ETHERNET_LEN + usize::from(at(14) & 0x0f) * 4;
             (between(frame, 26, 4), at(23), Some(ports).filter(|_| whole))
         }
-        Some([0x86, 0xdd]) => (between(frame, 22, 16), at(20), Some(ETHERNET_LEN + 40)),
+        Some(&IPV6) => (between(frame, 22, 16), at(20), Some(ETHERNET_LEN + 40)),
         _ => (between(frame, 0, 6), 0, None),
     };
-    let ports = ports.filter(|_| matches!(protocol, 6 | 17)).map(|from| between(frame, from, 2));
+    let ports = ports.filter(|_| Transport::of(protocol).is_some()).map(|from| between(frame, from, 2));
     // Spread over all bits (Knuth's multiplicative hashing).
     (addresses ^ ports.unwrap_or_default().rotate_left(16)).wrapping_mul(0x9e37_79b1)
 }

@@ -12,6 +12,7 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
+use crate::frame::ETHERNET_LEN;
 use crate::offload::{HEADER_LEN, Offload};
 use crate::segment::Segment;
 use crate::transport::Transport;
@@ -22,7 +23,6 @@ const MAX_OPEN: usize = 4;
 const MAX_SLICES: usize = 64;
 /// The length fields of IP have 16 bits.
 const MAX_IP_LEN: usize = 65_535;
-const ETHERNET_LEN: usize = 14;
 
 /// What a device takes large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 //!
 //! A TAP device hands out frames with a header that says what is still to be done (`struct virtio_net_hdr`).
 
-use crate::checksum::{fold, sum};
+use crate::checksum::{check_value, fold, sum};
+use crate::frame::{ETHERNET_LEN, IPV4, IPV6};
 use crate::transport::Transport;
 
 /// Length of the header that a TAP device puts before each frame, little-endian on the machines that Weft runs on.
@@ -15,9 +16,6 @@ const GSO_TCP6: u8 = 4;
 const GSO_UDP: u8 = 5;
 /// Explicit congestion notification: only the first segment has the flag.
 const GSO_ECN: u8 = 0x80;
-const ETHERNET_LEN: usize = 14;
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
 /// IEEE 802.1Q and 802.1ad: four more bytes stand before the type.
 const VLAN_TYPES: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
 const VLAN_LEN: usize = 4;
@@ -89,17 +87,9 @@ fn complete(frame: &mut [u8], start: usize, at: usize) -> bool {
     if at + 2 > frame.len() || start > at {
         return false;
     }
-    let check = checksum(sum(&frame[start..], 0));
+    let check = check_value(sum(&frame[start..], 0));
     frame[at..at + 2].copy_from_slice(&check.to_be_bytes());
     true
-}
-
-/// Of a sum over everything. Zero is what UDP calls "no checksum"; for TCP both are the same.
-fn checksum(sum: u32) -> u16 {
-    match !fold(sum) {
-        0 => 0xffff,
-        other => other,
-    }
 }
 
 /// A frame larger than the wire takes.
@@ -200,7 +190,7 @@ impl Whole {
         let at = self.start + self.transport.checksum_at();
         head[at..at + 2].fill(0);
         // Headers are even in length.
-        let check = checksum(sum(data, sum(&head[self.start..], pseudo)));
+        let check = check_value(sum(data, sum(&head[self.start..], pseudo)));
         head[at..at + 2].copy_from_slice(&check.to_be_bytes());
     }
 }

@@ -2,11 +2,9 @@
 //! were.
 
 use crate::checksum::{fold, sum};
+use crate::frame::{ETHERNET_LEN, IPV4, IPV6};
 use crate::transport::Transport;
 
-const ETHERNET_LEN: usize = 14;
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 /// Version 4 and a header without options.

@@ -1,9 +1,7 @@
 //! The two protocols whose frames the kernel makes larger than the wire takes.
 
-/// Number of TCP among protocols.
-pub(crate) const TCP: u8 = 6;
-/// Number of UDP.
-pub(crate) const UDP: u8 = 17;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,7 +23,7 @@ impl Transport {
     }
 
     /// Its number among protocols.
-    pub(crate) fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Tcp => TCP,
             Self::Udp => UDP,
@@ -33,7 +31,7 @@ impl Transport {
     }
 
     /// Bytes of a header without options.
-    pub(crate) fn header_len(self) -> usize {
+    pub(crate) const fn header_len(self) -> usize {
         match self {
             Self::Tcp => 20,
             Self::Udp => 8,
@@ -41,7 +39,7 @@ impl Transport {
     }
 
     /// Where its header has the checksum.
-    pub(crate) fn checksum_at(self) -> usize {
+    pub(crate) const fn checksum_at(self) -> usize {
         match self {
             Self::Tcp => 16,
             Self::Udp => 6,

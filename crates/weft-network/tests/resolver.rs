@@ -412,23 +412,31 @@ fn damage_is_repaired(host: &Host, netns: &Netns) {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A daemon that runs a container and is gone from one moment to the next: the container and the helper.
+fn daemon_with_web(host: &Host) -> (ContainerId, Netns, i32) {
+    let daemon = runtime();
+    let left = daemon.block_on(async {
+        let controller = host.controller().await;
+        controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
+        let (id, netns) = run(&controller, "web", "front", &[]).await;
+        (id, netns, helper_pid(host).unwrap())
+    });
+    daemon.shutdown_background();
+    left
+}
+
 #[test]
 fn repairs_are_counted_once_also_when_another_build_takes_over() {
     let mut host = host();
-    let runtime =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     // Of another build is what is another file.
     let other = host.dir.path().join("other-build");
     std::fs::copy(std::env::current_exe().unwrap(), &other).unwrap();
     host.config.helper = Some(helper_of(&other));
-    let first = runtime();
-    let (id, in_web, pid) = first.block_on(async {
-        let controller = host.controller().await;
-        controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
-        let (id, netns) = run(&controller, "web", "front", &[]).await;
-        (id, netns, helper_pid(&host).unwrap())
-    });
-    first.shutdown_background();
+    let (id, in_web, pid) = daemon_with_web(&host);
     damage_is_repaired(&host, &in_web);
 
     host.config.helper = Some(helper_launch());
@@ -458,17 +466,7 @@ fn repairs_are_counted_once_also_when_another_build_takes_over() {
 #[test]
 fn lookups_survive_the_daemon_and_the_helper_is_healed() {
     let host = host();
-    let runtime =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let first = runtime();
-    let (id, in_web, pid) = first.block_on(async {
-        let controller = host.controller().await;
-        controller.create_network(NetworkSpec::bridge("front")).await.unwrap();
-        let (id, netns) = run(&controller, "web", "front", &[]).await;
-        (id, netns, helper_pid(&host).unwrap())
-    });
-    // The daemon is gone from one moment to the next.
-    first.shutdown_background();
+    let (id, in_web, pid) = daemon_with_web(&host);
     assert_eq!(addresses(&in_web, "web"), (0, vec!["172.18.0.2".to_owned()]));
     damage_is_repaired(&host, &in_web);
 

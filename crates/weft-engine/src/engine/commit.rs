@@ -1,6 +1,5 @@
 //! An image of a container as it is.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +7,11 @@ use std::time::Duration;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::{Engine, Result};
-use crate::byte_pipe::{BodyWriter, body_writer};
+use crate::byte_pipe::body_writer;
 use crate::container::live::Container;
 use crate::container::record::{Phase, Record};
 use crate::error::EngineError;
-use crate::files::pack::{Kind, Packer};
+use crate::files::pack::{Kind, write};
 use crate::image::{Commit, RunConfig, commit_config, commit_name};
 use crate::options::{ByteStream, CommitOptions};
 
@@ -119,17 +118,10 @@ fn commit(record: &Record, options: &CommitOptions) -> Result<Commit> {
 fn layer(upper: PathBuf) -> ByteStream {
     let (writer, stream) = body_writer();
     tokio::task::spawn_blocking(move || {
-        let failing = writer.clone();
-        if let Err(error) = pack(&upper, writer) {
-            failing.fail(error);
-        }
+        write(writer, Kind::Layer, |packer| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            packer.root(&openat(CWD, &upper, flags, Mode::empty())?)
+        });
     });
     stream
-}
-
-fn pack(upper: &std::path::Path, writer: BodyWriter) -> io::Result<()> {
-    let upper = openat(CWD, upper, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut packer = Packer::new(writer, Kind::Layer);
-    packer.root(&upper)?;
-    packer.finish().map(drop)
 }

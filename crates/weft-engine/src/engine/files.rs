@@ -15,7 +15,7 @@ use crate::container::live::Container;
 use crate::container::record::{MountKind, MountRecord, Phase};
 use crate::error::EngineError;
 use crate::files::changes::{Change, changes};
-use crate::files::pack::{Kind, Packer};
+use crate::files::pack::{Kind, Packer, write};
 use crate::files::path::{End, PathStat, Wanted};
 use crate::files::view::{Plan, View};
 use crate::image::{Unpacking, unpack_into};
@@ -129,19 +129,6 @@ impl Engine {
             readonly: record.host.readonly_rootfs == Some(true),
             turn,
         })
-    }
-}
-
-/// Writes an archive to whoever reads it.
-fn write(writer: BodyWriter, kind: Kind, pack: impl FnOnce(&mut Packer<BodyWriter>) -> io::Result<()>) {
-    let failing = writer.clone();
-    let mut packer = Packer::new(writer, kind);
-    if let Err(error) = pack(&mut packer).and_then(|()| packer.finish().map(drop)) {
-        // Who reads it may go away at any time.
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            tracing::warn!(%error, "archive not written to its end");
-        }
-        failing.fail(error);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::container::create::{check_resources, check_swap, checked_policy};
 use crate::container::live::Container;
 use crate::container::record::Phase;
 use crate::error::EngineError;
-use crate::limits::{self, Undo};
+use crate::limits::{self, Undo, given};
 
 impl Engine {
     /// Changes what the request names: what is zero or empty in it stays as it is.
@@ -117,7 +117,6 @@ fn merged(mut host: HostConfig, asked: &HostConfig, policy: Option<RestartPolicy
     if set(asked.cpu_quota) && set(host.nano_cpus) {
         return conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
     }
-    let given = |number: Option<i64>| number.filter(|number| *number != 0);
     // Also without a limit of swap, as Docker has it.
     if given(asked.memory).is_some_and(|memory| memory > host.memory_swap.unwrap_or(0))
         && given(asked.memory_swap).is_none()

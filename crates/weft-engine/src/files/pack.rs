@@ -20,6 +20,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::changes::is_runtimes_own;
 use crate::below::fd_path;
+use crate::byte_pipe::BodyWriter;
 use crate::image::MAX_DEPTH;
 
 /// The extended attribute that programs lose their rights without; Docker keeps no other.
@@ -36,6 +37,23 @@ pub(crate) enum Kind {
     Tree,
     /// An overlay's upper directory: what it hides becomes whiteouts (OCI image-spec `layer.md`).
     Layer,
+}
+
+/// Writes an archive to whoever reads it.
+pub(crate) fn write(
+    writer: BodyWriter,
+    kind: Kind,
+    pack: impl FnOnce(&mut Packer<BodyWriter>) -> io::Result<()>,
+) {
+    let failing = writer.clone();
+    let mut packer = Packer::new(writer, kind);
+    if let Err(error) = pack(&mut packer).and_then(|()| packer.finish().map(drop)) {
+        // Who reads it may go away at any time.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tracing::warn!(%error, "archive not written to its end");
+        }
+        failing.fail(error);
+    }
 }
 
 /// Writes one archive.

@@ -55,21 +55,10 @@ pub(super) fn interfaces(text: &str) -> BTreeMap<String, NetworkStats> {
         let (name, counters) = line.split_once(':')?;
         let numbers: Vec<u64> = counters.split_whitespace().map_while(|word| word.parse().ok()).collect();
         // bytes packets errs drop fifo frame compressed multicast, then the same of sending.
-        let &[
-            rx_bytes,
-            rx_packets,
-            rx_errors,
-            rx_dropped,
-            _,
-            _,
-            _,
-            _,
-            tx_bytes,
-            tx_packets,
-            tx_errors,
-            tx_dropped,
-            ..,
-        ] = numbers.as_slice()
+        let (
+            &[rx_bytes, rx_packets, rx_errors, rx_dropped, ..],
+            &[tx_bytes, tx_packets, tx_errors, tx_dropped, ..],
+        ) = numbers.split_at_checked(8)?
         else {
             return None;
         };
