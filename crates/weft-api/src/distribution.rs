@@ -32,7 +32,8 @@ pub(crate) async fn search(_: Call) -> ApiResult {
 }
 
 pub(crate) async fn push(call: Call, name: String) -> ApiResult {
-    call.state.engine.images().inspect(&name)?;
+    let tagged = call.query.some("tag").map(|tag| format!("{name}:{tag}"));
+    call.state.engine.images().inspect(tagged.as_deref().unwrap_or(&name))?;
     Err(ApiError::not_implemented("pushing images"))
 }
 

@@ -186,6 +186,7 @@ fn images() {
             ("images --filter dangling=x", "invalid filter 'dangling=[x]'"),
             ("pull 127.0.0.1:1/alpine", "connect: connection refused"),
             ("push busybox", "pushing images is not implemented by this version of Weft"),
+            ("push busybox:none", "No such image: busybox:none"),
         ],
     );
 }
