@@ -47,6 +47,8 @@ const TEST: &[Package] = &[
     Package { name: "e2fsprogs", proof: File("/sbin/mkfs.ext4") },
     Package { name: "python3-pip", proof: Program("pip3") },
     Package { name: "podman", proof: Program("podman") },
+    Package { name: "docker-compose", proof: Program("docker-compose") },
+    Package { name: "npm", proof: Program("npm") },
 ];
 
 /// What is needed to build.
