@@ -195,7 +195,7 @@ fn images_route(method: &str, rest: &[&str]) -> Option<Route> {
         ("GET", [name @ .., "history"]) => bind1(images::history, &name.join("/")),
         ("GET", [name @ .., "get"]) => bind1(images::save, &name.join("/")),
         ("POST", [name @ .., "tag"]) => bind1(images::tag, &name.join("/")),
-        ("POST", [name @ .., "push"]) => bind1(distribution::push, &name.join("/")),
+        ("POST", [name @ .., "push"]) => bind1(images::push, &name.join("/")),
         ("DELETE", [_, ..]) => bind1(images::remove, &rest.join("/")),
         _ => None,
     }

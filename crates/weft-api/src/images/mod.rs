@@ -1,8 +1,11 @@
 //! `/images`.
 
 mod pull;
+mod push;
+mod transfer;
 
-pub(crate) use pull::auth;
+pub(crate) use push::push;
+pub(crate) use transfer::auth;
 
 use bytes::Bytes;
 use futures_util::stream;

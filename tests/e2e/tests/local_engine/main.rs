@@ -5,6 +5,7 @@ mod files;
 mod images;
 mod lifecycle;
 mod networks;
+mod registries;
 mod settings;
 mod stats;
 mod streams;
