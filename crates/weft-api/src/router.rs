@@ -160,6 +160,7 @@ fn containers_route(method: &str, rest: &[&str]) -> Option<Route> {
         ("POST", [id, "resize"]) => bind1(containers::resize, id),
         ("POST", [id, "update"]) => bind1(containers::update, id),
         ("POST", [id, "attach"]) => bind1(containers::attach, id),
+        ("GET", [id, "attach", "ws"]) => bind1(containers::attach_websocket, id),
         ("POST", [id, "exec"]) => bind1(exec::create, id),
         ("GET", [id, "logs"]) => bind1(containers::logs, id),
         ("GET", [id, "top"]) => bind1(containers::top, id),

@@ -4,12 +4,14 @@
 mod files;
 mod images;
 mod lifecycle;
+mod listeners;
 mod networks;
 mod registries;
 mod settings;
 mod stats;
 mod streams;
 mod system;
+mod websocket;
 
 use std::process::Command;
 use std::time::Duration;
