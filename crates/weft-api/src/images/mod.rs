@@ -2,8 +2,11 @@
 
 mod older;
 mod pull;
+mod push;
+mod transfer;
 
-pub(crate) use pull::auth;
+pub(crate) use push::push;
+pub(crate) use transfer::auth;
 
 use bytes::Bytes;
 use futures_util::stream;

@@ -21,6 +21,7 @@ mod system;
 pub(crate) mod table;
 mod tasks;
 mod terminal;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,8 @@ struct Global {
     /// The daemon to talk to: unix:///path or tcp://address:port
     #[arg(short = 'H', long, value_name = "address", env = "DOCKER_HOST")]
     host: Option<String>,
+    #[command(flatten)]
+    tls: tls::TlsOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,7 +120,7 @@ pub(crate) fn run(args: Vec<String>, extra: Vec<Command>) -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> Outcome {
-    let daemon = Daemon::new(cli.global.host.as_deref())?;
+    let daemon = Daemon::new(cli.global.host.as_deref(), &cli.global.tls)?;
     match cli.verb {
         Verb::System(verb) => system::execute(&daemon, verb).await,
         Verb::Container(verb) => Box::pin(container::execute(&daemon, verb)).await,
