@@ -22,6 +22,7 @@ pub(crate) mod table;
 mod tasks;
 mod terminal;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -77,7 +78,15 @@ enum Verb {
     #[command(subcommand, arg_required_else_help = true)]
     Config(stored::Verb),
     /// Print the completion script of a shell
-    Completion { shell: clap_complete::Shell },
+    Completion {
+        shell: clap_complete::Shell,
+        /// Of weftd instead of weft
+        #[arg(long)]
+        daemon: bool,
+    },
+    /// Write the manual's pages into a folder
+    #[command(hide = true)]
+    Man { folder: PathBuf },
 }
 
 /// The grammar of the client, for help, completion and the roof's own subcommands.
@@ -85,16 +94,21 @@ pub(crate) fn command() -> Command {
     Cli::command()
 }
 
-/// Runs one command; `args` starts with the program's name.
-pub(crate) fn run(args: Vec<String>, extra: Vec<Command>) -> ExitCode {
+/// Runs one command; `args` starts with the program's name. `extra` are the roof's own verbs, `daemon` is the grammar of
+/// its other program.
+pub(crate) fn run(args: Vec<String>, extra: Vec<Command>, daemon: Command) -> ExitCode {
     let grammar = extra.into_iter().fold(command(), Command::subcommand);
     let cli = match grammar.clone().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    if let Verb::Completion { shell } = cli.verb {
-        clap_complete::generate(shell, &mut { grammar }, "weft", &mut std::io::stdout());
-        return ExitCode::SUCCESS;
+    match &cli.verb {
+        Verb::Completion { shell, daemon: of_daemon } => {
+            crate::manual::complete(*shell, if *of_daemon { daemon } else { grammar });
+            return ExitCode::SUCCESS;
+        }
+        Verb::Man { folder } => return written(folder, crate::manual::write(folder, grammar, daemon)),
+        _ => {}
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -116,6 +130,16 @@ pub(crate) fn run(args: Vec<String>, extra: Vec<Command>) -> ExitCode {
     }
 }
 
+fn written(folder: &Path, outcome: std::io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("write the manual into {}: {error}", folder.display());
+            ExitCode::from(EXIT_CLIENT_ERROR)
+        }
+    }
+}
+
 async fn execute(cli: Cli) -> Outcome {
     let daemon = Daemon::new(cli.global.host.as_deref())?;
     match cli.verb {
@@ -130,7 +154,8 @@ async fn execute(cli: Cli) -> Outcome {
         Verb::Service(verb) => Box::pin(service::execute(&daemon, verb)).await,
         Verb::Secret(verb) => stored::execute(&daemon, "/secrets", verb).await,
         Verb::Config(verb) => stored::execute(&daemon, "/configs", verb).await,
-        Verb::Completion { .. } => Ok(0),
+        // Done before anything that needs a daemon.
+        Verb::Completion { .. } | Verb::Man { .. } => Ok(0),
     }
 }
 
