@@ -6,21 +6,35 @@
 mod connection;
 mod container;
 mod container_spec;
+mod copy;
+mod credentials;
 mod error;
+mod events;
 mod files;
+mod groups;
 mod image;
+mod inspect;
+mod layers;
+mod list;
+mod logs;
 mod network;
 mod node;
 mod node_pretty;
+mod prune;
+mod registry;
 mod resources;
 mod service;
+mod state;
 mod stored;
 mod stream;
 mod swarm;
 mod system;
 pub(crate) mod table;
 mod tasks;
+mod template;
 mod terminal;
+mod usage;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,6 +73,22 @@ enum Verb {
     Resources(resources::Verb),
     #[command(flatten)]
     Image(image::Verb),
+    #[command(flatten)]
+    Registry(registry::Verb),
+    /// List containers
+    Ps(list::containers::List),
+    /// Manage containers
+    #[command(name = "container", subcommand, arg_required_else_help = true)]
+    Containers(groups::Container),
+    /// Manage images
+    #[command(name = "image", subcommand, arg_required_else_help = true)]
+    ImageGroup(groups::Image),
+    /// Manage volumes
+    #[command(subcommand, arg_required_else_help = true)]
+    Volume(volume::Verb),
+    /// Manage the whole of it
+    #[command(name = "system", subcommand, arg_required_else_help = true)]
+    SystemGroup(system::Group),
     /// Manage networks
     #[command(subcommand, arg_required_else_help = true)]
     Network(network::Verb),
@@ -117,7 +147,11 @@ pub(crate) fn run(args: Vec<String>, extra: Vec<Command>, daemon: Command) -> Ex
             return ExitCode::from(EXIT_CLIENT_ERROR);
         }
     };
-    let starts_container = matches!(cli.verb, Verb::Container(container::Verb::Run(_)));
+    let starts_container = matches!(
+        cli.verb,
+        Verb::Container(container::Verb::Run(_))
+            | Verb::Containers(groups::Container::Verb(container::Verb::Run(_)))
+    );
     let outcome = runtime.block_on(execute(cli));
     // A thread may still be blocked in a read from standard input: nobody needs its answer.
     runtime.shutdown_background();
@@ -148,6 +182,12 @@ async fn execute(cli: Cli) -> Outcome {
         Verb::Files(verb) => files::execute(&daemon, verb).await,
         Verb::Resources(verb) => resources::execute(&daemon, verb).await,
         Verb::Image(verb) => image::execute(&daemon, verb).await,
+        Verb::Registry(verb) => registry::execute(&daemon, verb).await,
+        Verb::Ps(list) => list.execute(&daemon).await,
+        Verb::Containers(verb) => Box::pin(groups::container(&daemon, verb)).await,
+        Verb::ImageGroup(verb) => groups::image(&daemon, verb).await,
+        Verb::Volume(verb) => volume::execute(&daemon, verb).await,
+        Verb::SystemGroup(verb) => system::execute_group(&daemon, verb).await,
         Verb::Network(verb) => network::execute(&daemon, verb).await,
         Verb::Swarm(verb) => swarm::execute_swarm(&daemon, verb).await,
         Verb::Node(verb) => swarm::execute_node(&daemon, verb).await,
