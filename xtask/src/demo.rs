@@ -25,17 +25,22 @@ pub(crate) fn build_daemon() -> Result<PathBuf> {
     build_weft(Profile::Debug)
 }
 
+/// What a binary is built for.
 #[derive(Clone, Copy)]
-enum Profile {
+pub(crate) enum Profile {
+    /// Tests.
     Debug,
     Release,
+    /// Users: smaller and faster, minutes slower to build.
+    Dist,
 }
 
 /// Builds the one binary and gives it its second name.
-fn build_weft(profile: Profile) -> Result<PathBuf> {
+pub(crate) fn build_weft(profile: Profile) -> Result<PathBuf> {
     let (dir, flags): (_, &[&str]) = match profile {
         Profile::Debug => ("debug", &[]),
         Profile::Release => ("release", &["--release"]),
+        Profile::Dist => ("dist", &["--profile", "dist"]),
     };
     run(cargo(&["build", "--package", "weft"]).args(flags))?;
     let dir = target().join(dir);

@@ -8,6 +8,7 @@ mod clients;
 mod demo;
 mod deny;
 mod interop;
+mod package;
 mod packages;
 mod peer;
 mod pinned;
@@ -23,8 +24,10 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   build [--release]   target/debug/weft, and weftd as its second name
+  package [--debug]   a Debian package in target/package
   demo [--keep]       two hosts behind a router, one overlay network between containers on them
-  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, deny, unit, sim, e2e, vm, peers
+  test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, deny, unit, sim, e2e, package, vm,
+                      peers
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
   bench [PART]        measurements beside Docker, printed as ratios; an unknown PART has the parts listed
   fix                 cargo fmt and clippy --fix
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match words.split_first() {
         Some((&"build", rest)) => demo::build(rest),
+        Some((&"package", rest)) => package::package(rest),
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"soak", rest)) => soak::soak(rest),

@@ -33,6 +33,11 @@ const RUN: &[Package] = &[
     Package { name: "tcpdump", proof: Program("tcpdump") },
 ];
 
+const PACKAGE: &[Package] = &[
+    Package { name: "dpkg-dev", proof: Program("dpkg-shlibdeps") },
+    Package { name: "binutils", proof: Program("strip") },
+];
+
 const TEST: &[Package] = &[
     Package { name: "docker.io", proof: Program("dockerd") },
     Package { name: "iptables", proof: Program("iptables") },
@@ -40,7 +45,7 @@ const TEST: &[Package] = &[
     Package { name: "qemu-system-x86", proof: Program("qemu-system-x86_64") },
     Package { name: "kmod", proof: Program("modprobe") },
     Package { name: "xz-utils", proof: Program("unxz") },
-    Package { name: "binutils", proof: Program("strip") },
+    Package { name: "systemd", proof: Program("systemd-analyze") },
     Package { name: "procps", proof: Program("ps") },
     Package { name: "curl", proof: Program("curl") },
     Package { name: "docker-registry", proof: Program("docker-registry") },
@@ -61,6 +66,11 @@ pub(crate) fn for_build() -> Result<()> {
     install(&[BUILD])
 }
 
+/// What a Debian package is made with, on top of the build.
+pub(crate) fn for_package() -> Result<()> {
+    install(&[BUILD, PACKAGE])
+}
+
 /// What the demo needs on top of the build.
 pub(crate) fn for_demo() -> Result<()> {
     install(&[BUILD, RUN])
@@ -68,7 +78,7 @@ pub(crate) fn for_demo() -> Result<()> {
 
 /// What the tests need on top of the demo.
 pub(crate) fn for_tests() -> Result<()> {
-    install(&[BUILD, RUN, TEST])
+    install(&[BUILD, RUN, PACKAGE, TEST])
 }
 
 fn install(groups: &[&[Package]]) -> Result<()> {

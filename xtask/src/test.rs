@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     ("unit", unit),
     ("sim", sim),
     ("e2e", e2e),
+    ("package", crate::package::checks),
     ("vm", crate::vm::checks),
     ("peers", peers),
 ];

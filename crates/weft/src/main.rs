@@ -3,6 +3,7 @@
 mod client;
 mod daemon;
 mod lab;
+mod manual;
 mod output;
 
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ fn talk(args: Vec<String>) -> ExitCode {
     output::end_quietly_when_closed();
     match args.get(1).map(String::as_str) {
         Some("lab") => lab::run(args[1..].to_vec()),
-        _ => client::run(args, vec![lab::command()]),
+        _ => client::run(args, vec![lab::command()], daemon::command()),
     }
 }
 

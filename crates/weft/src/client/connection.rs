@@ -123,17 +123,22 @@ pub(super) struct Call {
     path: String,
     query: Vec<(String, String)>,
     content_type: Option<&'static str>,
+    headers: Vec<(&'static str, String)>,
     body: Body,
 }
 
 impl Call {
     fn new(method: Method, path: impl Into<String>) -> Self {
         let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
-        Self { method, path: path.into(), query: Vec::new(), content_type: None, body }
+        Self { method, path: path.into(), query: Vec::new(), content_type: None, headers: Vec::new(), body }
     }
 
     pub(super) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
+    }
+
+    pub(super) fn head(path: impl Into<String>) -> Self {
+        Self::new(Method::HEAD, path)
     }
 
     pub(super) fn post(path: impl Into<String>) -> Self {
@@ -155,6 +160,11 @@ impl Call {
 
     pub(super) fn query_if(self, when: bool, name: &str, value: impl ToString) -> Self {
         if when { self.query(name, value) } else { self }
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// Adds `filters` from `key=value` words.
@@ -203,6 +213,9 @@ impl Call {
             .header(header::USER_AGENT, concat!("weft/", env!("CARGO_PKG_VERSION")));
         if let Some(content_type) = self.content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        for (name, value) in self.headers {
+            request = request.header(name, value);
         }
         Ok(request.body(self.body)?)
     }

@@ -1,4 +1,4 @@
-//! `run`, `create`, `start`, `stop`, `kill`, `rm`, `ps`, `exec`, `attach`, `logs`, `wait`.
+//! `run`, `create`, `start`, `stop`, `kill`, `rm`, `exec`, `attach`, `wait` and what else is done to containers.
 
 use clap::{Args, Subcommand};
 use futures_util::TryStreamExt as _;
@@ -9,10 +9,10 @@ use tokio_util::io::StreamReader;
 use super::connection::{Call, Daemon, escape};
 use super::container_spec::ContainerSpec;
 use super::error::{ClientError, Outcome};
-use super::stream;
+use super::logs::Logs;
 use super::system::{for_each, text};
-use super::table;
 use super::terminal::{RawMode, follow_size, stdin_is_terminal};
+use super::{state, stream};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -21,10 +21,7 @@ pub(super) enum Verb {
     /// Create a container without starting it
     Create(Box<ContainerSpec>),
     /// Start containers
-    Start {
-        #[arg(required = true)]
-        containers: Vec<String>,
-    },
+    Start(Start),
     /// Stop containers
     Stop {
         #[arg(required = true)]
@@ -32,6 +29,9 @@ pub(super) enum Verb {
         /// Seconds until it is killed
         #[arg(short = 't', long = "timeout", visible_alias = "time")]
         timeout: Option<i64>,
+        /// Signal instead of the container's own
+        #[arg(short, long)]
+        signal: Option<String>,
     },
     /// Restart containers
     Restart {
@@ -40,6 +40,9 @@ pub(super) enum Verb {
         /// Seconds until it is killed
         #[arg(short = 't', long = "timeout", visible_alias = "time")]
         timeout: Option<i64>,
+        /// Signal instead of the container's own
+        #[arg(short, long)]
+        signal: Option<String>,
     },
     /// Send a signal to containers
     Kill {
@@ -47,6 +50,31 @@ pub(super) enum Verb {
         containers: Vec<String>,
         #[arg(short, long, default_value = "KILL")]
         signal: String,
+    },
+    /// Stop all processes of containers until unpause
+    Pause {
+        #[arg(required = true)]
+        containers: Vec<String>,
+    },
+    /// Let the processes of containers go on
+    Unpause {
+        #[arg(required = true)]
+        containers: Vec<String>,
+    },
+    /// Give a container another name
+    Rename { container: String, name: String },
+    /// Show the processes of a container
+    Top {
+        container: String,
+        /// Options of ps
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Show where a container's ports are published
+    Port {
+        container: String,
+        /// Only of this port: 80 or 80/tcp
+        port: Option<String>,
     },
     /// Remove containers
     Rm {
@@ -59,20 +87,6 @@ pub(super) enum Verb {
         #[arg(short, long)]
         volumes: bool,
     },
-    /// List containers
-    Ps {
-        /// Also those that do not run
-        #[arg(short, long)]
-        all: bool,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
-        #[arg(short, long, value_name = "filter")]
-        filter: Vec<String>,
-        /// Whole ids and commands
-        #[arg(long)]
-        no_trunc: bool,
-    },
     /// Run a further program in a container
     Exec(Exec),
     /// Connect to the streams of a running container
@@ -83,24 +97,24 @@ pub(super) enum Verb {
         no_stdin: bool,
     },
     /// Show what a container wrote
-    Logs {
-        container: String,
-        #[arg(short, long)]
-        follow: bool,
-        #[arg(short, long)]
-        timestamps: bool,
-        /// Number of lines from the end
-        #[arg(short = 'n', long, default_value = "all")]
-        tail: String,
-        /// Only since this time (RFC 3339 or seconds)
-        #[arg(long)]
-        since: Option<String>,
-    },
+    Logs(Logs),
     /// Wait for containers to end and print their statuses
     Wait {
         #[arg(required = true)]
         containers: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Start {
+    #[arg(required = true)]
+    containers: Vec<String>,
+    /// Connect to its outputs, and end with its status
+    #[arg(short, long)]
+    attach: bool,
+    /// Connect standard input, too
+    #[arg(short, long)]
+    interactive: bool,
 }
 
 #[derive(Debug, Args)]
@@ -145,13 +159,23 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
             println!("{}", create(daemon, &spec, false).await?);
             Ok(0)
         }
-        Verb::Start { containers } => for_each(daemon, &containers, |n| Call::post(path(n, "start"))).await,
-        Verb::Stop { containers, timeout } => {
-            for_each(daemon, &containers, |n| with_timeout(Call::post(path(n, "stop")), timeout)).await
+        Verb::Start(start) => self::start(daemon, &start).await,
+        Verb::Stop { containers, timeout, signal } => {
+            for_each(daemon, &containers, |n| ending(Call::post(path(n, "stop")), timeout, &signal)).await
         }
-        Verb::Restart { containers, timeout } => {
-            for_each(daemon, &containers, |n| with_timeout(Call::post(path(n, "restart")), timeout)).await
+        Verb::Restart { containers, timeout, signal } => {
+            for_each(daemon, &containers, |n| ending(Call::post(path(n, "restart")), timeout, &signal)).await
         }
+        Verb::Pause { containers } => for_each(daemon, &containers, |n| Call::post(path(n, "pause"))).await,
+        Verb::Unpause { containers } => {
+            for_each(daemon, &containers, |n| Call::post(path(n, "unpause"))).await
+        }
+        Verb::Rename { container, name } => {
+            daemon.json(Call::post(path(&escape(&container), "rename")).query("name", name)).await?;
+            Ok(0)
+        }
+        Verb::Top { container, options } => state::top(daemon, &escape(&container), &options).await,
+        Verb::Port { container, port } => state::port(daemon, &container, port.as_deref()).await,
         Verb::Kill { containers, signal } => {
             for_each(daemon, &containers, |n| Call::post(path(n, "kill")).query("signal", &signal)).await
         }
@@ -161,19 +185,9 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
             };
             for_each(daemon, &containers, call).await
         }
-        Verb::Ps { all, quiet, filter, no_trunc } => list(daemon, all, quiet, &filter, no_trunc).await,
         Verb::Exec(exec) => self::exec(daemon, exec).await,
         Verb::Attach { container, no_stdin } => attach(daemon, &escape(&container), !no_stdin).await,
-        Verb::Logs { container, follow, timestamps, tail, since } => {
-            let call = Call::get(path(&escape(&container), "logs"))
-                .query("stdout", 1)
-                .query("stderr", 1)
-                .query("tail", tail)
-                .query_if(follow, "follow", 1)
-                .query_if(timestamps, "timestamps", 1)
-                .query_if(since.is_some(), "since", since.unwrap_or_default());
-            logs(daemon, &escape(&container), call).await
-        }
+        Verb::Logs(logs) => logs.execute(daemon).await,
         Verb::Wait { containers } => {
             for name in containers {
                 println!("{}", wait(daemon, &escape(&name)).await?);
@@ -183,8 +197,36 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     }
 }
 
-fn with_timeout(call: Call, seconds: Option<i64>) -> Call {
-    call.query_if(seconds.is_some(), "t", seconds.unwrap_or_default())
+fn ending(call: Call, seconds: Option<i64>, signal: &Option<String>) -> Call {
+    let call = call.query_if(seconds.is_some(), "t", seconds.unwrap_or_default());
+    call.query_if(signal.is_some(), "signal", signal.as_deref().unwrap_or_default())
+}
+
+/// Several return at once; one may be connected to.
+async fn start(daemon: &Daemon, start: &Start) -> Outcome {
+    let path = |name: &str| format!("/containers/{name}/start");
+    if !start.attach && !start.interactive {
+        return for_each(daemon, &start.containers, |name| Call::post(path(name))).await;
+    }
+    let [name] = start.containers.as_slice() else {
+        return Err(ClientError::Usage("you cannot start and attach multiple containers at once".to_owned()));
+    };
+    let name = escape(name);
+    let container = daemon.json(Call::get(format!("/containers/{name}/json"))).await?;
+    let tty = container["Config"]["Tty"] == true;
+    let input = start.interactive && container["Config"]["OpenStdin"] == true;
+    let call = Call::post(format!("/containers/{name}/attach"))
+        .query("stream", 1)
+        .query("stdout", 1)
+        .query("stderr", 1)
+        .query_if(input, "stdin", 1);
+    let attached = daemon.hijack(call).await?;
+    let condition = if container["HostConfig"]["AutoRemove"] == true { "removed" } else { "next-exit" };
+    let exit =
+        daemon.call(Call::post(format!("/containers/{name}/wait")).query("condition", condition)).await?;
+    daemon.json(Call::post(path(&name))).await?;
+    converse(daemon, attached, input, tty, &format!("/containers/{name}/resize")).await?;
+    status_of(exit).await
 }
 
 async fn create(daemon: &Daemon, spec: &ContainerSpec, attached: bool) -> Result<String, ClientError> {
@@ -316,14 +358,6 @@ async fn exec(daemon: &Daemon, exec: Exec) -> Outcome {
     Ok(exit_code(&state["ExitCode"]))
 }
 
-async fn logs(daemon: &Daemon, name: &str, call: Call) -> Outcome {
-    let container = daemon.json(Call::get(format!("/containers/{name}/json"))).await?;
-    let response = daemon.call(call).await?;
-    let reader = StreamReader::new(BodyDataStream::new(response.into_body()).map_err(std::io::Error::other));
-    stream::print(reader, container["Config"]["Tty"] == true).await?;
-    Ok(0)
-}
-
 /// Output of services and tasks: their answers tell whether there is a terminal.
 pub(super) async fn print_output(daemon: &Daemon, call: Call) -> Outcome {
     let response = daemon.call(call).await?;
@@ -332,58 +366,4 @@ pub(super) async fn print_output(daemon: &Daemon, call: Call) -> Outcome {
     let reader = StreamReader::new(BodyDataStream::new(response.into_body()).map_err(std::io::Error::other));
     stream::print(reader, tty).await?;
     Ok(0)
-}
-
-async fn list(daemon: &Daemon, all: bool, quiet: bool, filter: &[String], no_trunc: bool) -> Outcome {
-    let containers =
-        daemon.json(Call::get("/containers/json").query_if(all, "all", 1).filters(filter)?).await?;
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let rows: Vec<Vec<String>> =
-        containers.as_array().into_iter().flatten().map(|c| container_row(c, now, no_trunc)).collect();
-    if quiet {
-        rows.iter().for_each(|row| println!("{}", row[0]));
-    } else {
-        table::print(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"], &rows);
-    }
-    Ok(0)
-}
-
-fn container_row(container: &Value, now: i64, no_trunc: bool) -> Vec<String> {
-    let cut = |text: String, length: usize| {
-        if no_trunc || text.chars().count() <= length { text } else { text.chars().take(length).collect() }
-    };
-    let names: Vec<String> = container["Names"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|n| text(n).trim_start_matches('/').to_owned())
-        .collect();
-    vec![
-        cut(text(&container["Id"]), 12),
-        text(&container["Image"]),
-        format!("\"{}\"", cut(text(&container["Command"]), 20)),
-        table::ago(now - container["Created"].as_i64().unwrap_or(now)),
-        text(&container["Status"]),
-        ports(&container["Ports"]),
-        names.join(","),
-    ]
-}
-
-fn ports(ports: &Value) -> String {
-    let mut shown: Vec<String> = ports
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|port| {
-            let private = format!("{}/{}", text(&port["PrivatePort"]), text(&port["Type"]));
-            match (&port["PublicPort"], port["IP"].as_str()) {
-                (Value::Null, _) => private,
-                (public, Some(ip)) if ip.contains(':') => format!("[{ip}]:{public}->{private}"),
-                (public, ip) => format!("{}:{public}->{private}", ip.unwrap_or_default()),
-            }
-        })
-        .collect();
-    shown.sort();
-    shown.join(", ")
 }

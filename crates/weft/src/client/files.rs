@@ -8,25 +8,18 @@ use http_body_util::BodyDataStream;
 use hyper::Response;
 use hyper::body::Incoming;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio_util::io::{ReaderStream, StreamReader};
+use tokio_util::io::StreamReader;
 
 use super::connection::{Call, Daemon, escape};
+use super::copy::Copy;
 use super::error::{ClientError, Outcome};
 use super::image::split_tag;
 use super::system::text;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Copy files as a tar archive: from a container to standard output, or from standard input into its directory
-    Cp {
-        /// CONTAINER:PATH, or - for standard input
-        from: String,
-        /// - for standard output, or CONTAINER:DIRECTORY
-        to: String,
-        /// Into a container: everything becomes its user's
-        #[arg(short, long)]
-        archive: bool,
-    },
+    /// Copy files and folders between this machine and a container
+    Cp(Copy),
     /// Show what a container has changed in its image's files
     Diff { container: String },
     /// Write a container's files as a tar archive
@@ -57,7 +50,7 @@ pub(super) enum Verb {
 
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     match verb {
-        Verb::Cp { from, to, archive } => copy(daemon, &from, &to, archive).await,
+        Verb::Cp(copy) => copy.execute(daemon).await,
         Verb::Diff { container } => diff(daemon, &container).await,
         Verb::Export { container, output } => {
             let call = Call::get(format!("/containers/{}/export", escape(&container)));
@@ -78,31 +71,8 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     }
 }
 
-async fn copy(daemon: &Daemon, from: &str, to: &str, archive: bool) -> Outcome {
-    let place = |text: &str| -> Option<(String, String)> {
-        let (container, path) = text.split_once(':').filter(|(container, _)| !container.is_empty())?;
-        Some((format!("/containers/{}/archive", escape(container)), path.to_owned()))
-    };
-    match (place(from), place(to)) {
-        (Some((call, path)), None) if to == "-" => {
-            download(daemon.call(Call::get(call).query("path", path)).await?, None).await
-        }
-        (None, Some((call, path))) if from == "-" => {
-            let call = Call::put(call).query("path", path).query("noOverwriteDirNonDir", true);
-            let call = call.query_if(archive, "copyUIDGID", true);
-            daemon.call(call.stream_body(ReaderStream::new(tokio::io::stdin()))).await?;
-            Ok(0)
-        }
-        _ => Err(ClientError::Usage(
-            "want 'cp CONTAINER:PATH -' or 'cp - CONTAINER:DIRECTORY': files travel as a tar archive, for example \
-             'weft cp c1:/etc - | tar -x' or 'tar -c file | weft cp - c1:/tmp'"
-                .to_owned(),
-        )),
-    }
-}
-
 /// Writes an answer's bytes to a file, or to standard output.
-async fn download(response: Response<Incoming>, file: Option<&Path>) -> Outcome {
+pub(super) async fn download(response: Response<Incoming>, file: Option<&Path>) -> Outcome {
     let bytes = BodyDataStream::new(response.into_body()).map_err(std::io::Error::other);
     let mut output: Box<dyn AsyncWrite + Unpin> = match file {
         Some(path) => {

@@ -1,34 +1,31 @@
-//! `images`, `pull`, `import`, `load`, `tag`, `rmi`.
+//! `images`, `history`, `pull`, `import`, `load`, `save`, `tag`, `rmi`.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use futures_util::StreamExt as _;
-use http_body_util::{BodyExt as _, BodyStream};
+use http_body_util::BodyExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead};
-use tokio_util::io::{ReaderStream, StreamReader};
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
 
-use super::connection::{Call, Daemon};
+use super::connection::{Call, Daemon, escape};
+use super::credentials::{Credentials, registry_of};
 use super::error::{ClientError, Outcome};
-use super::system::{for_each, text};
-use super::table;
+use super::files::download;
+use super::layers;
+use super::list::images;
+use super::system::text;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List images
-    Images {
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
-        #[arg(short, long, value_name = "filter")]
-        filter: Vec<String>,
-        /// Whole ids
-        #[arg(long)]
-        no_trunc: bool,
-    },
+    Images(images::List),
+    /// Show how an image was made
+    History(images::History),
     /// Make an image from a tar of a root file system
     Import {
         /// A file, or - for standard input
@@ -48,7 +45,15 @@ pub(super) enum Verb {
         #[arg(short, long)]
         input: Option<PathBuf>,
     },
-    /// Bring an image from a registry that asks for no password
+    /// Write images as a tar that `load` reads
+    Save {
+        #[arg(required = true)]
+        images: Vec<String>,
+        /// A file instead of standard output
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Bring an image from its registry
     Pull {
         /// NAME, NAME:TAG or NAME@DIGEST
         image: String,
@@ -62,17 +67,24 @@ pub(super) enum Verb {
     /// Give an image a further name
     Tag { image: String, reference: String },
     /// Remove images
-    Rmi {
-        #[arg(required = true)]
-        images: Vec<String>,
-        #[arg(short, long)]
-        force: bool,
-    },
+    Rmi(Remove),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    #[arg(required = true)]
+    images: Vec<String>,
+    #[arg(short, long)]
+    force: bool,
+    /// Keep what the image was made of
+    #[arg(long)]
+    no_prune: bool,
 }
 
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     match verb {
-        Verb::Images { quiet, filter, no_trunc } => list(daemon, quiet, &filter, no_trunc).await,
+        Verb::Images(list) => list.execute(daemon).await,
+        Verb::History(history) => history.execute(daemon).await,
         Verb::Import { file, reference, message, change } => {
             let (name, tag) = split_tag(reference.as_deref().unwrap_or_default());
             let mut call = Call::post("/images/create").query("fromSrc", "-").query("repo", name);
@@ -86,6 +98,15 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
         Verb::Load { input } => {
             upload(daemon, Call::post("/images/load").query("quiet", 1), input.as_deref()).await
         }
+        Verb::Save { images, output } => {
+            if output.is_none() && std::io::stdout().is_terminal() {
+                return Err(ClientError::Usage(
+                    "cowardly refusing to save to a terminal. Use the -o flag or redirect".to_owned(),
+                ));
+            }
+            let call = images.iter().fold(Call::get("/images/get"), |call, image| call.query("names", image));
+            download(daemon.call(call).await?, output.as_deref()).await
+        }
         Verb::Pull { image, quiet, platform } => pull(daemon, &image, quiet, platform).await,
         Verb::Tag { image, reference } => {
             let (name, tag) = split_tag(&reference);
@@ -94,10 +115,7 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
                 .await?;
             Ok(0)
         }
-        Verb::Rmi { images, force } => {
-            for_each(daemon, &images, |n| Call::delete(format!("/images/{n}")).query_if(force, "force", 1))
-                .await
-        }
+        Verb::Rmi(Remove { images, force, no_prune }) => remove(daemon, &images, force, no_prune).await,
     }
 }
 
@@ -109,7 +127,28 @@ pub(super) fn split_tag(reference: &str) -> (&str, &str) {
     }
 }
 
-/// Tells how the layers get on, one line for each step; amounts are a bar.
+/// Prints what went: names, and images with them.
+async fn remove(daemon: &Daemon, images: &[String], force: bool, no_prune: bool) -> Outcome {
+    let mut failed = 0;
+    for image in images {
+        let call = Call::delete(format!("/images/{}", escape(image)));
+        match daemon.json(call.query_if(force, "force", 1).query_if(no_prune, "noprune", 1)).await {
+            Ok(answer) => {
+                answer.as_array().into_iter().flatten().for_each(|gone| match gone["Deleted"].as_str() {
+                    Some(id) => println!("Deleted: {id}"),
+                    None => println!("Untagged: {}", text(&gone["Untagged"])),
+                })
+            }
+            Err(error @ ClientError::Daemon { .. }) => {
+                eprintln!("{error}");
+                failed = 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(failed)
+}
+
 async fn pull(daemon: &Daemon, image: &str, quiet: bool, platform: Option<String>) -> Outcome {
     let (name, tag) = match image.contains('@') {
         true => (image, ""),
@@ -118,31 +157,10 @@ async fn pull(daemon: &Daemon, image: &str, quiet: bool, platform: Option<String
             both => both,
         },
     };
+    let auth = Credentials::load()?.header(registry_of(name))?;
     let call = Call::post("/images/create").query("fromImage", name).query_if(!tag.is_empty(), "tag", tag);
     let call = call.query_if(platform.is_some(), "platform", platform.unwrap_or_default());
-    let body = BodyStream::new(daemon.call(call).await?.into_body());
-    let bytes = body.filter_map(|frame| async {
-        frame.map(|frame| frame.into_data().ok()).map_err(std::io::Error::other).transpose()
-    });
-    let mut lines = StreamReader::new(Box::pin(bytes)).lines();
-    let bar = progress(Some(0));
-    while let Some(line) = lines.next_line().await? {
-        let message: Value = serde_json::from_str(&line)?;
-        if let Some(error) = message["error"].as_str() {
-            return Err(ClientError::Daemon { status: 200, message: error.to_owned() });
-        }
-        if let (Some(current), Some(total)) =
-            (message["progressDetail"]["current"].as_u64(), message["progressDetail"]["total"].as_u64())
-        {
-            bar.set_length(total);
-            bar.set_position(current);
-            bar.set_message(text(&message["id"]).to_owned());
-        } else if !quiet {
-            let id = message["id"].as_str().map(|id| format!("{id}: ")).unwrap_or_default();
-            bar.suspend(|| println!("{id}{}", text(&message["status"])));
-        }
-    }
-    bar.finish_and_clear();
+    layers::follow(daemon.call(call.header("X-Registry-Auth", auth)).await?, quiet).await?;
     if quiet {
         println!("{}", if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") });
     }
@@ -200,31 +218,6 @@ fn print_messages(body: &Bytes) -> Outcome {
                 println!("{}", line.trim_end());
             }
         }
-    }
-    Ok(0)
-}
-
-async fn list(daemon: &Daemon, quiet: bool, filter: &[String], no_trunc: bool) -> Outcome {
-    let images = daemon.json(Call::get("/images/json").filters(filter)?).await?;
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let mut rows = Vec::new();
-    for image in images.as_array().into_iter().flatten() {
-        let id = text(&image["Id"]);
-        let id = if no_trunc { id } else { id.trim_start_matches("sha256:").chars().take(12).collect() };
-        let created = table::ago(now - image["Created"].as_i64().unwrap_or(now));
-        let size = table::size(image["Size"].as_i64().unwrap_or(0));
-        let tags: Vec<&str> =
-            image["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        for tag in if tags.is_empty() { vec!["<none>:<none>"] } else { tags } {
-            let (name, tag) = split_tag(tag);
-            rows.push(vec![name.to_owned(), tag.to_owned(), id.clone(), created.clone(), size.clone()]);
-        }
-    }
-    if quiet {
-        rows.iter().for_each(|row| println!("{}", row[2]));
-    } else {
-        table::print(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows);
     }
     Ok(0)
 }

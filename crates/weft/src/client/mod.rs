@@ -6,23 +6,38 @@
 mod connection;
 mod container;
 mod container_spec;
+mod copy;
+mod credentials;
 mod error;
+mod events;
 mod files;
+mod groups;
 mod image;
+mod inspect;
+mod layers;
+mod list;
+mod logs;
 mod network;
 mod node;
 mod node_pretty;
+mod prune;
+mod registry;
 mod resources;
 mod service;
+mod state;
 mod stored;
 mod stream;
 mod swarm;
 mod system;
 pub(crate) mod table;
 mod tasks;
+mod template;
 mod terminal;
 mod tls;
+mod usage;
+mod volume;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -61,6 +76,22 @@ enum Verb {
     Resources(resources::Verb),
     #[command(flatten)]
     Image(image::Verb),
+    #[command(flatten)]
+    Registry(registry::Verb),
+    /// List containers
+    Ps(list::containers::List),
+    /// Manage containers
+    #[command(name = "container", subcommand, arg_required_else_help = true)]
+    Containers(groups::Container),
+    /// Manage images
+    #[command(name = "image", subcommand, arg_required_else_help = true)]
+    ImageGroup(groups::Image),
+    /// Manage volumes
+    #[command(subcommand, arg_required_else_help = true)]
+    Volume(volume::Verb),
+    /// Manage the whole of it
+    #[command(name = "system", subcommand, arg_required_else_help = true)]
+    SystemGroup(system::Group),
     /// Manage networks
     #[command(subcommand, arg_required_else_help = true)]
     Network(network::Verb),
@@ -80,7 +111,15 @@ enum Verb {
     #[command(subcommand, arg_required_else_help = true)]
     Config(stored::Verb),
     /// Print the completion script of a shell
-    Completion { shell: clap_complete::Shell },
+    Completion {
+        shell: clap_complete::Shell,
+        /// Of weftd instead of weft
+        #[arg(long)]
+        daemon: bool,
+    },
+    /// Write the manual's pages into a folder
+    #[command(hide = true)]
+    Man { folder: PathBuf },
 }
 
 /// The grammar of the client, for help, completion and the roof's own subcommands.
@@ -88,16 +127,21 @@ pub(crate) fn command() -> Command {
     Cli::command()
 }
 
-/// Runs one command; `args` starts with the program's name.
-pub(crate) fn run(args: Vec<String>, extra: Vec<Command>) -> ExitCode {
+/// Runs one command; `args` starts with the program's name. `extra` are the roof's own verbs, `daemon` is the grammar of
+/// its other program.
+pub(crate) fn run(args: Vec<String>, extra: Vec<Command>, daemon: Command) -> ExitCode {
     let grammar = extra.into_iter().fold(command(), Command::subcommand);
     let cli = match grammar.clone().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    if let Verb::Completion { shell } = cli.verb {
-        clap_complete::generate(shell, &mut { grammar }, "weft", &mut std::io::stdout());
-        return ExitCode::SUCCESS;
+    match &cli.verb {
+        Verb::Completion { shell, daemon: of_daemon } => {
+            crate::manual::complete(*shell, if *of_daemon { daemon } else { grammar });
+            return ExitCode::SUCCESS;
+        }
+        Verb::Man { folder } => return written(folder, crate::manual::write(folder, grammar, daemon)),
+        _ => {}
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -106,7 +150,11 @@ pub(crate) fn run(args: Vec<String>, extra: Vec<Command>) -> ExitCode {
             return ExitCode::from(EXIT_CLIENT_ERROR);
         }
     };
-    let starts_container = matches!(cli.verb, Verb::Container(container::Verb::Run(_)));
+    let starts_container = matches!(
+        cli.verb,
+        Verb::Container(container::Verb::Run(_))
+            | Verb::Containers(groups::Container::Verb(container::Verb::Run(_)))
+    );
     let outcome = runtime.block_on(execute(cli));
     // A thread may still be blocked in a read from standard input: nobody needs its answer.
     runtime.shutdown_background();
@@ -119,6 +167,16 @@ pub(crate) fn run(args: Vec<String>, extra: Vec<Command>) -> ExitCode {
     }
 }
 
+fn written(folder: &Path, outcome: std::io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("write the manual into {}: {error}", folder.display());
+            ExitCode::from(EXIT_CLIENT_ERROR)
+        }
+    }
+}
+
 async fn execute(cli: Cli) -> Outcome {
     let daemon = Daemon::new(cli.global.host.as_deref(), &cli.global.tls)?;
     match cli.verb {
@@ -127,13 +185,20 @@ async fn execute(cli: Cli) -> Outcome {
         Verb::Files(verb) => files::execute(&daemon, verb).await,
         Verb::Resources(verb) => resources::execute(&daemon, verb).await,
         Verb::Image(verb) => image::execute(&daemon, verb).await,
+        Verb::Registry(verb) => registry::execute(&daemon, verb).await,
+        Verb::Ps(list) => list.execute(&daemon).await,
+        Verb::Containers(verb) => Box::pin(groups::container(&daemon, verb)).await,
+        Verb::ImageGroup(verb) => groups::image(&daemon, verb).await,
+        Verb::Volume(verb) => volume::execute(&daemon, verb).await,
+        Verb::SystemGroup(verb) => system::execute_group(&daemon, verb).await,
         Verb::Network(verb) => network::execute(&daemon, verb).await,
         Verb::Swarm(verb) => swarm::execute_swarm(&daemon, verb).await,
         Verb::Node(verb) => swarm::execute_node(&daemon, verb).await,
         Verb::Service(verb) => Box::pin(service::execute(&daemon, verb)).await,
         Verb::Secret(verb) => stored::execute(&daemon, "/secrets", verb).await,
         Verb::Config(verb) => stored::execute(&daemon, "/configs", verb).await,
-        Verb::Completion { .. } => Ok(0),
+        // Done before anything that needs a daemon.
+        Verb::Completion { .. } | Verb::Man { .. } => Ok(0),
     }
 }
 

@@ -5,8 +5,26 @@ use serde_json::{Map, Value, json};
 
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
-use super::system::{for_each, inspect_all, text};
-use super::table;
+use super::list::{ListFlags, Listing, labels};
+use super::prune::{self, Prune};
+use super::system::{for_each, text};
+use super::{inspect, table};
+
+const LISTING: Listing = Listing {
+    titles: &[
+        ("ID", "NETWORK ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("IPv4", "IPV4"),
+        ("IPv6", "IPV6"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+        ("CreatedAt", "CREATED AT"),
+    ],
+    table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+    quiet: "{{.ID}}",
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -14,17 +32,7 @@ pub(super) enum Verb {
     Create(Create),
     /// List networks
     #[command(visible_alias = "list")]
-    Ls {
-        /// Only names that match, for example driver=overlay
-        #[arg(short, long, value_name = "filter")]
-        filter: Vec<String>,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
-        /// Whole ids
-        #[arg(long)]
-        no_trunc: bool,
-    },
+    Ls(ListFlags),
     /// Show networks as JSON
     Inspect {
         #[arg(required = true)]
@@ -32,6 +40,8 @@ pub(super) enum Verb {
         /// Also show what the swarm knows of services and peers
         #[arg(short, long)]
         verbose: bool,
+        #[command(flatten)]
+        shown: inspect::Shown,
     },
     /// Remove networks
     #[command(visible_alias = "remove")]
@@ -50,17 +60,13 @@ pub(super) enum Verb {
         force: bool,
     },
     /// Remove all networks that no container uses
-    Prune {
-        /// Do not ask
-        #[arg(short, long)]
-        force: bool,
-    },
+    Prune(Prune),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
     name: String,
-    /// Driver: bridge or overlay
+    /// Driver: bridge, overlay, macvlan or ipvlan
     #[arg(short, long, default_value = "bridge")]
     driver: String,
     /// Subnet in CIDR form (repeatable)
@@ -99,6 +105,12 @@ pub(super) struct Create {
     /// local or swarm
     #[arg(long, default_value = "")]
     scope: String,
+    /// No network, but settings for others
+    #[arg(long)]
+    config_only: bool,
+    /// With the settings of such a one
+    #[arg(long, value_name = "network")]
+    config_from: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +126,9 @@ pub(super) struct Connect {
     /// Further name on this network (repeatable)
     #[arg(long)]
     alias: Vec<String>,
+    /// Another container under a further name, CONTAINER or CONTAINER:ALIAS (repeatable)
+    #[arg(long)]
+    link: Vec<String>,
     /// Option of the driver key=value (repeatable)
     #[arg(long)]
     driver_opt: Vec<String>,
@@ -122,10 +137,10 @@ pub(super) struct Connect {
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     match verb {
         Verb::Create(create) => self::create(daemon, create).await,
-        Verb::Ls { filter, quiet, no_trunc } => list(daemon, &filter, quiet, no_trunc).await,
-        Verb::Inspect { networks, verbose } => {
+        Verb::Ls(flags) => list(daemon, &flags).await,
+        Verb::Inspect { networks, verbose, shown } => {
             let suffix = if verbose { "?verbose=true" } else { "" };
-            inspect_all(daemon, "/networks/", suffix, &networks).await
+            inspect::all(daemon, "/networks/", suffix, &networks, &shown).await
         }
         Verb::Rm { networks } => {
             for_each(daemon, &networks, |n| Call::delete(format!("/networks/{n}"))).await
@@ -138,7 +153,7 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
                 .await?;
             Ok(0)
         }
-        Verb::Prune { force } => prune(daemon, force).await,
+        Verb::Prune(prune) => prune::networks(daemon, &prune).await,
     }
 }
 
@@ -151,6 +166,8 @@ async fn create(daemon: &Daemon, create: Create) -> Outcome {
         "Internal": create.internal,
         "Attachable": create.attachable,
         "Ingress": create.ingress,
+        "ConfigOnly": create.config_only,
+        "ConfigFrom": create.config_from.as_ref().map(|from| json!({"Network": from})),
         "IPAM": {"Driver": create.ipam_driver, "Options": {}, "Config": ipam_config(&create)?},
         "Options": pairs(&create.opt),
         "Labels": pairs(&create.label),
@@ -212,25 +229,23 @@ pub(super) fn pairs(words: &[String]) -> Value {
     Value::Object(words.iter().map(pair).collect())
 }
 
-async fn list(daemon: &Daemon, filter: &[String], quiet: bool, no_trunc: bool) -> Outcome {
-    let networks = daemon.json(Call::get("/networks").filters(filter)?).await?;
-    let mut rows: Vec<Vec<String>> = networks
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|n| {
-            let id = text(&n["Id"]);
-            let id = if no_trunc { id } else { id.chars().take(12).collect() };
-            vec![id, text(&n["Name"]), text(&n["Driver"]), text(&n["Scope"])]
-        })
-        .collect();
-    rows.sort_by(|a, b| a[1].cmp(&b[1]));
-    if quiet {
-        rows.iter().for_each(|row| println!("{}", row[0]));
-    } else {
-        table::print(&["NETWORK ID", "NAME", "DRIVER", "SCOPE"], &rows);
-    }
-    Ok(0)
+async fn list(daemon: &Daemon, flags: &ListFlags) -> Outcome {
+    let networks = daemon.json(Call::get("/networks").filters(&flags.filter)?).await?;
+    let mut rows: Vec<Value> =
+        networks.as_array().into_iter().flatten().map(|network| row(network, flags.no_trunc)).collect();
+    rows.sort_by_key(|row| text(&row["Name"]));
+    LISTING.print(&flags.shown, &rows)
+}
+
+fn row(network: &Value, no_trunc: bool) -> Value {
+    let id = text(&network["Id"]);
+    let is = |key: &str| network[key].as_bool().unwrap_or_default().to_string();
+    json!({
+        "ID": if no_trunc { id } else { table::short(&id) },
+        "Name": text(&network["Name"]), "Driver": text(&network["Driver"]), "Scope": text(&network["Scope"]),
+        "IPv4": network["EnableIPv4"].as_bool().unwrap_or(true).to_string(), "IPv6": is("EnableIPv6"),
+        "Internal": is("Internal"), "Labels": labels(&network["Labels"]), "CreatedAt": text(&network["Created"]),
+    })
 }
 
 async fn connect(daemon: &Daemon, connect: Connect) -> Outcome {
@@ -239,6 +254,7 @@ async fn connect(daemon: &Daemon, connect: Connect) -> Outcome {
         "EndpointConfig": {
             "IPAMConfig": {"IPv4Address": connect.ip.unwrap_or_default(), "IPv6Address": connect.ip6.unwrap_or_default()},
             "Aliases": connect.alias,
+            "Links": connect.link,
             "DriverOpts": pairs(&connect.driver_opt),
         },
     });
@@ -246,28 +262,4 @@ async fn connect(daemon: &Daemon, connect: Connect) -> Outcome {
         .json(Call::post(format!("/networks/{}/connect", escape(&connect.network))).json_body(&body))
         .await?;
     Ok(0)
-}
-
-async fn prune(daemon: &Daemon, force: bool) -> Outcome {
-    if !force
-        && !confirm("WARNING! This will remove all custom networks not used by at least one container.")?
-    {
-        return Ok(0);
-    }
-    let answer = daemon.json(Call::post("/networks/prune")).await?;
-    let removed: Vec<String> = answer["NetworksDeleted"].as_array().into_iter().flatten().map(text).collect();
-    if !removed.is_empty() {
-        println!("Deleted Networks:\n{}\n", removed.join("\n"));
-    }
-    Ok(0)
-}
-
-/// Asks a question that only `y` answers with yes.
-fn confirm(warning: &str) -> Result<bool, ClientError> {
-    use std::io::Write as _;
-    print!("{warning}\nAre you sure you want to continue? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

@@ -9,26 +9,52 @@ use serde_json::{Value, json};
 use super::connection::{Call, Daemon, escape};
 use super::container_spec::bytes;
 use super::error::{ClientError, Outcome};
+use super::list::{Listing, Shown};
 use super::system::{for_each, text};
 use super::table;
 
 /// Clears a terminal and goes to its first line (ECMA-48 CUP, ED).
 const CLEAR: &str = "\x1b[H\x1b[2J";
-const HEADER: [&str; 8] =
-    ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"];
+const LISTING: Listing = Listing {
+    titles: &[
+        ("Container", "CONTAINER"),
+        ("ID", "CONTAINER ID"),
+        ("Name", "NAME"),
+        ("CPUPerc", "CPU %"),
+        ("MemUsage", "MEM USAGE / LIMIT"),
+        ("MemPerc", "MEM %"),
+        ("NetIO", "NET I/O"),
+        ("BlockIO", "BLOCK I/O"),
+        ("PIDs", "PIDS"),
+    ],
+    table: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
+    quiet: "{{.ID}}",
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Show what running containers use, again and again
-    Stats {
-        /// All running ones if none is named
-        containers: Vec<String>,
-        /// Once
-        #[arg(long)]
-        no_stream: bool,
-    },
+    Stats(Stats),
     /// Change limits and restart policy of containers
     Update(Box<Update>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Stats {
+    /// All running ones if none is named
+    containers: Vec<String>,
+    /// Once
+    #[arg(long)]
+    no_stream: bool,
+    /// Also those that do not run
+    #[arg(short, long)]
+    all: bool,
+    /// table, json or a template of Go's
+    #[arg(long, value_name = "format")]
+    format: Option<String>,
+    /// Whole ids
+    #[arg(long)]
+    no_trunc: bool,
 }
 
 #[derive(Debug, Args)]
@@ -72,7 +98,7 @@ pub(super) struct Update {
 
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     match verb {
-        Verb::Stats { containers, no_stream } => stats(daemon, &containers, no_stream).await,
+        Verb::Stats(flags) => stats(daemon, &flags).await,
         Verb::Update(update) => {
             let body = update.body()?;
             let call = |name: &str| Call::post(format!("/containers/{name}/update")).json_body(&body);
@@ -108,9 +134,11 @@ impl Update {
     }
 }
 
-async fn stats(daemon: &Daemon, named: &[String], once: bool) -> Outcome {
+async fn stats(daemon: &Daemon, flags: &Stats) -> Outcome {
+    let named = &flags.containers;
+    let shown = Shown { quiet: false, format: flags.format.clone() };
     loop {
-        let names = if named.is_empty() { running(daemon).await? } else { named.to_vec() };
+        let names = if named.is_empty() { running(daemon, flags.all).await? } else { named.to_vec() };
         // The daemon takes a second for each answer.
         let calls = names.iter().map(|name| {
             daemon.json(Call::get(format!("/containers/{}/stats", escape(name))).query("stream", 0))
@@ -121,11 +149,12 @@ async fn stats(daemon: &Daemon, named: &[String], once: bool) -> Outcome {
             true => answers.into_iter().filter_map(Result::ok).collect(),
             false => answers.into_iter().collect::<Result<_, _>>()?,
         };
-        if !once && std::io::stdout().is_terminal() {
+        if !flags.no_stream && std::io::stdout().is_terminal() {
             print!("{CLEAR}");
         }
-        table::print(&HEADER, &answers.iter().map(row).collect::<Vec<_>>());
-        if once {
+        let rows: Vec<Value> = answers.iter().map(|stats| row(stats, flags.no_trunc)).collect();
+        LISTING.print(&shown, &rows)?;
+        if flags.no_stream {
             return Ok(0);
         }
         if answers.is_empty() {
@@ -134,12 +163,12 @@ async fn stats(daemon: &Daemon, named: &[String], once: bool) -> Outcome {
     }
 }
 
-async fn running(daemon: &Daemon) -> Result<Vec<String>, ClientError> {
-    let containers = daemon.json(Call::get("/containers/json")).await?;
+async fn running(daemon: &Daemon, all: bool) -> Result<Vec<String>, ClientError> {
+    let containers = daemon.json(Call::get("/containers/json").query_if(all, "all", 1)).await?;
     Ok(containers.as_array().into_iter().flatten().map(|container| text(&container["Id"])).collect())
 }
 
-fn row(stats: &Value) -> Vec<String> {
+fn row(stats: &Value, no_trunc: bool) -> Value {
     let number = |path: &str| stats.pointer(path).and_then(Value::as_u64).unwrap_or(0);
     let since = |path: &str| {
         number(&format!("/cpu_stats{path}")).saturating_sub(number(&format!("/precpu_stats{path}"))) as f64
@@ -161,16 +190,19 @@ fn row(stats: &Value) -> Vec<String> {
         let ours = entries().filter(|e| text(&e["op"]).eq_ignore_ascii_case(wanted));
         ours.filter_map(|entry| entry["value"].as_i64()).sum::<i64>()
     };
-    vec![
-        table::short(&text(&stats["id"])),
-        text(&stats["name"]).trim_start_matches('/').to_owned(),
-        format!("{cpu:.2}%"),
-        format!("{} / {}", table::binary_size(memory), table::binary_size(limit)),
-        format!("{percent:.2}%"),
-        format!("{} / {}", table::size(network("rx_bytes")), table::size(network("tx_bytes"))),
-        format!("{} / {}", table::size(blocks("read")), table::size(blocks("write"))),
-        number("/pids_stats/current").to_string(),
-    ]
+    let (id, name) = (text(&stats["id"]), text(&stats["name"]));
+    let name = name.trim_start_matches('/');
+    json!({
+        "Container": name,
+        "ID": if no_trunc { id } else { table::short(&id) },
+        "Name": name,
+        "CPUPerc": format!("{cpu:.2}%"),
+        "MemUsage": format!("{} / {}", table::binary_size(memory), table::binary_size(limit)),
+        "MemPerc": format!("{percent:.2}%"),
+        "NetIO": format!("{} / {}", table::size(network("rx_bytes")), table::size(network("tx_bytes"))),
+        "BlockIO": format!("{} / {}", table::size(blocks("read")), table::size(blocks("write"))),
+        "PIDs": number("/pids_stats/current").to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -188,9 +220,12 @@ mod tests {
             "blkio_stats": {"io_service_bytes_recursive": [{"op": "Read", "value": 4096}, {"op": "write", "value": 1}]},
             "pids_stats": {"current": 3},
         });
-        let wanted =
-            ["19edf1697dac", "c1", "50.00%", "375KiB / 1MiB", "36.62%", "1.57kB / 126B", "4.10kB / 1B", "3"];
-        assert_eq!(row(&stats), wanted);
-        assert_eq!(row(&json!({}))[2..], ["0.00%", "0B / 0B", "0.00%", "0B / 0B", "0B / 0B", "0"]);
+        let wanted = json!({
+            "Container": "c1", "ID": "19edf1697dac", "Name": "c1", "CPUPerc": "50.00%", "MemUsage": "375KiB / 1MiB",
+            "MemPerc": "36.62%", "NetIO": "1.57kB / 126B", "BlockIO": "4.10kB / 1B", "PIDs": "3",
+        });
+        assert_eq!(row(&stats, false), wanted);
+        let idle = row(&json!({}), false);
+        assert_eq!((&idle["CPUPerc"], &idle["MemUsage"]), (&json!("0.00%"), &json!("0B / 0B")));
     }
 }

@@ -10,9 +10,23 @@ use serde_json::{Value, json};
 
 use super::connection::{Call, Daemon};
 use super::error::{ClientError, Outcome};
+use super::list::{self, Listing, labels};
 use super::network::pairs;
-use super::system::{for_each, inspect_all, text};
-use super::table;
+use super::system::{for_each, text};
+use super::{inspect, table};
+
+const LISTING: Listing = Listing {
+    titles: &[
+        ("ID", "ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("CreatedAt", "CREATED"),
+        ("UpdatedAt", "UPDATED"),
+        ("Labels", "LABELS"),
+    ],
+    table: "{{.ID}}\t{{.Name}}\t{{.CreatedAt}}\t{{.UpdatedAt}}",
+    quiet: "{{.ID}}",
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -29,14 +43,15 @@ pub(super) enum Verb {
     Ls {
         #[arg(short, long, value_name = "filter")]
         filter: Vec<String>,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
+        #[command(flatten)]
+        shown: list::Shown,
     },
     /// Show them as JSON
     Inspect {
         #[arg(required = true)]
         names: Vec<String>,
+        #[command(flatten)]
+        shown: inspect::Shown,
     },
     /// Remove them
     #[command(visible_alias = "remove")]
@@ -56,8 +71,8 @@ pub(super) async fn execute(daemon: &Daemon, path: &str, verb: Verb) -> Outcome 
             println!("{}", text(&made["ID"]));
             Ok(0)
         }
-        Verb::Ls { filter, quiet } => list(daemon, path, &filter, quiet).await,
-        Verb::Inspect { names } => inspect_all(daemon, &format!("{path}/"), "", &names).await,
+        Verb::Ls { filter, shown } => list(daemon, path, &filter, &shown).await,
+        Verb::Inspect { names, shown } => inspect::all(daemon, &format!("{path}/"), "", &names, &shown).await,
         Verb::Rm { names } => for_each(daemon, &names, |name| Call::delete(format!("{path}/{name}"))).await,
     }
 }
@@ -71,22 +86,17 @@ fn read(path: PathBuf) -> Result<Vec<u8>, ClientError> {
     Ok(data)
 }
 
-async fn list(daemon: &Daemon, path: &str, filter: &[String], quiet: bool) -> Outcome {
+async fn list(daemon: &Daemon, path: &str, filter: &[String], shown: &list::Shown) -> Outcome {
     let objects = daemon.json(Call::get(path).filters(filter)?).await?;
     let row = |object: &Value| {
-        vec![
-            text(&object["ID"]),
-            text(&object["Spec"]["Name"]),
-            table::since(&text(&object["CreatedAt"])),
-            table::since(&text(&object["UpdatedAt"])),
-        ]
+        let spec = &object["Spec"];
+        json!({
+            "ID": text(&object["ID"]), "Name": text(&spec["Name"]), "Driver": text(&spec["Driver"]["Name"]),
+            "CreatedAt": table::since(&text(&object["CreatedAt"])), "UpdatedAt": table::since(&text(&object["UpdatedAt"])),
+            "Labels": labels(&spec["Labels"]),
+        })
     };
-    let mut rows: Vec<Vec<String>> = objects.as_array().into_iter().flatten().map(row).collect();
-    rows.sort_by(|a, b| a[1].cmp(&b[1]));
-    if quiet {
-        rows.iter().for_each(|row| println!("{}", row[0]));
-    } else {
-        table::print(&["ID", "NAME", "CREATED", "UPDATED"], &rows);
-    }
-    Ok(0)
+    let mut rows: Vec<Value> = objects.as_array().into_iter().flatten().map(row).collect();
+    rows.sort_by_key(|row| text(&row["Name"]));
+    LISTING.print(shown, &rows)
 }

@@ -5,8 +5,23 @@ use serde_json::{Value, json};
 
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
-use super::system::{for_each, inspect_all, print_all, text};
-use super::{node, node_pretty, table, tasks};
+use super::list::{self, Listing};
+use super::system::{for_each, print_all, text};
+use super::{inspect, node, node_pretty, tasks};
+
+const NODES: Listing = Listing {
+    titles: &[
+        ("ID", "ID"),
+        ("Self", "SELF"),
+        ("Hostname", "HOSTNAME"),
+        ("Status", "STATUS"),
+        ("Availability", "AVAILABILITY"),
+        ("ManagerStatus", "MANAGER STATUS"),
+        ("EngineVersion", "ENGINE VERSION"),
+    ],
+    table: "{{.ID}}\t{{.Hostname}}\t{{.Status}}\t{{.Availability}}\t{{.ManagerStatus}}\t{{.EngineVersion}}",
+    quiet: "{{.ID}}",
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SwarmVerb {
@@ -97,9 +112,8 @@ pub(super) enum NodeVerb {
     Ls {
         #[arg(short, long, value_name = "filter")]
         filter: Vec<String>,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
+        #[command(flatten)]
+        shown: list::Shown,
     },
     /// Show nodes as JSON
     Inspect {
@@ -108,6 +122,8 @@ pub(super) enum NodeVerb {
         /// In a form for people
         #[arg(long)]
         pretty: bool,
+        #[command(flatten)]
+        shown: inspect::Shown,
     },
     /// Remove nodes from the swarm
     #[command(visible_alias = "remove")]
@@ -139,9 +155,8 @@ pub(super) enum NodeVerb {
         /// Whole ids and errors
         #[arg(long)]
         no_trunc: bool,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
+        #[command(flatten)]
+        shown: list::Shown,
     },
 }
 
@@ -269,15 +284,15 @@ async fn print_join_command(daemon: &Daemon, role: Role) -> Result<(), ClientErr
 
 pub(super) async fn execute_node(daemon: &Daemon, verb: NodeVerb) -> Outcome {
     match verb {
-        NodeVerb::Ls { filter, quiet } => list_nodes(daemon, &filter, quiet).await,
-        NodeVerb::Inspect { nodes, pretty } => {
+        NodeVerb::Ls { filter, shown } => list_nodes(daemon, &filter, &shown).await,
+        NodeVerb::Inspect { nodes, pretty, shown } => {
             let nodes = with_self(daemon, nodes).await?;
             match pretty {
                 true => {
                     let call = |node: &str| Call::get(format!("/nodes/{node}"));
                     print_all(daemon, &nodes, call, node_pretty::pretty).await
                 }
-                false => inspect_all(daemon, "/nodes/", "", &nodes).await,
+                false => inspect::all(daemon, "/nodes/", "", &nodes, &shown).await,
             }
         }
         NodeVerb::Rm { nodes, force } => {
@@ -287,10 +302,10 @@ pub(super) async fn execute_node(daemon: &Daemon, verb: NodeVerb) -> Outcome {
         NodeVerb::Update(update) => node::update(daemon, &update).await,
         NodeVerb::Promote { nodes } => node::set_role(daemon, &nodes, "manager").await,
         NodeVerb::Demote { nodes } => node::set_role(daemon, &nodes, "worker").await,
-        NodeVerb::Ps { nodes, filter, no_trunc, quiet } => {
+        NodeVerb::Ps { nodes, filter, no_trunc, shown } => {
             let nodes = with_self(daemon, nodes).await?;
             let filter: Vec<String> = nodes.iter().map(|n| format!("node={n}")).chain(filter).collect();
-            tasks::list(daemon, &filter, no_trunc, quiet).await
+            tasks::list(daemon, &filter, no_trunc, &shown).await
         }
     }
 }
@@ -304,40 +319,35 @@ async fn with_self(daemon: &Daemon, nodes: Vec<String>) -> Result<Vec<String>, C
     Ok(nodes.into_iter().map(|n| if n == "self" { escape(&own) } else { n }).collect())
 }
 
-async fn list_nodes(daemon: &Daemon, filter: &[String], quiet: bool) -> Outcome {
+async fn list_nodes(daemon: &Daemon, filter: &[String], shown: &list::Shown) -> Outcome {
     let nodes = daemon.json(Call::get("/nodes").filters(filter)?).await?;
     let own = text(&daemon.json(Call::get("/info")).await?["Swarm"]["NodeID"]);
-    let mut rows: Vec<Vec<String>> =
-        nodes.as_array().into_iter().flatten().map(|node| node_row(node, &own, quiet)).collect();
-    rows.sort_by(|a, b| a[1].cmp(&b[1]));
-    if quiet {
-        rows.iter().for_each(|row| println!("{}", row[0]));
-    } else {
-        table::print(
-            &["ID", "HOSTNAME", "STATUS", "AVAILABILITY", "MANAGER STATUS", "ENGINE VERSION"],
-            &rows,
-        );
-    }
-    Ok(0)
+    let marked = !shown.quiet && shown.format.as_deref().is_none_or(|format| format.starts_with("table"));
+    let mut rows: Vec<Value> =
+        nodes.as_array().into_iter().flatten().map(|node| node_row(node, &own, marked)).collect();
+    rows.sort_by_key(|row| text(&row["Hostname"]));
+    NODES.print(shown, &rows)
 }
 
-fn node_row(node: &Value, own: &str, quiet: bool) -> Vec<String> {
+fn node_row(node: &Value, own: &str, marked: bool) -> Value {
     let id = text(&node["ID"]);
-    let mark = if id == own && !quiet { " *" } else { "" };
+    let is_own = id == own;
+    let mark = if is_own && marked { " *" } else { "" };
     let manager = &node["ManagerStatus"];
     let status = if manager["Leader"] == true {
         "Leader".to_owned()
     } else {
         capitalised(&text(&manager["Reachability"]))
     };
-    vec![
-        format!("{id}{mark}"),
-        text(&node["Description"]["Hostname"]),
-        capitalised(&text(&node["Status"]["State"])),
-        capitalised(&text(&node["Spec"]["Availability"])),
-        status,
-        text(&node["Description"]["Engine"]["EngineVersion"]),
-    ]
+    json!({
+        "ID": format!("{id}{mark}"),
+        "Self": is_own,
+        "Hostname": text(&node["Description"]["Hostname"]),
+        "Status": capitalised(&text(&node["Status"]["State"])),
+        "Availability": capitalised(&text(&node["Spec"]["Availability"])),
+        "ManagerStatus": status,
+        "EngineVersion": text(&node["Description"]["Engine"]["EngineVersion"]),
+    })
 }
 
 pub(super) fn capitalised(word: &str) -> String {

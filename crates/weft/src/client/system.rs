@@ -1,46 +1,76 @@
-//! `version`, `info`, `inspect`.
+//! `version`, `info`, `system …`, and what all verbs share.
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
+use super::events::Events;
+use super::inspect::{self, Inspect};
+use super::prune::{self, PruneAll};
+use super::usage::DiskUsage;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Show the versions of client and daemon
-    Version,
-    /// Show what the daemon says of itself
-    Info,
-    /// Show containers, images, networks, services, tasks or nodes as JSON
-    Inspect {
-        /// Names or ids
-        #[arg(required = true)]
-        names: Vec<String>,
+    Version {
+        /// json, or a template of Go's, for example '{{.Server.Version}}'
+        #[arg(short, long, value_name = "format")]
+        format: Option<String>,
     },
+    /// Show what the daemon says of itself
+    Info {
+        /// json, or a template of Go's
+        #[arg(short, long, value_name = "format")]
+        format: Option<String>,
+    },
+    /// Show what happens as it happens
+    Events(Events),
+    /// Show containers, images, networks, volumes, services, tasks, nodes, secrets or configs as JSON
+    Inspect(Inspect),
 }
 
-/// Where an object of any kind may be found, in docker's order.
-const KINDS: &[(&str, &str)] = &[
-    ("/containers/", "/json"),
-    ("/images/", "/json"),
-    ("/networks/", ""),
-    ("/services/", ""),
-    ("/tasks/", ""),
-    ("/nodes/", ""),
-    ("/secrets/", ""),
-    ("/configs/", ""),
-];
+/// `system …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Group {
+    /// Show what images, containers and volumes take of the disk
+    Df(DiskUsage),
+    /// Show what happens as it happens
+    Events(Events),
+    /// Show what the daemon says of itself
+    Info {
+        /// json, or a template of Go's
+        #[arg(short, long, value_name = "format")]
+        format: Option<String>,
+    },
+    /// Remove what nobody uses
+    Prune(PruneAll),
+}
 
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     match verb {
-        Verb::Version => version(daemon).await,
-        Verb::Info => info(daemon).await,
-        Verb::Inspect { names } => inspect(daemon, &names).await,
+        Verb::Version { format } => version(daemon, format.as_deref()).await,
+        Verb::Info { format } => info(daemon, format.as_deref()).await,
+        Verb::Events(events) => events.execute(daemon).await,
+        Verb::Inspect(inspect) => inspect.execute(daemon).await,
     }
 }
 
-async fn version(daemon: &Daemon) -> Outcome {
+pub(super) async fn execute_group(daemon: &Daemon, verb: Group) -> Outcome {
+    match verb {
+        Group::Df(usage) => usage.execute(daemon).await,
+        Group::Events(events) => events.execute(daemon).await,
+        Group::Info { format } => info(daemon, format.as_deref()).await,
+        Group::Prune(prune) => prune::everything(daemon, &prune).await,
+    }
+}
+
+async fn version(daemon: &Daemon, format: Option<&str>) -> Outcome {
+    if let Some(format) = format {
+        let server = daemon.json(Call::get("/version")).await?;
+        let client = json!({"Version": env!("CARGO_PKG_VERSION"), "Os": std::env::consts::OS, "Arch": std::env::consts::ARCH});
+        return inspect::one(&json!({"Client": client, "Server": server}), format);
+    }
     println!("Client:\n Version:      {}", env!("CARGO_PKG_VERSION"));
     let server = daemon.json(Call::get("/version")).await?;
     println!("\nServer:");
@@ -56,8 +86,11 @@ async fn version(daemon: &Daemon) -> Outcome {
     Ok(0)
 }
 
-async fn info(daemon: &Daemon) -> Outcome {
+async fn info(daemon: &Daemon, format: Option<&str>) -> Outcome {
     let info = daemon.json(Call::get("/info")).await?;
+    if let Some(format) = format {
+        return inspect::one(&info, format);
+    }
     let line = |title: &str, value: &Value| println!("{title}: {}", text(value));
     line("Name", &info["Name"]);
     line("Server Version", &info["ServerVersion"]);
@@ -93,34 +126,6 @@ fn swarm_info(swarm: &Value) {
     }
 }
 
-async fn inspect(daemon: &Daemon, names: &[String]) -> Outcome {
-    let mut found = Vec::new();
-    let mut missing = 0;
-    for name in names {
-        match find(daemon, name).await? {
-            Some(object) => found.push(object),
-            None => {
-                eprintln!("error: no such object: {name}");
-                missing = 1;
-            }
-        }
-    }
-    println!("{}", serde_json::to_string_pretty(&found)?);
-    Ok(missing)
-}
-
-async fn find(daemon: &Daemon, name: &str) -> Result<Option<Value>, ClientError> {
-    for (before, after) in KINDS {
-        match daemon.json(Call::get(format!("{before}{}{after}", escape(name)))).await {
-            Ok(object) => return Ok(Some(object)),
-            // 503: not a swarm manager, which means there are no nodes to be found here.
-            Err(ClientError::Daemon { status: 404 | 503, .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
 /// A JSON value as it reads best in a line: strings without quotes.
 pub(super) fn text(value: &Value) -> String {
     match value {
@@ -148,24 +153,6 @@ pub(super) async fn print_all(
             Err(error) => return Err(error),
         }
     }
-    Ok(failed)
-}
-
-/// Prints objects of one kind as a JSON list, each by its own call.
-pub(super) async fn inspect_all(daemon: &Daemon, prefix: &str, suffix: &str, names: &[String]) -> Outcome {
-    let mut found = Vec::new();
-    let mut failed = 0;
-    for name in names {
-        match daemon.json(Call::get(format!("{prefix}{}{suffix}", escape(name)))).await {
-            Ok(object) => found.push(object),
-            Err(error @ ClientError::Daemon { .. }) => {
-                eprintln!("{error}");
-                failed = 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    println!("{}", serde_json::to_string_pretty(&found)?);
     Ok(failed)
 }
 

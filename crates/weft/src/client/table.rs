@@ -2,6 +2,8 @@
 
 /// Spaces between two columns.
 const GAP: usize = 3;
+/// Of a column, with the space behind it.
+const MIN_WIDTH: usize = 10;
 
 /// Prints a header and rows.
 pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
@@ -12,14 +14,21 @@ pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
 
 fn render(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let header: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();
-    let all: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
-    let widths: Vec<usize> =
-        (0..header.len()).map(|i| all.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &&Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();
-        cells.join(&" ".repeat(GAP)).trim_end().to_owned()
+    let all: Vec<Vec<String>> = std::iter::once(header).chain(rows.iter().cloned()).collect();
+    aligned(&all)
+}
+
+/// Lines of cells with the columns below one another; rows may have fewer cells than others.
+pub(super) fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let length = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
+    let width = |column| rows.iter().map(|row| length(row, column) + GAP).max().unwrap_or(0).max(MIN_WIDTH);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<String>().trim_end().to_owned()
     };
-    all.iter().map(line).collect()
+    rows.iter().map(line).collect()
 }
 
 /// How long ago a moment is, in docker's words.

@@ -2,18 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
+use super::list::{Listing, Shown};
 use super::swarm::capitalised;
 use super::system::text;
 use super::table;
 
+const LISTING: Listing = Listing {
+    titles: &[
+        ("ID", "ID"),
+        ("Name", "NAME"),
+        ("Image", "IMAGE"),
+        ("Node", "NODE"),
+        ("DesiredState", "DESIRED STATE"),
+        ("CurrentState", "CURRENT STATE"),
+        ("Error", "ERROR"),
+        ("Ports", "PORTS"),
+    ],
+    table: "{{.ID}}\t{{.Name}}\t{{.Image}}\t{{.Node}}\t{{.DesiredState}}\t{{.CurrentState}}\t{{.Error}}\t{{.Ports}}",
+    quiet: "{{.ID}}",
+};
+
 /// Characters of an error in a table.
 const ERROR_WIDTH: usize = 30;
 
-pub(super) async fn list(daemon: &Daemon, filter: &[String], no_trunc: bool, quiet: bool) -> Outcome {
+pub(super) async fn list(daemon: &Daemon, filter: &[String], no_trunc: bool, shown: &Shown) -> Outcome {
     let answer = daemon.json(Call::get("/tasks").filters(filter)?).await?;
     let mut tasks: Vec<&Value> = answer.as_array().into_iter().flatten().collect();
     let mut names = Names { daemon, services: BTreeMap::new(), nodes: BTreeMap::new() };
@@ -25,7 +41,7 @@ pub(super) async fn list(daemon: &Daemon, filter: &[String], no_trunc: bool, qui
         (text(&task["ServiceID"]), task["Slot"].as_u64(), node)
     };
     tasks.sort_by_key(|task| place(task));
-    if quiet {
+    if shown.quiet && shown.format.is_none() {
         tasks.iter().for_each(|task| println!("{}", text(&task["ID"])));
         return Ok(0);
     }
@@ -37,11 +53,10 @@ pub(super) async fn list(daemon: &Daemon, filter: &[String], no_trunc: bool, qui
         let mark = if is_history { " \\_ " } else { "" };
         rows.push(row(task, format!("{mark}{name}"), names.node(&text(&task["NodeID"])).await?, no_trunc));
     }
-    table::print(&["ID", "NAME", "IMAGE", "NODE", "DESIRED STATE", "CURRENT STATE", "ERROR"], &rows);
-    Ok(0)
+    LISTING.print(shown, &rows)
 }
 
-fn row(task: &Value, name: String, node: String, no_trunc: bool) -> Vec<String> {
+fn row(task: &Value, name: String, node: String, no_trunc: bool) -> Value {
     let id = text(&task["ID"]);
     let image = text(&task["Spec"]["ContainerSpec"]["Image"]);
     let status = &task["Status"];
@@ -55,15 +70,24 @@ fn row(task: &Value, name: String, node: String, no_trunc: bool) -> Vec<String> 
         _ => format!("\"{error}\""),
     };
     let state = capitalised(&text(&status["State"]));
-    vec![
-        if no_trunc { id } else { table::short(&id) },
-        name,
-        image.split('@').next().unwrap_or_default().to_owned(),
-        node,
-        capitalised(&text(&task["DesiredState"])),
-        format!("{state} {}", table::since(&text(&status["Timestamp"]))).trim_end().to_owned(),
-        error,
-    ]
+    json!({
+        "ID": if no_trunc { id } else { table::short(&id) },
+        "Name": name,
+        "Image": image.split('@').next().unwrap_or_default(),
+        "Node": node,
+        "DesiredState": capitalised(&text(&task["DesiredState"])),
+        "CurrentState": format!("{state} {}", table::since(&text(&status["Timestamp"]))).trim_end(),
+        "Error": error,
+        "Ports": ports(&status["PortStatus"]["Ports"]),
+    })
+}
+
+/// Ports that the task itself publishes on its node.
+fn ports(ports: &Value) -> String {
+    let port = |p: &Value| {
+        format!("*:{}->{}/{}", text(&p["PublishedPort"]), text(&p["TargetPort"]), text(&p["Protocol"]))
+    };
+    ports.as_array().into_iter().flatten().map(port).collect::<Vec<_>>().join(",")
 }
 
 /// Names of services and nodes, each asked for once.
@@ -123,11 +147,11 @@ mod tests {
             },
         });
         let cells = row(&task, "s.1".to_owned(), String::new(), false);
-        assert_eq!(cells[0], "n4jfin4pbhbr");
-        assert_eq!(cells[2], "alpine:latest");
-        assert_eq!(cells[5], "Pending");
-        assert_eq!(cells[6], "\"no suitable node (scheduling …\"");
+        assert_eq!(cells["ID"], "n4jfin4pbhbr");
+        assert_eq!(cells["Image"], "alpine:latest");
+        assert_eq!(cells["CurrentState"], "Pending");
+        assert_eq!(cells["Error"], "\"no suitable node (scheduling …\"");
         let whole = row(&task, "s.1".to_owned(), String::new(), true);
-        assert!(whole[6].ends_with("3 nodes)\""), "{}", whole[6]);
+        assert!(text(&whole["Error"]).ends_with("3 nodes)\""), "{whole}");
     }
 }

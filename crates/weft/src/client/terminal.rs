@@ -12,7 +12,7 @@ pub(super) fn stdin_is_terminal() -> bool {
     termios::isatty(std::io::stdin().as_fd())
 }
 
-/// Raw mode of standard input, undone on drop.
+/// Another mode of standard input, undone on drop.
 pub(super) struct RawMode(Termios);
 
 impl RawMode {
@@ -32,6 +32,16 @@ impl Drop for RawMode {
         // The process ends next: there is nobody left to tell of a failure.
         let _ = termios::tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &self.0);
     }
+}
+
+/// Keeps what is typed off the screen until it is dropped.
+pub(super) fn without_echo() -> Option<RawMode> {
+    let stdin = std::io::stdin();
+    let before = termios::tcgetattr(stdin.as_fd()).ok()?;
+    let mut silent = before.clone();
+    silent.local_modes -= termios::LocalModes::ECHO;
+    termios::tcsetattr(stdin.as_fd(), OptionalActions::Now, &silent).ok()?;
+    Some(RawMode(before))
 }
 
 /// Rows and columns of the terminal.

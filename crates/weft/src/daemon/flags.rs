@@ -16,6 +16,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "file")]
     pub(super) config_file: Option<PathBuf>,
 
+    /// Check flags and configuration file, and end
+    #[arg(long)]
+    pub(super) validate: bool,
+
     #[command(flatten)]
     pub(super) settings: Settings,
 }
@@ -153,6 +157,11 @@ pub(super) struct Settings {
     /// The daemon's TLS key; ~/.docker/key.pem unless given
     #[arg(long, value_name = "file")]
     pub(super) tlskey: Option<PathBuf>,
+}
+
+/// The grammar, for whoever wants to describe it.
+pub(super) fn grammar() -> clap::Command {
+    Flags::command()
 }
 
 /// Parses the command line; on error or `--help` clap's error says what to print and how to exit.

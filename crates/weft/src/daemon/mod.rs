@@ -38,16 +38,25 @@ const REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// Enough for two cores' worth of requests; everything that blocks runs elsewhere.
 const WORKER_THREADS: usize = 2;
 
+/// The daemon's grammar, for manual and completion.
+pub(crate) fn command() -> clap::Command {
+    flags::grammar()
+}
+
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(args: Vec<String>) -> ExitCode {
     let flags = match flags::parse(args) {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
+    let only_check = flags.validate;
     let config = match config::load(flags) {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
+    if only_check {
+        return valid();
+    }
     // Before there are threads: it is taken out of the environment.
     let activation = Activation::take();
     logging::start(if config.debug { tracing::Level::DEBUG } else { config.log_level }, config.log_json);
@@ -71,6 +80,13 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
 fn refuse(error: &config::ConfigError) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
+}
+
+/// dockerd's word for it, where scripts read it.
+#[allow(clippy::print_stderr, reason = "the answer to a question of the command line")]
+fn valid() -> ExitCode {
+    eprintln!("configuration OK");
+    ExitCode::SUCCESS
 }
 
 async fn serve(config: Config, mut activation: Activation) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! One host, the unmodified `docker` CLI: images, containers and their streams, local networks, the daemon's end.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod client;
 mod files;
 mod images;
 mod lifecycle;

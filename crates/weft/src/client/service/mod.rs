@@ -14,8 +14,22 @@ pub(super) use pretty::binary;
 
 use super::connection::{Call, Daemon, escape};
 use super::error::{ClientError, Outcome};
-use super::system::{for_each, inspect_all, print_all, text};
-use super::{container, table, tasks};
+use super::list::{self, Listing};
+use super::system::{for_each, print_all, text};
+use super::{container, inspect, table, tasks};
+
+const LISTING: Listing = Listing {
+    titles: &[
+        ("ID", "ID"),
+        ("Name", "NAME"),
+        ("Mode", "MODE"),
+        ("Replicas", "REPLICAS"),
+        ("Image", "IMAGE"),
+        ("Ports", "PORTS"),
+    ],
+    table: "{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}",
+    quiet: "{{.ID}}",
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -26,9 +40,8 @@ pub(super) enum Verb {
     Ls {
         #[arg(short, long, value_name = "filter")]
         filter: Vec<String>,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
+        #[command(flatten)]
+        shown: list::Shown,
     },
     /// List the tasks of services
     Ps {
@@ -39,9 +52,8 @@ pub(super) enum Verb {
         /// Whole ids and errors
         #[arg(long)]
         no_trunc: bool,
-        /// Only ids
-        #[arg(short, long)]
-        quiet: bool,
+        #[command(flatten)]
+        shown: list::Shown,
     },
     /// Show services as JSON
     Inspect {
@@ -50,6 +62,8 @@ pub(super) enum Verb {
         /// In a form for people
         #[arg(long)]
         pretty: bool,
+        #[command(flatten)]
+        shown: inspect::Shown,
     },
     /// Change a service
     Update(Box<update::Update>),
@@ -106,14 +120,16 @@ pub(in crate::client) struct Waiting {
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     match verb {
         Verb::Create(create) => create::execute(daemon, *create).await,
-        Verb::Ls { filter, quiet } => list(daemon, &filter, quiet).await,
-        Verb::Ps { services, filter, no_trunc, quiet } => {
+        Verb::Ls { filter, shown } => list(daemon, &filter, &shown).await,
+        Verb::Ps { services, filter, no_trunc, shown } => {
             let service = |name: &String| format!("service={name}");
             let filter: Vec<String> = services.iter().map(service).chain(filter).collect();
-            tasks::list(daemon, &filter, no_trunc, quiet).await
+            tasks::list(daemon, &filter, no_trunc, &shown).await
         }
-        Verb::Inspect { services, pretty: true } => inspect_pretty(daemon, &services).await,
-        Verb::Inspect { services, pretty: false } => inspect_all(daemon, "/services/", "", &services).await,
+        Verb::Inspect { services, pretty: true, .. } => inspect_pretty(daemon, &services).await,
+        Verb::Inspect { services, pretty: false, shown } => {
+            inspect::all(daemon, "/services/", "", &services, &shown).await
+        }
         Verb::Update(update) => update::execute(daemon, *update).await,
         Verb::Scale { services, detach } => update::scale(daemon, &services, detach).await,
         Verb::Rollback { service, waiting } => update::rollback(daemon, &service, &waiting).await,
@@ -167,20 +183,19 @@ fn set_replicas(mode: &mut Value, replicas: u64) -> Result<(), ClientError> {
     Ok(())
 }
 
-async fn list(daemon: &Daemon, filter: &[String], quiet: bool) -> Outcome {
+async fn list(daemon: &Daemon, filter: &[String], shown: &list::Shown) -> Outcome {
     let services = daemon.json(Call::get("/services").query("status", true).filters(filter)?).await?;
-    let services: Vec<&Value> = services.as_array().into_iter().flatten().collect();
-    if quiet {
-        services.iter().for_each(|service| println!("{}", text(&service["ID"])));
+    let mut rows: Vec<Value> = services.as_array().into_iter().flatten().map(row).collect();
+    rows.sort_by_key(|row| text(&row["Name"]));
+    if shown.quiet && shown.format.is_none() {
+        let ids = services.as_array().into_iter().flatten().map(|service| text(&service["ID"]));
+        ids.for_each(|id| println!("{id}"));
         return Ok(0);
     }
-    let mut rows: Vec<Vec<String>> = services.iter().map(|service| row(service)).collect();
-    rows.sort_by(|a, b| a[1].cmp(&b[1]));
-    table::print(&["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS"], &rows);
-    Ok(0)
+    LISTING.print(shown, &rows)
 }
 
-fn row(service: &Value) -> Vec<String> {
+fn row(service: &Value) -> Value {
     let (spec, status) = (&service["Spec"], &service["ServiceStatus"]);
     let mode = &spec["Mode"];
     let word = match () {
@@ -201,14 +216,14 @@ fn row(service: &Value) -> Vec<String> {
         })
         .collect();
     let image = text(&spec["TaskTemplate"]["ContainerSpec"]["Image"]);
-    vec![
-        table::short(&text(&service["ID"])),
-        text(&spec["Name"]),
-        word.to_owned(),
-        replicas,
-        image.split('@').next().unwrap_or_default().to_owned(),
-        ports.join(", "),
-    ]
+    json!({
+        "ID": table::short(&text(&service["ID"])),
+        "Name": text(&spec["Name"]),
+        "Mode": word,
+        "Replicas": replicas,
+        "Image": image.split('@').next().unwrap_or_default(),
+        "Ports": ports.join(", "),
+    })
 }
 
 #[cfg(test)]
@@ -238,7 +253,10 @@ mod tests {
             ] },
             "ServiceStatus": { "RunningTasks": 0, "DesiredTasks": 1, "CompletedTasks": 0 },
         });
-        let want = ["irkzsxw9rbwz", "s3", "replicated", "0/1", "alpine:latest", "*:8080->80/tcp"];
+        let want = json!({
+            "ID": "irkzsxw9rbwz", "Name": "s3", "Mode": "replicated", "Replicas": "0/1", "Image": "alpine:latest",
+            "Ports": "*:8080->80/tcp",
+        });
         assert_eq!(row(&service), want);
     }
 }
