@@ -111,17 +111,28 @@ impl Engine {
         let id = &container.id;
         let comes_back =
             self.is_shutting_down() && container.with(|record| record.wants_restart(record.state.exit_code));
-        let removed = if comes_back {
-            self.network.suspend_sandbox(id).await
-        } else {
-            self.network.remove_sandbox(id).await
+        let network = async {
+            let removed = if comes_back {
+                self.network.suspend_sandbox(id).await
+            } else {
+                self.network.remove_sandbox(id).await
+            };
+            if let Err(error) = removed {
+                tracing::warn!(container = %id, %error, "network sandbox left behind");
+            }
         };
-        if let Err(error) = removed {
-            tracing::warn!(container = %id, %error, "network sandbox left behind");
-        }
+        tokio::join!(network, self.release_files(container));
+        container.note(|record| {
+            record.sandbox = None;
+            record.connected.clear();
+        });
+    }
+
+    /// Its cgroups, what the shim was given, and its root file system.
+    async fn release_files(&self, container: &Arc<Container>) {
         let (rootfs, hierarchies) = (container.rootfs(), self.hierarchies.clone());
         let cgroup = container.cgroup(&self.config.cgroup_parent);
-        let (bundle, owner) = (container.bundle.path().to_owned(), id.clone());
+        let (bundle, owner) = (container.bundle.path().to_owned(), container.id.clone());
         let done = super::blocking(move || {
             if let Err(error) = hierarchies.remove(&cgroup) {
                 tracing::warn!(container = %owner, %error, "cgroups left behind");
@@ -131,12 +142,8 @@ impl Engine {
         })
         .await;
         if let Err(error) = done {
-            tracing::warn!(container = %id, %error, "root file system left mounted");
+            tracing::warn!(container = %container.id, %error, "root file system left mounted");
         }
-        container.note(|record| {
-            record.sandbox = None;
-            record.connected.clear();
-        });
     }
 }
 

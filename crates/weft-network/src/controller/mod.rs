@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, watch};
+use tokio::sync::{OwnedMutexGuard, broadcast, mpsc, oneshot, watch};
 use tracing::field;
 use weft_kernel::{Capabilities, Kernel, Netns};
 use weft_plan::LinkName;
@@ -113,6 +113,8 @@ enum OnFailure {
     Stand,
     /// It stands, and the caller hears of it.
     StandAndTell,
+    /// It stands, and the caller does not wait for the kernel.
+    StandBehind,
 }
 
 /// Which namespaces a change concerns.
@@ -302,6 +304,15 @@ impl Controller {
         self.change_with(OnFailure::Stand, edit).await
     }
 
+    /// As [`Controller::note_change`], for what goes: the caller hears once it is saved, and the kernel follows before the
+    /// next change. Taking a link away takes the kernel 20 ms, in which it waits for its readers.
+    async fn note_departure<R>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<(R, Touched), NetworkError>,
+    ) -> Result<R, NetworkError> {
+        self.change_with(OnFailure::StandBehind, edit).await
+    }
+
     /// A fact that others wait for: it stands, and they hear whether the kernel follows.
     async fn state_fact<R>(
         &self,
@@ -320,11 +331,16 @@ impl Controller {
         let mut after = State::clone(&before);
         let (value, touched) = edit(&mut after)?;
         let Some(this) = Weak::upgrade(&self.this) else { return Err(NetworkError::Stopped) };
-        let commit = tokio::spawn(async move {
+        let (saved, is_saved) = oneshot::channel();
+        let mut commit = tokio::spawn(async move {
             let _settled = settled;
-            this.commit(before, after, touched, on_failure).await
+            this.commit(before, after, touched, on_failure, saved).await
         });
-        match commit.await {
+        let finished = tokio::select! {
+            Ok(()) = is_saved, if on_failure == OnFailure::StandBehind => return Ok(value),
+            finished = &mut commit => finished,
+        };
+        match finished {
             Ok(committed) => committed.map(|()| value),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -344,6 +360,7 @@ impl Controller {
         mut after: State,
         touched: Touched,
         on_failure: OnFailure,
+        saved_now: oneshot::Sender<()>,
     ) -> Result<(), NetworkError> {
         let begin = std::time::Instant::now();
         self.open_resolvers(&mut after).await;
@@ -352,6 +369,8 @@ impl Controller {
         self.save(&after, &before).await?;
         let saved = begin.elapsed();
         self.state.store(after.clone());
+        // Who does not listen waits for the end.
+        let _ = saved_now.send(());
         let touched = touched.and(self.refresh_peers());
         let outcome = self.converge(&before, &after, &touched).await;
         match &outcome {

@@ -206,7 +206,7 @@ impl Controller {
         }
         let networks: BTreeSet<_> =
             gone.iter().flat_map(|s| s.endpoints.iter().map(|e| e.network.clone())).collect();
-        self.note_change(|state| {
+        let edit = |state: &mut State| {
             for container in containers {
                 state.sandboxes_mut().remove(container);
             }
@@ -218,8 +218,12 @@ impl Controller {
                 ..Touched::default()
             };
             Ok(((), touched))
-        })
-        .await?;
+        };
+        if gone.iter().all(|sandbox| is_local(&before, sandbox)) {
+            self.note_departure(edit).await?;
+        } else {
+            self.note_change(edit).await?;
+        }
         for sandbox in &gone {
             self.ports.release(&sandbox.ports);
             self.forget_udp(&sandbox.ports).await;
@@ -256,6 +260,13 @@ impl Controller {
             }
         }
     }
+}
+
+/// Whether nobody on other hosts knows of it, and no flow of UDP has to be forgotten once its rules are gone.
+fn is_local(state: &State, sandbox: &Sandbox) -> bool {
+    let is_bridge = |network| state.network(network).is_some_and(|network| network.bridge().is_some());
+    sandbox.endpoints.iter().all(|endpoint| is_bridge(&endpoint.network))
+        && sandbox.ports.iter().all(|port| port.protocol != weft_types::PortProtocol::Udp)
 }
 
 pub(super) fn touch(container: &ContainerId, host: bool) -> Touched {
