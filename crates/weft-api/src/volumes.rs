@@ -1,12 +1,12 @@
 //! `/volumes`: local ones.
 
 use serde_json::{Value, json};
-use weft_engine::Volume;
+use weft_engine::{Volume, VolumeWish};
 
 use bollard_stubs::models::VolumeCreateRequest;
 
 use crate::convert;
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
 use crate::request::Call;
 use crate::response::{created, no_content, ok};
 
@@ -31,24 +31,19 @@ pub(crate) fn shape(volume: &Volume) -> Value {
         "Labels": if volume.labels.is_empty() { Value::Null } else { json!(volume.labels) },
         "Mountpoint": volume.mountpoint,
         "Name": volume.name,
-        "Options": Value::Null,
+        "Options": if volume.options.is_empty() { Value::Null } else { json!(volume.options) },
         "Scope": "local",
     })
 }
 
 pub(crate) async fn create(mut call: Call) -> ApiResult {
     let request: VolumeCreateRequest = call.json().await?;
-    let driver = request.driver.filter(|d| !d.is_empty()).unwrap_or_else(|| DRIVER.to_owned());
-    if driver != DRIVER {
-        return Err(ApiError::not_found(format!(
-            "error looking up volume plugin {driver}: plugin {driver:?} not found"
-        )));
-    }
-    if request.driver_opts.is_some_and(|options| !options.is_empty()) {
-        return Err(ApiError::not_implemented("a volume with driver options"));
-    }
-    let labels = convert::labels(request.labels);
-    created(&shape(&call.state.engine.volumes().create(request.name.as_deref(), labels)?))
+    let wish = VolumeWish {
+        driver: request.driver.unwrap_or_default(),
+        labels: convert::labels(request.labels),
+        options: request.driver_opts.unwrap_or_default().into_iter().collect(),
+    };
+    created(&shape(&call.state.engine.volumes().create(request.name.as_deref(), wish)?))
 }
 
 pub(crate) async fn inspect(call: Call, name: String) -> ApiResult {

@@ -28,6 +28,7 @@ mod shim;
 mod shim_client;
 mod spec;
 mod stats;
+mod until;
 mod volumes;
 
 pub use config::{EngineConfig, Reexec};
@@ -53,4 +54,5 @@ pub use stats::{
     BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats,
     ThrottlingData,
 };
-pub use volumes::{Volume, Volumes};
+pub use until::{is_before, until};
+pub use volumes::{Volume, VolumeWish, Volumes};

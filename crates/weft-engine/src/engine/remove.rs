@@ -9,6 +9,7 @@ use crate::container::live::Container;
 use crate::container::record::{MountKind, Phase};
 use crate::error::EngineError;
 use crate::options::{Filters, RemoveOptions};
+use crate::until::{is_before, until};
 
 /// More attempts would be against somebody who does not stop writing.
 const REMOVALS: usize = 100;
@@ -122,10 +123,14 @@ impl Engine {
 
     /// Removes all stopped containers that match; ids and reclaimed bytes.
     pub async fn prune(self: &Arc<Self>, filters: &Filters) -> Result<(Vec<String>, i64)> {
+        let until = until(filters)?;
         let (mut removed, mut freed) = (Vec::new(), 0);
         for container in self.containers() {
             let stopped = !container.state().is_running();
-            if !stopped || !container.with(|record| super::list::labels_match(record, filters)) {
+            let chosen = container.with(|record| {
+                is_before(&record.created, until) && super::list::labels_match(record, filters)
+            });
+            if !stopped || !chosen {
                 continue;
             }
             let size = super::inspect::directory_size(&container.rootfs().upper());

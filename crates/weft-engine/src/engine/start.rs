@@ -167,8 +167,8 @@ impl Engine {
     }
 
     /// Working directory, volumes' first content, missing bind sources; answers whom the process runs as.
-    async fn prepare_files(&self, container: &Arc<Container>, record: &Record) -> Result<User> {
-        let (rootfs, record) = (container.rootfs(), record.clone());
+    async fn prepare_files(self: &Arc<Self>, container: &Arc<Container>, record: &Record) -> Result<User> {
+        let (rootfs, record, engine) = (container.rootfs(), record.clone(), self.clone());
         blocking(move || {
             let merged = rootfs.merged();
             let text = record.config.user.as_deref().unwrap_or_default();
@@ -180,6 +180,9 @@ impl Engine {
                 rootfs.make_directory(Path::new(dir), (0, 0)).map_err(EngineError::file("create", dir))?;
             }
             for mount in &record.mounts {
+                if mount.kind == MountKind::Volume {
+                    engine.volumes.enter(&mount.name, &record.id)?;
+                }
                 match mount.kind {
                     MountKind::Volume if mount.no_copy => {}
                     MountKind::Volume => rootfs

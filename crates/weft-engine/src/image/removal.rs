@@ -11,6 +11,7 @@ use bollard_stubs::models::ImageDeleteResponseItem;
 use super::{Digest, ImageUser, Images, Inner, Name, State};
 use crate::error::EngineError;
 use crate::options::Filters;
+use crate::until::{is_before, until};
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -36,6 +37,7 @@ impl Images {
             .get("dangling")
             .and_then(|values| values.first())
             .is_none_or(|value| matches!(value.as_str(), "true" | "1"));
+        let until = until(filters)?;
         let ids: Vec<Digest> = self.inner.lock().images.keys().cloned().collect();
         let (mut items, mut freed) = (Vec::new(), 0);
         for id in ids {
@@ -47,7 +49,9 @@ impl Images {
             let names = state.names_of(&id);
             let Some(document) = state.images.get(&id).cloned() else { continue };
             let tagged = names.iter().any(|name| name.tag().is_some());
-            if (dangling_only && tagged) || !super::views::labels_match(&document, filters)? {
+            let chosen = super::views::labels_match(&document, filters)
+                && is_before(document.created.as_deref().unwrap_or_default(), until);
+            if (dangling_only && tagged) || !chosen {
                 continue;
             }
             let unused =

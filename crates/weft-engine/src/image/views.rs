@@ -11,6 +11,7 @@ use super::document::Document;
 use super::{Digest, Images, Name, Reference, State};
 use crate::error::EngineError;
 use crate::options::Filters;
+use crate::until::{is_before, until};
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -66,7 +67,8 @@ impl Images {
                 return Ok(false);
             }
         }
-        labels_match(document, filters)
+        let created = document.created.as_deref().unwrap_or_default();
+        Ok(labels_match(document, filters) && is_before(created, until(filters)?))
     }
 
     fn summary(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> ImageSummary {
@@ -163,12 +165,15 @@ fn check_filters(filters: &Filters) -> Result<()> {
     }
 }
 
-pub(super) fn labels_match(document: &Document, filters: &Filters) -> Result<bool> {
+/// Whether all wished labels (`key` or `key=value`) are there, and none of the unwished (`label!`).
+pub(super) fn labels_match(document: &Document, filters: &Filters) -> bool {
     let labels = document.config.clone().and_then(|config| config.labels).unwrap_or_default();
-    Ok(filters.get("label").into_iter().flatten().all(|wanted| match wanted.split_once('=') {
+    let has = |wanted: &String| match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
         None => labels.contains_key(wanted),
-    }))
+    };
+    filters.get("label").into_iter().flatten().all(has)
+        && !filters.get("label!").into_iter().flatten().any(has)
 }
 
 /// A pattern names a repository, with or without tag; `*` stands for anything but `/`.

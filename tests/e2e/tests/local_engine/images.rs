@@ -1,8 +1,9 @@
 //! Images: here, and from registries.
 
 use weft_e2e::{Registry, refusal};
+use weft_lab::eventually;
 
-use crate::{docker, shell, up};
+use crate::{SOON, docker, shell, up};
 
 #[test]
 fn images_are_imported_saved_loaded_tagged_and_removed() {
@@ -84,4 +85,68 @@ fn c8_images_are_pulled_with_and_without_a_password() {
         let text = refusal(hosts.docker("h1", ["pull", &open.name(wanted)]));
         assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn lists_and_prunes_of_images_are_narrowed_by_filters() {
+    let hosts = up("imgfilt");
+    let names = |filters: &[&str]| {
+        let words: Vec<&str> = filters.iter().flat_map(|filter| ["--filter", filter]).collect();
+        let command = [&["images", "--format", "{{.Repository}}:{{.Tag}}"][..], &words].concat();
+        let mut found: Vec<String> =
+            hosts.docker("h1", command.as_slice()).unwrap().lines().map(str::to_owned).collect();
+        found.sort_unstable();
+        found
+    };
+    docker(&hosts, ["run", "--name", "c1", "busybox", "touch", "/x"]);
+    // Times of images are told in whole seconds.
+    eventually("the next second", SOON, || {
+        docker(&hosts, ["commit", "-c", "LABEL kind=late", "c1", "host.example/team/late:v1"]);
+        if names(&["since=busybox"]).is_empty() { Err("as old".to_owned()) } else { Ok(()) }
+    });
+    docker(&hosts, ["rm", "c1"]);
+    let late = ["host.example/team/late:v1"];
+    assert_eq!(names(&["since=busybox", "dangling=false"]), late);
+    assert_eq!(names(&["before=host.example/team/late:v1", "dangling=false"]), ["busybox:latest"]);
+    assert_eq!(names(&["label=kind=late", "dangling=false"]), late);
+    assert_eq!(names(&["label=kind=early"]), [""; 0]);
+    assert_eq!(names(&["reference=host.example/*/late"]), late);
+    assert_eq!(names(&["reference=busy*", "reference=*/*/late:v1"]), ["busybox:latest", late[0]]);
+    assert_eq!(names(&["until=1h"]), [""; 0]);
+    docker(&hosts, ["image", "prune", "-f"]);
+    assert_eq!(names(&["dangling=true"]), [""; 0]);
+    assert_eq!(names(&[]).len(), 2);
+    for kept in ["until=1h", "label=kind=early", "label!=kind=late"] {
+        docker(&hosts, ["tag", "busybox", "busybox:kept"]);
+        docker(&hosts, ["run", "--name", "user", "busybox", "true"]);
+        let pruned = docker(&hosts, ["image", "prune", "-af", "--filter", kept]);
+        assert_eq!(pruned, "Total reclaimed space: 0B", "{kept}");
+        docker(&hosts, ["rm", "user"]);
+    }
+    assert!(docker(&hosts, ["image", "prune", "-af", "--filter", "label=kind=late"]).contains("late:v1"));
+    assert_eq!(names(&[]), ["busybox:kept", "busybox:latest"]);
+}
+
+/// A prune that overlooks a filter takes what somebody needs.
+#[test]
+fn prunes_keep_what_is_younger_than_asked_for() {
+    let hosts = up("until");
+    docker(&hosts, ["create", "--name", "c1", "busybox", "true"]);
+    docker(&hosts, ["network", "create", "n1"]);
+    docker(&hosts, ["tag", "busybox", "busybox:other"]);
+    for what in ["container", "network"] {
+        let pruned = docker(&hosts, [what, "prune", "-f", "--filter", "until=1h"]);
+        assert!(!pruned.contains("Deleted"), "{pruned}");
+        let text = refusal(hosts.docker("h1", [what, "prune", "-f", "--filter", "until=yesterday"]));
+        assert!(text.contains("failed to parse value as time or duration"), "{text}");
+    }
+    docker(&hosts, ["system", "prune", "-af", "--filter", "until=2h"]);
+    assert_eq!(docker(&hosts, ["ps", "-aq"]).lines().count(), 1);
+    assert_eq!(docker(&hosts, ["network", "ls", "-q", "--filter", "name=n1"]).lines().count(), 1);
+    assert_eq!(docker(&hosts, ["images", "-q"]).lines().count(), 2);
+    for what in ["container", "network"] {
+        let pruned = docker(&hosts, [what, "prune", "-f", "--filter", "until=0s"]);
+        assert!(pruned.contains("Deleted"), "{pruned}");
+    }
+    assert!(docker(&hosts, ["image", "prune", "-af", "--filter", "until=0s"]).contains("busybox:other"));
 }

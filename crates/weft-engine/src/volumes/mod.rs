@@ -1,4 +1,8 @@
-//! Local volumes: a directory each, `volumes/<name>/_data`.
+//! Local volumes: a directory each, `volumes/<name>/_data`; with options, something else is mounted there.
+
+mod mount;
+mod options;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,6 +10,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::mount::LocalMount;
+use self::users::UsersByVolume;
 use crate::container::create::VolumeMaker;
 use crate::error::EngineError;
 
@@ -24,18 +30,33 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     /// Made for a container without a name.
     pub anonymous: bool,
+    /// What is mounted as its content: `type`, `device`, `o`. Empty for a plain directory.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// What a volume is made with.
+#[derive(Debug, Clone, Default)]
+pub struct VolumeWish {
+    /// Who makes it; empty or `local`, for there is no other.
+    pub driver: String,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What to mount as its content.
+    pub options: BTreeMap<String, String>,
 }
 
 /// The volumes of this host.
 #[derive(Debug)]
 pub struct Volumes {
     root: PathBuf,
+    users: UsersByVolume,
 }
 
 impl Volumes {
     pub(crate) fn open(root: PathBuf) -> Result<Self> {
         fs::create_dir_all(&root).map_err(EngineError::file("create", &root))?;
-        Ok(Self { root })
+        Ok(Self { root, users: UsersByVolume::default() })
     }
 
     /// All volumes by name.
@@ -56,20 +77,29 @@ impl Volumes {
     }
 
     /// Makes a volume, or finds the one of that name.
-    pub fn create(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<Volume> {
+    ///
+    /// As with Docker, one that is there stays as it is, whatever is wished for.
+    pub fn create(&self, name: Option<&str>, wish: VolumeWish) -> Result<Volume> {
         let wanted = name.filter(|name| !name.is_empty());
+        let VolumeWish { driver, labels, options } = wish;
+        if !matches!(driver.as_str(), "" | "local") {
+            let name = wanted.map_or_else(random_name, str::to_owned);
+            return Err(EngineError::NoSuchPlugin(driver).context(format!("create {name}")));
+        }
         if let Some(name) = wanted {
             check_name(name)?;
             if let Ok(volume) = self.get(name) {
                 return Ok(volume);
             }
         }
-        let name = wanted.map_or_else(|| hex::encode(rand::random::<[u8; 32]>()), str::to_owned);
+        let name = wanted.map_or_else(random_name, str::to_owned);
+        options::check(&options)
+            .map_err(|mistake| EngineError::Invalid(format!("create {name}: {mistake}")))?;
         let dir = self.root.join(&name);
         let mountpoint = dir.join("_data");
         fs::create_dir_all(&mountpoint).map_err(EngineError::file("create", &mountpoint))?;
         let created = jiff::Timestamp::now().to_string();
-        let volume = Volume { name, mountpoint, created, labels, anonymous: wanted.is_none() };
+        let volume = Volume { name, mountpoint, created, labels, anonymous: wanted.is_none(), options };
         let path = dir.join("volume.json");
         let bytes = serde_json::to_vec(&volume).unwrap_or_default();
         weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))?;
@@ -78,17 +108,27 @@ impl Volumes {
 
     /// Removes a volume; whether it is in use the caller knows.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        self.get(name)?;
+        let volume = self.get(name)?;
+        // Before anything is removed: what is mounted there is not ours.
+        if !volume.options.is_empty() {
+            users::unmounted(&volume)?;
+        }
+        self.users.forget(name);
         let dir = self.root.join(name);
         fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))
     }
 }
 
 impl VolumeMaker for Volumes {
-    fn volume(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<(String, PathBuf)> {
-        let volume = self.create(name, labels)?;
+    fn volume(&self, name: Option<&str>, wish: VolumeWish) -> Result<(String, PathBuf)> {
+        let volume = self.create(name, wish)?;
         Ok((volume.name, volume.mountpoint))
     }
+}
+
+/// Of a volume that nobody names.
+fn random_name() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -108,9 +148,9 @@ mod tests {
     fn volumes_live_in_their_directory_only() {
         let dir = tempfile::tempdir().unwrap();
         let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
-        let named = volumes.create(Some("data"), BTreeMap::new()).unwrap();
-        assert_eq!(volumes.create(Some("data"), BTreeMap::new()).unwrap(), named);
-        let anonymous = volumes.create(None, BTreeMap::new()).unwrap();
+        let named = volumes.create(Some("data"), VolumeWish::default()).unwrap();
+        assert_eq!(volumes.create(Some("data"), VolumeWish::default()).unwrap(), named);
+        let anonymous = volumes.create(None, VolumeWish::default()).unwrap();
         assert!(anonymous.anonymous && anonymous.name.len() == 64);
         assert_eq!(volumes.list().len(), 2);
         for bad in ["../x", "rel/path", "", "."] {
@@ -119,7 +159,7 @@ mod tests {
         }
         assert!(
             volumes
-                .create(Some("rel/path"), BTreeMap::new())
+                .create(Some("rel/path"), VolumeWish::default())
                 .unwrap_err()
                 .to_string()
                 .starts_with("create rel/path:")
