@@ -37,11 +37,12 @@ fn at(text: &str, now: Timestamp) -> Option<Timestamp> {
     local.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp())
 }
 
-/// Whether what was made then (RFC 3339) is old enough; what does not say when it was made is.
+/// Whether what was made then (RFC 3339) is old enough; what does not say when it was made is not.
 pub fn is_before(created: &str, until: Option<Timestamp>) -> bool {
     match (until, created.parse::<Timestamp>()) {
+        (None, _) => true,
         (Some(until), Ok(created)) => created <= until,
-        _ => true,
+        (Some(_), Err(_)) => false,
     }
 }
 
@@ -79,6 +80,8 @@ mod tests {
         assert!(
             !is_before("2026-01-02T00:00:00Z", at("24h", now))
                 && is_before("2025-12-31T00:00:00Z", at("24h", now))
+                && is_before("", None)
+                && !is_before("", at("24h", now))
         );
     }
 

@@ -87,7 +87,7 @@ fn matches(network: &Value, filters: &Filters) -> bool {
 }
 
 /// Docker takes the value as a regular expression that may match anywhere; people use its anchors.
-fn like(pattern: &str, text: &str) -> bool {
+pub(crate) fn like(pattern: &str, text: &str) -> bool {
     match (pattern.strip_prefix('^'), pattern.strip_suffix('$')) {
         (Some(_), Some(_)) => text == &pattern[1..pattern.len() - 1],
         (Some(rest), None) => text.starts_with(rest),

@@ -50,6 +50,7 @@ impl Engine {
                 self.volumes.remain(&volume.name, &container.id);
             }
         }
+        self.volumes.sweep();
         let running: Vec<_> = survivors.iter().map(|survivor| survivor.container.id.clone()).collect();
         self.network
             .adopt(&running)

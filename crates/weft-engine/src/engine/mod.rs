@@ -126,7 +126,7 @@ impl Engine {
         let events = EventBus::new();
         let registries = Registries::new(&config.insecure_registries);
         let images = Images::open(config.data_root.join("image"), registries, events.clone())?;
-        let volumes = Volumes::open(config.data_root.join("volumes"))?;
+        let volumes = Volumes::open(config.data_root.join("volumes"), events.clone())?;
         for dir in [config.data_root.join("containers"), config.exec_root.join("containers")] {
             make_private(dir)?;
         }

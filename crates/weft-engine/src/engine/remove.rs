@@ -10,6 +10,7 @@ use crate::container::record::{MountKind, Phase};
 use crate::error::EngineError;
 use crate::options::{Filters, RemoveOptions};
 use crate::until::{is_before, until};
+use crate::volumes::Volume;
 
 /// More attempts would be against somebody who does not stop writing.
 const REMOVALS: usize = 100;
@@ -73,6 +74,15 @@ impl Engine {
             registry.names.retain(|_, id| *id != container.id);
         }
         self.execs.forget(container);
+        let (image, layers) = container.with(|record| (record.image.clone(), record.layers.clone()));
+        if !self.images.is_here(&image) {
+            let images = self.images.clone();
+            blocking(move || {
+                images.release(&layers);
+                Ok(())
+            })
+            .await?;
+        }
         if volumes {
             let anonymous = mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.anonymous);
             for mount in anonymous {
@@ -92,7 +102,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Names of containers that use a volume.
+    /// Ids of containers that use a volume.
     pub fn volume_users(&self, volume: &str) -> Vec<String> {
         let uses = |container: &Arc<Container>| {
             container.with(|record| {
@@ -119,6 +129,14 @@ impl Engine {
             Err(EngineError::NoSuchVolume(_)) if force => Ok(()),
             other => other,
         }
+    }
+
+    /// Containers that use a volume, and the bytes of its files; of one that is mounted when used only when it is.
+    pub async fn volume_usage(self: &Arc<Self>, volume: &Volume) -> (usize, i64) {
+        let users = self.volume_users(&volume.name).len();
+        let place = volume.mountpoint.clone();
+        let size = blocking(move || Ok(super::inspect::directory_size(&place))).await;
+        (users, size.unwrap_or_default())
     }
 
     /// Removes all stopped containers that match; ids and reclaimed bytes.

@@ -181,7 +181,7 @@ impl Engine {
             }
             for mount in &record.mounts {
                 if mount.kind == MountKind::Volume {
-                    engine.volumes.enter(&mount.name, &record.id)?;
+                    engine.volumes.enter(mount, &record.id)?;
                 }
                 match mount.kind {
                     MountKind::Volume if mount.no_copy => {}

@@ -14,6 +14,10 @@ pub(crate) use self::mount::LocalMount;
 use self::users::UsersByVolume;
 use crate::container::create::VolumeMaker;
 use crate::error::EngineError;
+use crate::events::{EventBus, EventType};
+
+/// Label of volumes that nobody named; prunes take those only. Docker's.
+const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -35,6 +39,13 @@ pub struct Volume {
     pub options: BTreeMap<String, String>,
 }
 
+impl Volume {
+    /// Whether nobody named it, or somebody says so by its label.
+    pub fn is_anonymous(&self) -> bool {
+        self.anonymous || self.labels.contains_key(ANONYMOUS_LABEL)
+    }
+}
+
 /// What a volume is made with.
 #[derive(Debug, Clone, Default)]
 pub struct VolumeWish {
@@ -51,12 +62,13 @@ pub struct VolumeWish {
 pub struct Volumes {
     root: PathBuf,
     users: UsersByVolume,
+    events: EventBus,
 }
 
 impl Volumes {
-    pub(crate) fn open(root: PathBuf) -> Result<Self> {
+    pub(crate) fn open(root: PathBuf, events: EventBus) -> Result<Self> {
         fs::create_dir_all(&root).map_err(EngineError::file("create", &root))?;
-        Ok(Self { root, users: UsersByVolume::default() })
+        Ok(Self { root, users: UsersByVolume::default(), events })
     }
 
     /// All volumes by name.
@@ -81,7 +93,7 @@ impl Volumes {
     /// As with Docker, one that is there stays as it is, whatever is wished for.
     pub fn create(&self, name: Option<&str>, wish: VolumeWish) -> Result<Volume> {
         let wanted = name.filter(|name| !name.is_empty());
-        let VolumeWish { driver, labels, options } = wish;
+        let VolumeWish { driver, mut labels, options } = wish;
         if !matches!(driver.as_str(), "" | "local") {
             let name = wanted.map_or_else(random_name, str::to_owned);
             return Err(EngineError::NoSuchPlugin(driver).context(format!("create {name}")));
@@ -95,6 +107,9 @@ impl Volumes {
         let name = wanted.map_or_else(random_name, str::to_owned);
         options::check(&options)
             .map_err(|mistake| EngineError::Invalid(format!("create {name}: {mistake}")))?;
+        if wanted.is_none() {
+            labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
+        }
         let dir = self.root.join(&name);
         let mountpoint = dir.join("_data");
         fs::create_dir_all(&mountpoint).map_err(EngineError::file("create", &mountpoint))?;
@@ -103,6 +118,7 @@ impl Volumes {
         let path = dir.join("volume.json");
         let bytes = serde_json::to_vec(&volume).unwrap_or_default();
         weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))?;
+        self.tell(&volume.name, "create", &[]);
         Ok(volume)
     }
 
@@ -115,7 +131,16 @@ impl Volumes {
         }
         self.users.forget(name);
         let dir = self.root.join(name);
-        fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))
+        fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))?;
+        self.tell(name, "destroy", &[]);
+        Ok(())
+    }
+
+    fn tell(&self, volume: &str, action: &str, attributes: &[(&str, &str)]) {
+        let driver = std::iter::once(&("driver", "local"));
+        let attributes =
+            driver.chain(attributes).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        self.events.send(EventType::Volume, action, volume, attributes.collect());
     }
 }
 
@@ -147,11 +172,11 @@ mod tests {
     #[test]
     fn volumes_live_in_their_directory_only() {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
+        let volumes = Volumes::open(dir.path().join("volumes"), EventBus::new()).unwrap();
         let named = volumes.create(Some("data"), VolumeWish::default()).unwrap();
         assert_eq!(volumes.create(Some("data"), VolumeWish::default()).unwrap(), named);
         let anonymous = volumes.create(None, VolumeWish::default()).unwrap();
-        assert!(anonymous.anonymous && anonymous.name.len() == 64);
+        assert!(anonymous.is_anonymous() && anonymous.name.len() == 64);
         assert_eq!(volumes.list().len(), 2);
         for bad in ["../x", "rel/path", "", "."] {
             assert!(volumes.get(bad).is_err());

@@ -10,6 +10,7 @@ use weft_types::ContainerId;
 
 use super::mount::{LocalMount, unmount_all};
 use super::{Result, Volume, Volumes, options};
+use crate::container::record::MountRecord;
 use crate::error::EngineError;
 
 /// Running containers of one volume. Locked while the volume is mounted or unmounted, which may take its time.
@@ -35,41 +36,49 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Volumes {
     /// Sees to it that a volume is mounted, for a container that is about to start.
-    pub(crate) fn enter(&self, volume: &str, container: &ContainerId) -> Result<()> {
-        let Ok(volume) = self.get(volume) else { return Ok(()) };
-        if volume.options.is_empty() {
-            return Ok(());
-        }
+    pub(crate) fn enter(&self, mount: &MountRecord, container: &ContainerId) -> Result<()> {
+        let Ok(volume) = self.get(&mount.name) else { return Ok(()) };
         let users = self.users.of(&volume.name);
         let mut users = lock(&users);
-        if users.is_empty() {
+        if users.is_empty() && !volume.options.is_empty() {
             // What a crash has left is mounted anew: nobody uses it, and the options may mean something else by now.
             unmounted(&volume)?;
             if let Some(mount) = plan(&volume)? {
                 mount.mount().map_err(|error| refused(&volume, &error))?;
             }
         }
-        users.insert(container.clone());
+        if users.insert(container.clone()) {
+            self.tell(&volume.name, "mount", &mounted(mount, container));
+        }
         Ok(())
     }
 
     /// A container that has outlived a daemon still has the volume, which is mounted.
     pub(crate) fn remain(&self, volume: &str, container: &ContainerId) {
-        if self.get(volume).is_ok_and(|volume| !volume.options.is_empty()) {
-            lock(&self.users.of(volume)).insert(container.clone());
+        if let Ok(volume) = self.get(volume) {
+            lock(&self.users.of(&volume.name)).insert(container.clone());
+        }
+    }
+
+    /// Unmounts what a daemon that was killed has left mounted for nobody. For the start, once all are known who remain.
+    pub(crate) fn sweep(&self) {
+        for volume in self.list().iter().filter(|volume| !volume.options.is_empty()) {
+            let unused = lock(&self.users.of(&volume.name)).is_empty();
+            if unused && let Err(error) = unmounted(volume) {
+                tracing::warn!(volume = volume.name, %error, "volume left mounted");
+            }
         }
     }
 
     /// A container has ended. Doing this twice does no harm.
     pub(crate) fn leave(&self, volume: &str, container: &ContainerId) -> Result<()> {
         let Ok(volume) = self.get(volume) else { return Ok(()) };
-        if volume.options.is_empty() {
-            return Ok(());
-        }
         let users = self.users.of(&volume.name);
         let mut users = lock(&users);
-        users.remove(container);
-        if users.is_empty() { unmounted(&volume) } else { Ok(()) }
+        if users.remove(container) {
+            self.tell(&volume.name, "unmount", &[("container", container.as_str())]);
+        }
+        if users.is_empty() && !volume.options.is_empty() { unmounted(&volume) } else { Ok(()) }
     }
 
     /// What to mount where somebody looks at a volume that no running container has; `None` if there is nothing to do.
@@ -81,6 +90,16 @@ impl Volumes {
         }
         plan(&volume)
     }
+}
+
+/// What Docker tells of a mount.
+fn mounted<'a>(mount: &'a MountRecord, container: &'a ContainerId) -> [(&'static str, &'a str); 4] {
+    [
+        ("container", container.as_str()),
+        ("destination", mount.destination.to_str().unwrap_or_default()),
+        ("propagation", &mount.propagation),
+        ("read/write", if mount.writable { "true" } else { "false" }),
+    ]
 }
 
 fn plan(volume: &Volume) -> Result<Option<LocalMount>> {

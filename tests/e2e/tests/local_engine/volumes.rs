@@ -77,11 +77,86 @@ fn a_volume_of_a_folder_keeps_its_files_whatever_happens_to_the_volume() {
     let copy = hosts.host("h1").dir.join("copy").display().to_string();
     docker(&hosts, ["cp", "c1:/data/kept", &copy]);
     assert_eq!((std::fs::read_to_string(&copy).unwrap().as_str(), mounted(&hosts, "data")), ("precious", 0));
+    // A container that ends while no daemon runs leaves it mounted, but not past the next one's start.
+    docker(&hosts, ["start", "c1"]);
+    let pid = hosts.inspect("h1", "c1", "{{.State.Pid}}").unwrap();
+    hosts.daemon("h1").clone().kill().unwrap();
+    hosts.host("h1").sh(&format!("kill -9 {pid}")).unwrap();
+    hosts.start("h1");
+    eventually("the volume's end", SOON, || match mounted(&hosts, "data") {
+        0 => Ok(()),
+        many => Err(format!("{many} mounts")),
+    });
     docker(&hosts, ["rm", "c1"]);
     docker(&hosts, ["volume", "rm", "data"]);
     for (file, content) in [("kept", "precious"), ("new", "new\n"), ("more", "")] {
         assert_eq!(std::fs::read_to_string(folder.join(file)).unwrap(), content);
     }
+}
+
+#[test]
+fn volumes_are_listed_pruned_and_told_of_as_dockers() {
+    let hosts = up("volprune");
+    for line in [
+        "volume create --label keep=1 named",
+        "volume create other",
+        "volume create",
+        "create --pull never --name c1 -v used:/used -v /anonymous busybox true",
+        "run --rm busybox true",
+    ] {
+        hosts.docker("h1", line).unwrap();
+    }
+    let names = |filter: &str| {
+        let list = hosts.docker("h1", format!("volume ls -q --filter {filter}").as_str()).unwrap();
+        let mut names: Vec<String> = list
+            .lines()
+            .map(|name| if name.len() == 64 { "ANON".to_owned() } else { name.to_owned() })
+            .collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    assert_eq!(names("dangling=true"), "ANON named other");
+    assert_eq!(names("dangling=false"), "ANON used");
+    assert_eq!(names("name=^na"), "named");
+    assert_eq!(names("label=keep"), "named");
+    assert_eq!(names("label=com.docker.volume.anonymous"), "ANON ANON");
+    assert_eq!(names("driver=other"), "");
+    for filter in ["dangling=x", "bogus=1"] {
+        let text = refusal(hosts.docker("h1", format!("volume ls --filter {filter}").as_str()));
+        assert!(text.contains(&format!("invalid filter '{}", filter.split('=').next().unwrap())), "{text}");
+    }
+    docker(&hosts, ["run", "--rm", "-v", "other:/x", "busybox", "sh", "-c", "head -c 1000 /dev/zero > /x/f"]);
+    let sizes = docker(&hosts, ["system", "df", "-v", "--format", "{{json .Volumes}}"]);
+    assert!(sizes.contains(r#""Links":"1""#) && sizes.contains(r#""Size":"1kB""#), "{sizes}");
+    // Without a name, unless asked for all; never what a container has.
+    let pruned = docker(&hosts, ["volume", "prune", "-f"]);
+    assert_eq!(pruned.lines().filter(|line| line.len() == 64).count(), 1, "{pruned}");
+    assert_eq!(names("dangling=true"), "named other");
+    let pruned = docker(&hosts, ["volume", "prune", "-af", "--filter", "label!=keep"]);
+    assert!(pruned.contains("\nother\n") && pruned.ends_with("Total reclaimed space: 1kB"), "{pruned}");
+    // Clients of old knew no other prune.
+    let url = hosts.daemon("h1").url();
+    let old =
+        hosts.host("h1").sh(&format!("DOCKER_API_VERSION=1.41 docker -H {url} volume prune -f")).unwrap();
+    assert!(old.contains("\nnamed\n"), "{old}");
+    docker(&hosts, ["rm", "-v", "c1"]);
+    docker(&hosts, ["volume", "rm", "used"]);
+    let events = docker(
+        &hosts,
+        [
+            "events",
+            "--since",
+            "10m",
+            // The client counts in whole seconds, and this one is not over.
+            "--until=-1s",
+            "--filter",
+            "type=volume",
+            "--format",
+            "{{.Action}} {{.Actor.ID}} {{index .Actor.Attributes \"destination\"}} {{index .Actor.Attributes \"read/write\"}}",
+        ],
+    );
+    let of_other: Vec<&str> = events.lines().filter(|line| line.contains(" other ")).collect();
+    assert_eq!(of_other, ["create other  ", "mount other /x true", "unmount other  ", "destroy other  "]);
 }
 
 #[test]
@@ -114,6 +189,18 @@ fn what_makes_no_volume_is_refused_in_dockers_words() {
     }
     let [ours, theirs] =
         ["h1", "h2"].map(|host| shown(host, &refusal(hosts.docker(host, "run --rm -v bad:/x busybox true"))));
+    assert_eq!(ours, theirs);
+    // Both tell the same of a volume's life.
+    let [ours, theirs] = ["h1", "h2"].map(|host| {
+        hosts.docker(host, "run --rm -v told:/x:ro busybox true").unwrap();
+        hosts.docker(host, "volume rm told").unwrap();
+        let format = "{{.Action}} {{json .Actor.Attributes}}";
+        let events =
+            ["events", "--since", "10m", "--until=-1s", "--filter", "volume=told", "--format", format];
+        let events = hosts.docker(host, events).unwrap();
+        let words = events.split('"').map(|word| if word.len() == 64 { "ID" } else { word });
+        words.collect::<Vec<_>>().join("\"")
+    });
     assert_eq!(ours, theirs);
     // The kernel is given a server's address, and words that it does not know spare the wait for one.
     let nfs = "volume create --opt type=nfs --opt o=addr=localhost,bogus=1 --opt device=:/x nfs";
