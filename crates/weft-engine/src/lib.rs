@@ -5,6 +5,7 @@
 //! the daemon. Each create and exec runs in a short-lived *runtime* child of the shim ([`runtime_main`]): only there
 //! is libcontainer called.
 
+mod apparmor;
 mod below;
 mod blocking;
 mod byte_pipe;

@@ -13,6 +13,7 @@ use super::{Engine, Result};
 use crate::container::health::Health;
 use crate::container::record::{MountKind, MountRecord, Phase, Record};
 use crate::error::EngineError;
+use crate::spec::security::SecurityOptions;
 use crate::spec::{MASKED_PATHS, READONLY_PATHS};
 
 impl Engine {
@@ -44,7 +45,7 @@ impl Engine {
             platform: Some("linux".to_owned()),
             mount_label: Some(String::new()),
             process_label: Some(String::new()),
-            app_armor_profile: Some(String::new()),
+            app_armor_profile: Some(self.apparmor_profile(&record).unwrap_or_default()),
             exec_ids: (!execs.is_empty()).then_some(execs),
             host_config: Some(self.shown_host_config(&record)),
             graph_driver: Some(DriverData {
@@ -71,6 +72,13 @@ impl Engine {
             }),
             ..ContainerInspectResponse::default()
         })
+    }
+
+    /// The AppArmor profile of a container's processes, where the kernel has AppArmor.
+    pub(super) fn apparmor_profile(&self, record: &Record) -> Option<String> {
+        let options = SecurityOptions::parse(record.host.security_opt.as_deref().unwrap_or_default());
+        let asked = options.ok().and_then(|options| options.apparmor);
+        self.apparmor.profile_of(asked.as_deref(), record.host.privileged == Some(true))
     }
 
     /// Mounts but for those that the daemon itself has put there.

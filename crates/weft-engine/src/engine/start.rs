@@ -128,6 +128,11 @@ impl Engine {
         let cgroup = container.cgroup(&self.config.cgroup_parent);
         let rootfs = container.rootfs().merged();
         let init = init_program(&record)?;
+        let apparmor = self.apparmor_profile(&record);
+        if let Some(profile) = apparmor.clone() {
+            let engine = self.clone();
+            blocking(move || engine.apparmor.ready(&profile)).await?;
+        }
         let spec = spec::build(&SpecInput {
             record: &record,
             rootfs: &rootfs,
@@ -137,6 +142,7 @@ impl Engine {
             joined: &joined,
             cgroup: &cgroup,
             hierarchies: &self.hierarchies,
+            apparmor,
             init: init.as_deref(),
         })?;
         let path = container.bundle.spec();
