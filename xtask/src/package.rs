@@ -169,7 +169,7 @@ impl Tree {
         let text = format!(
             "Package: weft\nVersion: {}\nArchitecture: {architecture}\nMaintainer: The Weft developers <weft@weft.invalid>\n\
              Installed-Size: {}\nDepends: {libraries}, nftables, passwd, procps\n\
-             Recommends: ca-certificates, kmod\nSection: admin\nPriority: optional\nDescription: {DESCRIPTION}\n",
+             Recommends: apparmor, ca-certificates, kmod\nSection: admin\nPriority: optional\nDescription: {DESCRIPTION}\n",
             env!("CARGO_PKG_VERSION"),
             size.div_ceil(1024),
         );

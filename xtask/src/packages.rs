@@ -47,6 +47,7 @@ const TEST: &[Package] = &[
     Package { name: "xz-utils", proof: Program("unxz") },
     Package { name: "systemd", proof: Program("systemd-analyze") },
     Package { name: "procps", proof: Program("ps") },
+    Package { name: "apparmor", proof: File("/sbin/apparmor_parser") },
     Package { name: "curl", proof: Program("curl") },
     Package { name: "docker-registry", proof: Program("docker-registry") },
     Package { name: "e2fsprogs", proof: File("/sbin/mkfs.ext4") },

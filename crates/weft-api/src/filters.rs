@@ -70,6 +70,17 @@ impl Filters {
         Ok(found)
     }
 
+    /// A boolean filter, refused in the words of all but networks' `dangling`.
+    pub(crate) fn switch(&self, key: &str) -> Result<Option<bool>, ApiError> {
+        let Some(values) = self.0.get(key) else { return Ok(None) };
+        let any = |words: [&str; 2]| values.iter().any(|value| words.contains(&value.as_str()));
+        match (any(["1", "true"]), any(["0", "false"])) {
+            (true, false) => Ok(Some(true)),
+            (false, true) => Ok(Some(false)),
+            _ => Err(ApiError::invalid(format!("invalid filter '{key}=[{}]'", values.join(" ")))),
+        }
+    }
+
     pub(crate) fn into_map(self) -> BTreeMap<String, Vec<String>> {
         self.0
     }
@@ -112,6 +123,16 @@ mod tests {
         }
         let unknown = Filters::parse(r#"{"bogus":["1"]}"#).unwrap();
         assert_eq!(unknown.check_keys(&["name"]).unwrap_err().message(), "invalid filter 'bogus'");
+    }
+
+    #[test]
+    fn switches_are_on_or_off() {
+        let switch = |text| Filters::parse(text).unwrap().switch("all");
+        assert_eq!(switch(r#"{"all":["1"]}"#).unwrap(), Some(true));
+        assert_eq!(switch(r#"{"all":{"false":true}}"#).unwrap(), Some(false));
+        assert_eq!(switch("{}").unwrap(), None);
+        assert_eq!(switch(r#"{"all":["x"]}"#).unwrap_err().message(), "invalid filter 'all=[x]'");
+        assert_eq!(switch(r#"{"all":["1","0"]}"#).unwrap_err().message(), "invalid filter 'all=[1 0]'");
     }
 
     #[test]

@@ -335,6 +335,7 @@ fn volumes() {
         created: String::new(),
         labels: BTreeMap::new(),
         anonymous: false,
+        options: BTreeMap::new(),
     };
     assert_shape("volume", &crate::volumes::shape(&volume));
 }

@@ -1,22 +1,27 @@
 //! `/volumes`: local ones.
 
 use serde_json::{Value, json};
-use weft_engine::Volume;
+use weft_engine::{Volume, VolumeWish};
 
 use bollard_stubs::models::VolumeCreateRequest;
 
 use crate::convert;
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiResult;
+use crate::networks::like;
 use crate::request::Call;
 use crate::response::{created, no_content, ok};
+use crate::version::ApiVersion;
 
 pub(crate) async fn list(call: Call) -> ApiResult {
-    let filters = call.query.filters(&["dangling", "driver", "label", "label!", "name"])?;
-    let volumes = call.state.engine.volumes().list();
+    let filters = call.query.filters(&["dangling", "driver", "label", "name"])?;
+    let dangling = filters.switch("dangling")?;
+    let engine = &call.state.engine;
+    let volumes = engine.volumes().list();
     let shown = volumes.iter().filter(|volume| {
-        filters.any("name", |name| volume.name.contains(name))
+        filters.any("name", |name| like(name, &volume.name))
             && filters.any("driver", |driver| driver == DRIVER)
             && filters.labels_match(&volume.labels)
+            && dangling.is_none_or(|wanted| engine.volume_users(&volume.name).is_empty() == wanted)
     });
     ok(&json!({ "Volumes": shown.map(shape).collect::<Vec<_>>(), "Warnings": Value::Null }))
 }
@@ -31,24 +36,19 @@ pub(crate) fn shape(volume: &Volume) -> Value {
         "Labels": if volume.labels.is_empty() { Value::Null } else { json!(volume.labels) },
         "Mountpoint": volume.mountpoint,
         "Name": volume.name,
-        "Options": Value::Null,
+        "Options": if volume.options.is_empty() { Value::Null } else { json!(volume.options) },
         "Scope": "local",
     })
 }
 
 pub(crate) async fn create(mut call: Call) -> ApiResult {
     let request: VolumeCreateRequest = call.json().await?;
-    let driver = request.driver.filter(|d| !d.is_empty()).unwrap_or_else(|| DRIVER.to_owned());
-    if driver != DRIVER {
-        return Err(ApiError::not_found(format!(
-            "error looking up volume plugin {driver}: plugin {driver:?} not found"
-        )));
-    }
-    if request.driver_opts.is_some_and(|options| !options.is_empty()) {
-        return Err(ApiError::not_implemented("a volume with driver options"));
-    }
-    let labels = convert::labels(request.labels);
-    created(&shape(&call.state.engine.volumes().create(request.name.as_deref(), labels)?))
+    let wish = VolumeWish {
+        driver: request.driver.unwrap_or_default(),
+        labels: convert::labels(request.labels),
+        options: request.driver_opts.unwrap_or_default().into_iter().collect(),
+    };
+    created(&shape(&call.state.engine.volumes().create(request.name.as_deref(), wish)?))
 }
 
 pub(crate) async fn inspect(call: Call, name: String) -> ApiResult {
@@ -60,14 +60,39 @@ pub(crate) async fn remove(call: Call, name: String) -> ApiResult {
     no_content()
 }
 
+/// From here on prunes take volumes without a name only, unless asked for all.
+const ANONYMOUS_ONLY_SINCE: ApiVersion = ApiVersion(1, 42);
+
 pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["all", "label", "label!"])?;
-    let named_too = filters.flag("all")?.unwrap_or_default();
-    let volumes = call.state.engine.volumes().list();
-    let chosen = volumes.iter().filter(|v| (named_too || v.anonymous) && filters.labels_match(&v.labels));
-    // One in use is refused, and stays.
-    let deleted = chosen.filter(|v| call.state.engine.remove_volume(&v.name, false).is_ok());
-    let deleted: Vec<&str> = deleted.map(|v| v.name.as_str()).collect();
-    call.state.events.publish_prune("volume", 0);
-    ok(&json!({ "VolumesDeleted": deleted, "SpaceReclaimed": 0 }))
+    let named_too = filters.switch("all")?.unwrap_or(call.version < ANONYMOUS_ONLY_SINCE);
+    let engine = &call.state.engine;
+    let (mut deleted, mut reclaimed) = (Vec::new(), 0);
+    for volume in engine.volumes().list() {
+        let chosen = (named_too || volume.is_anonymous()) && filters.labels_match(&volume.labels);
+        if !chosen || !engine.volume_users(&volume.name).is_empty() {
+            continue;
+        }
+        let (_, size) = engine.volume_usage(&volume).await;
+        // One that has come into use meanwhile is refused, and stays.
+        if engine.remove_volume(&volume.name, false).is_ok() {
+            deleted.push(volume.name);
+            reclaimed += size;
+        }
+    }
+    call.state.events.publish_prune("volume", reclaimed);
+    ok(&json!({ "VolumesDeleted": deleted, "SpaceReclaimed": reclaimed }))
+}
+
+/// All volumes with what they take up, for `docker system df`.
+pub(crate) async fn with_usage(call: &Call) -> Vec<Value> {
+    let engine = &call.state.engine;
+    let mut shapes = Vec::new();
+    for volume in engine.volumes().list() {
+        let (users, size) = engine.volume_usage(&volume).await;
+        let mut shape = shape(&volume);
+        shape["UsageData"] = json!({ "RefCount": users, "Size": size });
+        shapes.push(shape);
+    }
+    shapes
 }

@@ -8,6 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Where hosts mount their hierarchies: version 2 itself, or a folder with one for each of version 1, and on hybrid
+/// hosts version 2 in the folder `unified`.
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// How long the kernel gets to freeze processes, and to end them after SIGKILL.
 const KERNEL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -29,27 +33,25 @@ impl Hierarchies {
         Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
     }
 
+    /// A hierarchy may be mounted in several places, for example in somebody's chroot: the usual one counts.
     fn parse(mountinfo: &str) -> Self {
+        let mut mounts: Vec<(&str, Vec<String>, PathBuf)> = mountinfo.lines().filter_map(hierarchy).collect();
+        mounts.sort_by_key(|(_, _, place)| !place.starts_with(ROOT));
         let mut found = Self::default();
-        for line in mountinfo.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount_point) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
-            let mut right = right.split(' ');
-            match (right.next(), right.nth(1)) {
-                (Some("cgroup2"), _) if found.unified.is_none() => found.unified = Some(mount_point),
-                (Some("cgroup"), Some(options)) => {
-                    let controllers = options.split(',').map(str::to_owned).collect();
-                    found.legacy.push((controllers, mount_point));
-                }
-                _ => {}
+        for (kind, controllers, place) in mounts {
+            if kind == "cgroup2" {
+                found.unified.get_or_insert(place);
+            } else if found.legacy.iter().all(|(known, _)| *known != controllers) {
+                found.legacy.push((controllers, place));
             }
         }
         found
     }
 
-    /// Whether limits are set in version 2.
+    /// Whether limits are set in version 2, as the runtime library decides it: by what is mounted in the usual place.
+    /// A single controller of version 1 beside it, which some programs mount for themselves, makes no hybrid host.
     pub(crate) fn is_pure_v2(&self) -> bool {
-        self.legacy.is_empty()
+        self.legacy.is_empty() || self.unified.as_deref() == Some(Path::new(ROOT))
     }
 
     /// The root of a version 1 controller.
@@ -161,6 +163,15 @@ impl Hierarchies {
     }
 }
 
+/// File system, options and place of a mounted hierarchy, of a line of mountinfo (proc(5)).
+fn hierarchy(line: &str) -> Option<(&str, Vec<String>, PathBuf)> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut right = right.split(' ');
+    let kind = right.next().filter(|kind| matches!(*kind, "cgroup" | "cgroup2"))?;
+    let options = right.nth(1)?.split(',').map(str::to_owned).collect();
+    Some((kind, options, left.split(' ').nth(4)?.into()))
+}
+
 /// The directory of a cgroup in one hierarchy.
 pub(crate) fn below(root: &Path, cgroup: &Path) -> PathBuf {
     root.join(cgroup.strip_prefix("/").unwrap_or(cgroup))
@@ -243,7 +254,86 @@ fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> io::Resul
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const V2: &str = "40 23 0:35 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn a_host_has_version_1_or_2_or_both() {
+        let v1 = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
+                  31 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                  32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
+        let legacy = Hierarchies::parse(v1);
+        assert_eq!((legacy.unified.as_deref(), legacy.is_pure_v2()), (None, false));
+        assert_eq!(legacy.controller("memory"), Some(Path::new("/sys/fs/cgroup/memory")));
+        let unified = Hierarchies::parse(V2);
+        assert_eq!(unified.unified.as_deref(), Some(Path::new("/sys/fs/cgroup")));
+        assert!(unified.is_pure_v2() && unified.controller("memory").is_none());
+        assert!(Hierarchies::parse("").unified.is_none());
+    }
+
+    #[test]
+    fn a_controller_that_somebody_mounts_beside_version_2_makes_no_hybrid_host() {
+        let net_cls = "41 40 0:36 / /run/vpn/net_cls rw - cgroup net_cls rw,net_cls\n";
+        let found = Hierarchies::parse(&format!("{net_cls}{V2}"));
+        assert!(found.is_pure_v2() && found.controller("memory").is_none());
+    }
+
+    #[test]
+    fn what_is_mounted_twice_counts_in_its_usual_place() {
+        let jail = V2.replace("/sys/fs/cgroup", "/srv/jail/sys/fs/cgroup");
+        let memory = "31 30 0:27 / /srv/jail/memory rw - cgroup cgroup rw,memory\n\
+                      31 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let found = Hierarchies::parse(&format!("{jail}{memory}{V2}"));
+        assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup")));
+        assert_eq!(found.legacy.len(), 1);
+        assert_eq!(found.controller("memory"), Some(Path::new("/sys/fs/cgroup/memory")));
+    }
+
+    /// On a hybrid host a container has a directory in every hierarchy, version 2 as well, and all of them go.
+    #[test]
+    fn on_a_hybrid_host_a_cgroup_is_in_both_versions() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let hierarchies = Hierarchies {
+            unified: Some(at("unified")),
+            legacy: vec![
+                (vec!["freezer".to_owned()], at("freezer")),
+                (vec!["memory".to_owned()], at("memory")),
+            ],
+        };
+        let cgroup = Path::new("/weft/one");
+        assert!(!hierarchies.exists(cgroup));
+        hierarchies.enter_unified(cgroup).unwrap();
+        assert_eq!(fs::read_to_string(at("unified/weft/one/cgroup.procs")).unwrap(), "0");
+        for name in ["freezer", "memory"] {
+            fs::create_dir_all(at(name).join("weft/one")).unwrap();
+        }
+        fs::write(at("freezer/weft/one/cgroup.procs"), "4194401\n4194402\n").unwrap();
+        fs::write(at("unified/weft/one/cgroup.procs"), "4194402\n").unwrap();
+        // More than any process has.
+        assert_eq!(hierarchies.processes(cgroup), [4_194_401, 4_194_402]);
+        // Freezing is version 1's there, and so is the count of what the kernel ended.
+        assert_eq!(hierarchies.freezer(cgroup).unwrap().file, at("freezer/weft/one/freezer.state"));
+        fs::write(at("memory/weft/one/memory.oom_control"), "under_oom 0\noom_kill 1\n").unwrap();
+        assert!(hierarchies.oom_killed(cgroup));
+        for name in ["unified", "freezer", "memory"] {
+            for file in fs::read_dir(at(name).join("weft/one")).unwrap().flatten() {
+                fs::remove_file(file.path()).unwrap();
+            }
+        }
+        hierarchies.remove(cgroup).unwrap();
+        assert!(!hierarchies.exists(cgroup));
+    }
+
+    proptest! {
+        #[test]
+        fn any_mountinfo_is_read(text in "[ -~\n]{0,200}") {
+            let _ = Hierarchies::parse(&text);
+        }
+    }
 
     #[test]
     fn finds_hybrid_hierarchies() {

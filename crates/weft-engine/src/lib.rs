@@ -5,6 +5,7 @@
 //! the daemon. Each create and exec runs in a short-lived *runtime* child of the shim ([`runtime_main`]): only there
 //! is libcontainer called.
 
+mod apparmor;
 mod below;
 mod blocking;
 mod byte_pipe;
@@ -28,6 +29,7 @@ mod shim;
 mod shim_client;
 mod spec;
 mod stats;
+mod until;
 mod volumes;
 
 pub use config::{EngineConfig, Reexec};
@@ -53,4 +55,5 @@ pub use stats::{
     BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats,
     ThrottlingData,
 };
-pub use volumes::{Volume, Volumes};
+pub use until::{is_before, until};
+pub use volumes::{Volume, VolumeWish, Volumes};

@@ -22,6 +22,8 @@ const PROGRAMS: &[&str] = &[
     "kill", "ps", "id", "dmesg", "sysctl", "md5sum", "true", "false", "seq", "date", "touch", "readlink",
     "stat", "curl",
 ];
+/// What loads AppArmor's profiles: this kernel has AppArmor.
+const PROFILES: &[&str] = &["apparmor_parser"];
 /// Docker's engine and what it calls, the other kind of node: a name, and the program under it. The engine calls
 /// `iptables` hundreds of times, and the one that translates for nftables takes ten times as long as its forerunner when
 /// it is emulated.
@@ -72,7 +74,7 @@ pub(super) fn build(cache: &Path, kernel: &Kernel, checks: &[Check], out: &Path)
         archive.link(name, to)?;
     }
     let mut libraries = BTreeSet::new();
-    let own = PROGRAMS.iter().map(|name| (name, name));
+    let own = PROGRAMS.iter().chain(PROFILES).map(|name| (name, name));
     let docker = checks.iter().any(|check| check.docker);
     let docker = DOCKER.iter().map(|(name, program)| (name, program)).filter(|_| docker);
     for (name, program) in own.chain(docker) {

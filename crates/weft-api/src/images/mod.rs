@@ -9,10 +9,12 @@ pub(crate) use push::push;
 pub(crate) use transfer::auth;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use hyper::Response;
 use serde_json::{Value, json};
-
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 use weft_engine::CommitOptions;
 
 use crate::containers::{progress_line, stream_error};
@@ -74,7 +76,9 @@ pub(crate) fn summary(image: &mut Value) {
 }
 
 pub(crate) async fn inspect(call: Call, name: String) -> ApiResult {
-    let mut image = serde_json::to_value(call.state.engine.images().inspect(&name)?).unwrap_or_default();
+    let images = call.state.engine.images();
+    let mut image = serde_json::to_value(images.inspect(&name)?).unwrap_or_default();
+    image["Parent"] = images.parent(&name).unwrap_or_default().into();
     inspected(&mut image);
     older::inspected(older::reader(call.version, &call.headers), &mut image);
     ok(&image)
@@ -118,12 +122,22 @@ async fn import(call: Call) -> ApiResult {
 
 pub(crate) async fn load(call: Call) -> ApiResult {
     let engine = call.state.engine.clone();
-    let loaded = engine.images().load(call.into_byte_stream()).await;
+    let (sink, lines) = mpsc::unbounded_channel();
+    let sink = (!call.query.flag("quiet")).then_some(sink);
+    let body = call.into_byte_stream();
+    let task = tokio::spawn(async move { engine.images().load(body, sink).await });
+    let task = AbortOnDropHandle::new(task);
+    let lines = UnboundedReceiverStream::new(lines).map(|line| transfer::line(&line));
     // Docker has sent its head by the time it reads the archive, so a broken one is an error inside the stream.
-    Ok(match loaded {
-        Ok(lines) => progress(lines.into_iter().map(|line| json!({ "stream": format!("{line}\n") }))),
-        Err(error) => progress([stream_error(&error.to_string())]),
-    })
+    let end = async move {
+        let lines: Vec<Value> = match transfer::finished(task).await {
+            Ok(lines) => lines.into_iter().map(|line| json!({ "stream": format!("{line}\n") })).collect(),
+            Err(error) => vec![stream_error(error.message())],
+        };
+        lines.iter().flat_map(progress_line).collect::<Bytes>()
+    };
+    let lines = lines.chain(stream::once(end)).map(Ok);
+    Ok(response::stream(Some("application/json"), lines))
 }
 
 fn progress(lines: impl IntoIterator<Item = Value>) -> Response<Body> {

@@ -14,7 +14,7 @@ use crate::response;
 const AUTH_HEADER: &str = "x-registry-auth";
 
 type Outcome = Result<(), EngineError>;
-type Task = AbortOnDropHandle<Outcome>;
+type Task<T = ()> = AbortOnDropHandle<Result<T, EngineError>>;
 type Lines = mpsc::UnboundedReceiver<Progress>;
 
 /// Credentials of the request. As with Docker a header that cannot be read is as good as none: the registry will say.
@@ -49,14 +49,14 @@ where
     Ok(response::stream(Some("application/json"), chunks))
 }
 
-async fn finished(task: Task) -> Result<(), ApiError> {
+pub(super) async fn finished<T>(task: Task<T>) -> Result<T, ApiError> {
     match task.await {
         Ok(outcome) => outcome.map_err(ApiError::from),
         Err(error) => Err(ApiError::system(format!("the transfer ended: {error}"))),
     }
 }
 
-fn line(progress: &Progress) -> Bytes {
+pub(super) fn line(progress: &Progress) -> Bytes {
     let mut bytes = serde_json::to_vec(progress).unwrap_or_default();
     bytes.extend_from_slice(b"\r\n");
     bytes.into()

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use weft_types::ErrorKind;
 use weft_wire::swarmkit::Network;
 
-use crate::convert;
+use crate::convert::{self, rfc3339, rfc3339_proto};
 use crate::error::{ApiError, ApiResult};
 use crate::filters::Filters;
 use crate::network_backend::NetworkScope;
@@ -87,7 +87,7 @@ fn matches(network: &Value, filters: &Filters) -> bool {
 }
 
 /// Docker takes the value as a regular expression that may match anywhere; people use its anchors.
-fn like(pattern: &str, text: &str) -> bool {
+pub(crate) fn like(pattern: &str, text: &str) -> bool {
     match (pattern.strip_prefix('^'), pattern.strip_suffix('$')) {
         (Some(_), Some(_)) => text == &pattern[1..pattern.len() - 1],
         (Some(rest), None) => text.starts_with(rest),
@@ -192,12 +192,14 @@ fn is_worker(state: &ApiState) -> bool {
 
 pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["label", "label!", "until"])?;
+    let until = weft_engine::until(&filters.clone().into_map())?;
     let mut deleted = Vec::new();
     for network in call.state.networks.networks() {
         let unused = network.containers.is_empty() && !network.predefined;
         if unused
             && network.scope == NetworkScope::Local
             && filters.labels_match(&network.labels)
+            && weft_engine::is_before(&rfc3339(network.created), until)
             && call.state.networks.remove_network(&network.id).await.is_ok()
         {
             deleted.push(network.name);
@@ -208,8 +210,10 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
             let named = network.spec.clone().and_then(|s| s.annotations).unwrap_or_default();
             let ingress = network.spec.as_ref().is_some_and(|s| s.ingress);
             // One in use is refused, and stays.
+            let created = network.meta.as_ref().and_then(|meta| meta.created_at.as_ref());
             if !ingress
                 && filters.labels_match(&named.labels)
+                && weft_engine::is_before(&rfc3339_proto(created), until)
                 && call.state.swarm.remove_network(&network.id).await.is_ok()
             {
                 deleted.push(named.name);

@@ -25,6 +25,9 @@ pub(crate) async fn info(call: Call) -> ApiResult {
     let mut map = about_daemon(&state.system);
     map.extend(about_containers(&containers));
     map.extend(about_host());
+    let apparmor = state.engine.has_apparmor().then_some("name=apparmor");
+    let security: Vec<&str> = apparmor.into_iter().chain(["name=seccomp,profile=builtin"]).collect();
+    map.insert("SecurityOptions".to_owned(), json!(security));
     map.insert("Images".to_owned(), images.into());
     map.insert("NEventsListener".to_owned(), state.events.listeners().into());
     map.insert("Swarm".to_owned(), swarm(&status));
@@ -90,7 +93,6 @@ fn about_daemon(system: &SystemSettings) -> Map<String, Value> {
         "ContainerdCommit": { "ID": "" },
         "RuncCommit": { "ID": "" },
         "InitCommit": { "ID": "" },
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
         "CDISpecDirs": [],
     }));
     if !pools.is_empty() {

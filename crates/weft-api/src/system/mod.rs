@@ -88,19 +88,9 @@ pub(crate) async fn disk_usage(call: Call) -> ApiResult {
         "LayersSize": layers,
         "Images": images,
         "Containers": containers,
-        "Volumes": volumes(&call),
+        "Volumes": crate::volumes::with_usage(&call).await,
         "BuildCache": [],
     }))
-}
-
-fn volumes(call: &Call) -> Vec<Value> {
-    let with_usage = |volume: &weft_engine::Volume| {
-        let mut shape = crate::volumes::shape(volume);
-        // Not measured; -1 is Docker's word for that.
-        shape["UsageData"] = json!({ "RefCount": -1, "Size": -1 });
-        shape
-    };
-    call.state.engine.volumes().list().iter().map(with_usage).collect()
 }
 
 fn uses(image: &Value, containers: &[bollard_stubs::models::ContainerSummary]) -> usize {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::exit::unknown_exit;
 use super::{Engine, Result, now};
 use crate::container::live::Container;
-use crate::container::record::{Phase, Record};
+use crate::container::record::{MountKind, Phase, Record};
 use crate::error::EngineError;
 use crate::shim::bundle::Bundle;
 use crate::shim::protocol::{Reply, Request};
@@ -42,6 +42,15 @@ impl Engine {
                 None => {}
             }
         }
+        // Before anything ends: what they share stays mounted.
+        for survivor in &survivors {
+            let container = &survivor.container;
+            let mounts = container.with(|record| record.mounts.clone());
+            for volume in mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
+                self.volumes.remain(&volume.name, &container.id);
+            }
+        }
+        self.volumes.sweep();
         let running: Vec<_> = survivors.iter().map(|survivor| survivor.container.id.clone()).collect();
         self.network
             .adopt(&running)

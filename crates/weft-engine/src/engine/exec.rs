@@ -294,6 +294,7 @@ impl Engine {
                 tty,
                 capabilities: &capabilities,
                 no_new_privileges: options.no_new_privileges,
+                apparmor: self.apparmor_profile(&record),
                 console_size: console_size.or(from_config),
             },
         )

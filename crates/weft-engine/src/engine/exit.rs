@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Engine, now};
 use crate::container::health::uptime;
 use crate::container::live::{Container, RESTART_DELAY_MAX, RESTART_DELAY_MIN};
-use crate::container::record::Phase;
+use crate::container::record::{MountKind, Phase};
 use crate::shim::protocol::ExitStatus;
 use crate::shim_client::ShimConnection;
 
@@ -107,7 +107,7 @@ impl Engine {
     }
 
     /// Takes down what a run has set up. Goes on after errors; running it twice does no harm.
-    pub(super) async fn release(&self, container: &Arc<Container>) {
+    pub(super) async fn release(self: &Arc<Self>, container: &Arc<Container>) {
         let id = &container.id;
         let comes_back =
             self.is_shutting_down() && container.with(|record| record.wants_restart(record.state.exit_code));
@@ -129,15 +129,21 @@ impl Engine {
     }
 
     /// Its cgroups, what the shim was given, and its root file system.
-    async fn release_files(&self, container: &Arc<Container>) {
+    async fn release_files(self: &Arc<Self>, container: &Arc<Container>) {
         let (rootfs, hierarchies) = (container.rootfs(), self.hierarchies.clone());
         let cgroup = container.cgroup(&self.config.cgroup_parent);
         let (bundle, owner) = (container.bundle.path().to_owned(), container.id.clone());
+        let (engine, mounts) = (self.clone(), container.with(|record| record.mounts.clone()));
         let done = super::blocking(move || {
             if let Err(error) = hierarchies.remove(&cgroup) {
                 tracing::warn!(container = %owner, %error, "cgroups left behind");
             }
             let _ = std::fs::remove_dir_all(bundle);
+            for volume in mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
+                if let Err(error) = engine.volumes.leave(&volume.name, &owner) {
+                    tracing::warn!(container = %owner, volume = volume.name, %error, "volume left mounted");
+                }
+            }
             rootfs.unmount()
         })
         .await;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{Engine, Result};
 use crate::byte_pipe::{BodyWriter, body_reader, body_writer};
 use crate::container::live::Container;
-use crate::container::record::{MountKind, MountRecord, Phase};
+use crate::container::record::{MountKind, MountRecord, Phase, Record};
 use crate::error::EngineError;
 use crate::files::changes::{Change, changes};
 use crate::files::pack::{Kind, Packer, write};
@@ -20,10 +20,11 @@ use crate::files::path::{End, PathStat, Wanted};
 use crate::files::view::{Plan, View};
 use crate::image::{Unpacking, unpack_into};
 use crate::options::{ByteStream, ExtractOptions};
+use crate::volumes::LocalMount;
 
 impl Engine {
     /// What is at a path of a container.
-    pub async fn path_stat(&self, term: &str, path: &str) -> Result<PathStat> {
+    pub async fn path_stat(self: &Arc<Self>, term: &str, path: &str) -> Result<PathStat> {
         let container = self.find(term)?;
         let plan = self.plan(&container, term, true).await?;
         let (term, path) = (term.to_owned(), path.to_owned());
@@ -31,7 +32,7 @@ impl Engine {
     }
 
     /// A tar archive of what is at a path of a container: a file, a link itself, or a directory with all that is in it.
-    pub async fn archive(&self, term: &str, path: &str) -> Result<(PathStat, ByteStream)> {
+    pub async fn archive(self: &Arc<Self>, term: &str, path: &str) -> Result<(PathStat, ByteStream)> {
         let container = self.find(term)?;
         let plan = self.plan(&container, term, true).await?;
         let (writer, stream) = body_writer();
@@ -52,7 +53,7 @@ impl Engine {
 
     /// Unpacks a tar archive into a directory of a container.
     pub async fn extract(
-        &self,
+        self: &Arc<Self>,
         term: &str,
         path: &str,
         options: ExtractOptions,
@@ -81,7 +82,7 @@ impl Engine {
     }
 
     /// A tar archive of a container's whole tree, without its volumes.
-    pub async fn export(&self, term: &str) -> Result<ByteStream> {
+    pub async fn export(self: &Arc<Self>, term: &str) -> Result<ByteStream> {
         let container = self.find(term)?;
         if container.state().phase == Phase::Removing {
             let text = format!("You cannot export container {} which is being removed", container.id);
@@ -110,7 +111,12 @@ impl Engine {
     }
 
     /// Waits until nobody else has the container's files mounted.
-    async fn plan(&self, container: &Arc<Container>, term: &str, with_mounts: bool) -> Result<Plan> {
+    async fn plan(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        term: &str,
+        with_mounts: bool,
+    ) -> Result<Plan> {
         let turn = container.files.copy().await;
         if container.life.borrow().removed {
             return Err(EngineError::NoSuchContainer(term.to_owned()));
@@ -122,13 +128,28 @@ impl Engine {
             return Err(EngineError::Conflict(format!("container {} is being started", container.id)));
         }
         let record = container.record();
+        let volumes = match with_mounts {
+            true => self.absent_volumes(&record).await?,
+            false => Vec::new(),
+        };
         Ok(Plan {
             rootfs: container.rootfs(),
             lower: self.images.lower_directories(&record.layers),
             mounts: if with_mounts { Plan::mounts(&record) } else { Vec::new() },
+            volumes,
             readonly: record.host.readonly_rootfs == Some(true),
             turn,
         })
+    }
+
+    /// What to mount of its volumes, since no running container has.
+    async fn absent_volumes(self: &Arc<Self>, record: &Record) -> Result<Vec<LocalMount>> {
+        let (engine, mounts) = (self.clone(), record.mounts.clone());
+        super::blocking(move || {
+            let volumes = mounts.iter().filter(|mount| mount.kind == MountKind::Volume);
+            volumes.filter_map(|volume| engine.volumes.absent(&volume.name).transpose()).collect()
+        })
+        .await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything about one container, as `docker inspect` shows it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bollard_stubs::models::{
@@ -12,6 +13,7 @@ use super::{Engine, Result};
 use crate::container::health::Health;
 use crate::container::record::{MountKind, MountRecord, Phase, Record};
 use crate::error::EngineError;
+use crate::spec::security::SecurityOptions;
 use crate::spec::{MASKED_PATHS, READONLY_PATHS};
 
 impl Engine {
@@ -43,7 +45,7 @@ impl Engine {
             platform: Some("linux".to_owned()),
             mount_label: Some(String::new()),
             process_label: Some(String::new()),
-            app_armor_profile: Some(String::new()),
+            app_armor_profile: Some(self.apparmor_profile(&record).unwrap_or_default()),
             exec_ids: (!execs.is_empty()).then_some(execs),
             host_config: Some(self.shown_host_config(&record)),
             graph_driver: Some(DriverData {
@@ -70,6 +72,13 @@ impl Engine {
             }),
             ..ContainerInspectResponse::default()
         })
+    }
+
+    /// The AppArmor profile of a container's processes, where the kernel has AppArmor.
+    pub(super) fn apparmor_profile(&self, record: &Record) -> Option<String> {
+        let options = SecurityOptions::parse(record.host.security_opt.as_deref().unwrap_or_default());
+        let asked = options.ok().and_then(|options| options.apparmor);
+        self.apparmor.profile_of(asked.as_deref(), record.host.privileged == Some(true))
     }
 
     /// Mounts but for those that the daemon itself has put there.
@@ -239,21 +248,36 @@ fn mount_point(mount: &MountRecord) -> Option<MountPoint> {
     })
 }
 
-/// Bytes of all regular files below a directory.
+/// Bytes of all files and links below a directory; those with several names count once.
 pub(super) fn directory_size(dir: &Path) -> i64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => directory_size(&entry.path()),
-            Ok(metadata) if metadata.is_file() => metadata.len() as i64,
-            _ => 0,
-        })
-        .sum()
+    fn add(dir: &Path, seen: &mut HashSet<(u64, u64)>) -> i64 {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries
+            .map(|entry| match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => add(&entry.path(), seen),
+                Ok(metadata) if metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) => 0,
+                Ok(metadata) => metadata.len() as i64,
+                Err(_) => 0,
+            })
+            .sum()
+    }
+    add(dir, &mut HashSet::new())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_two_names_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("d")).unwrap();
+        std::fs::write(at("d/f"), "12345").unwrap();
+        std::fs::hard_link(at("d/f"), at("g")).unwrap();
+        std::os::unix::fs::symlink("/d", at("l")).unwrap();
+        assert_eq!(directory_size(dir.path()), 5 + 2);
+    }
 
     #[test]
     fn only_own_processes_are_shown() {

@@ -32,6 +32,7 @@ use weft_types::ContainerId;
 
 use self::exec::Execs;
 pub use self::stats::StatsStream;
+use crate::apparmor::AppArmor;
 pub(crate) use crate::blocking::blocking;
 use crate::cgroup::Hierarchies;
 use crate::config::EngineConfig;
@@ -52,6 +53,7 @@ pub struct Engine {
     volumes: Volumes,
     events: EventBus,
     hierarchies: Hierarchies,
+    apparmor: AppArmor,
     registry: Arc<Mutex<Registry>>,
     execs: Execs,
     /// Cancelled when the engine lets go of its containers.
@@ -126,7 +128,7 @@ impl Engine {
         let events = EventBus::new();
         let registries = Registries::new(&config.insecure_registries);
         let images = Images::open(config.data_root.join("image"), registries, events.clone())?;
-        let volumes = Volumes::open(config.data_root.join("volumes"))?;
+        let volumes = Volumes::open(config.data_root.join("volumes"), events.clone())?;
         for dir in [config.data_root.join("containers"), config.exec_root.join("containers")] {
             make_private(dir)?;
         }
@@ -140,6 +142,7 @@ impl Engine {
             volumes,
             events,
             hierarchies,
+            apparmor: AppArmor::of_kernel(),
             registry,
             execs: Execs::default(),
             closing: CancellationToken::new(),
@@ -157,6 +160,11 @@ impl Engine {
     /// The volumes.
     pub fn volumes(&self) -> &Volumes {
         &self.volumes
+    }
+
+    /// Whether containers are confined by AppArmor: the kernel has it.
+    pub fn has_apparmor(&self) -> bool {
+        self.apparmor.is_enabled()
     }
 
     /// Everything that happens from now on.

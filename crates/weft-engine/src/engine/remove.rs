@@ -9,6 +9,8 @@ use crate::container::live::Container;
 use crate::container::record::{MountKind, Phase};
 use crate::error::EngineError;
 use crate::options::{Filters, RemoveOptions};
+use crate::until::{is_before, until};
+use crate::volumes::Volume;
 
 /// More attempts would be against somebody who does not stop writing.
 const REMOVALS: usize = 100;
@@ -72,6 +74,15 @@ impl Engine {
             registry.names.retain(|_, id| *id != container.id);
         }
         self.execs.forget(container);
+        let (image, layers) = container.with(|record| (record.image.clone(), record.layers.clone()));
+        if !self.images.is_here(&image) {
+            let images = self.images.clone();
+            blocking(move || {
+                images.release(&layers);
+                Ok(())
+            })
+            .await?;
+        }
         if volumes {
             let anonymous = mounts.iter().filter(|mount| mount.kind == MountKind::Volume && mount.anonymous);
             for mount in anonymous {
@@ -91,7 +102,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Names of containers that use a volume.
+    /// Ids of containers that use a volume.
     pub fn volume_users(&self, volume: &str) -> Vec<String> {
         let uses = |container: &Arc<Container>| {
             container.with(|record| {
@@ -120,12 +131,24 @@ impl Engine {
         }
     }
 
+    /// Containers that use a volume, and the bytes of its files; of one that is mounted when used only when it is.
+    pub async fn volume_usage(self: &Arc<Self>, volume: &Volume) -> (usize, i64) {
+        let users = self.volume_users(&volume.name).len();
+        let place = volume.mountpoint.clone();
+        let size = blocking(move || Ok(super::inspect::directory_size(&place))).await;
+        (users, size.unwrap_or_default())
+    }
+
     /// Removes all stopped containers that match; ids and reclaimed bytes.
     pub async fn prune(self: &Arc<Self>, filters: &Filters) -> Result<(Vec<String>, i64)> {
+        let until = until(filters)?;
         let (mut removed, mut freed) = (Vec::new(), 0);
         for container in self.containers() {
             let stopped = !container.state().is_running();
-            if !stopped || !container.with(|record| super::list::labels_match(record, filters)) {
+            let chosen = container.with(|record| {
+                is_before(&record.created, until) && super::list::labels_match(record, filters)
+            });
+            if !stopped || !chosen {
                 continue;
             }
             let size = super::inspect::directory_size(&container.rootfs().upper());

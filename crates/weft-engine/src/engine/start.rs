@@ -128,6 +128,11 @@ impl Engine {
         let cgroup = container.cgroup(&self.config.cgroup_parent);
         let rootfs = container.rootfs().merged();
         let init = init_program(&record)?;
+        let apparmor = self.apparmor_profile(&record);
+        if let Some(profile) = apparmor.clone() {
+            let engine = self.clone();
+            blocking(move || engine.apparmor.ready(&profile)).await?;
+        }
         let spec = spec::build(&SpecInput {
             record: &record,
             rootfs: &rootfs,
@@ -137,6 +142,7 @@ impl Engine {
             joined: &joined,
             cgroup: &cgroup,
             hierarchies: &self.hierarchies,
+            apparmor,
             init: init.as_deref(),
         })?;
         let path = container.bundle.spec();
@@ -167,8 +173,8 @@ impl Engine {
     }
 
     /// Working directory, volumes' first content, missing bind sources; answers whom the process runs as.
-    async fn prepare_files(&self, container: &Arc<Container>, record: &Record) -> Result<User> {
-        let (rootfs, record) = (container.rootfs(), record.clone());
+    async fn prepare_files(self: &Arc<Self>, container: &Arc<Container>, record: &Record) -> Result<User> {
+        let (rootfs, record, engine) = (container.rootfs(), record.clone(), self.clone());
         blocking(move || {
             let merged = rootfs.merged();
             let text = record.config.user.as_deref().unwrap_or_default();
@@ -180,6 +186,9 @@ impl Engine {
                 rootfs.make_directory(Path::new(dir), (0, 0)).map_err(EngineError::file("create", dir))?;
             }
             for mount in &record.mounts {
+                if mount.kind == MountKind::Volume {
+                    engine.volumes.enter(mount, &record.id)?;
+                }
                 match mount.kind {
                     MountKind::Volume if mount.no_copy => {}
                     MountKind::Volume => rootfs

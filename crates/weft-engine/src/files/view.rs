@@ -22,6 +22,7 @@ use crate::container::record::{MountKind, MountRecord, Record};
 use crate::container::rootfs::RootFs;
 use crate::error::EngineError;
 use crate::files::turn::Turn;
+use crate::volumes::LocalMount;
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     /// Layers of the image, uppermost first.
     pub(crate) lower: Vec<PathBuf>,
     pub(crate) mounts: Vec<MountRecord>,
+    /// Content of volumes that no running container has mounted.
+    pub(crate) volumes: Vec<LocalMount>,
     /// What is in no volume cannot be changed.
     pub(crate) readonly: bool,
     /// Held as long as there is the view: the container's root is mounted in one place at a time.
@@ -119,6 +122,9 @@ impl Plan {
             self.rootfs.mount(&self.lower)?;
         }
         let view = View::open(&merged)?;
+        for volume in &self.volumes {
+            volume.mount().map_err(|error| EngineError::Refused(error.to_string()))?;
+        }
         for mount in &self.mounts {
             self.place(&view, mount, is_mounted)?;
         }

@@ -15,6 +15,7 @@ use super::compression::decompress;
 use super::digest::Digest;
 use super::layer::is_truncated;
 use super::oci::{Descriptor, Index, Manifest, Platform};
+use super::progress::{Progress, Told};
 use super::reference::{Reference, full_repository};
 use super::store::{Image, Store, WorkDir, parse_document, spool};
 use crate::error::EngineError;
@@ -45,22 +46,29 @@ pub(crate) struct Loaded {
     pub(crate) names: Vec<Reference>,
 }
 
-/// Reads an archive into the store.
-pub(crate) fn load(store: &Store, input: impl Read) -> Result<Vec<Loaded>> {
+/// Reads an archive into the store; `tell` hears how the layers get on.
+pub(crate) fn load(store: &Store, input: impl Read, tell: &dyn Fn(Progress)) -> Result<Vec<Loaded>> {
     let spooled = Spooled::read(store.work_dir()?, input)?;
+    let loading = &Loading { store, tell };
     if let Some(bytes) = spooled.document("manifest.json")? {
         let images: Vec<SavedImage> = parse("manifest.json", &bytes)?;
-        return images.into_iter().map(|image| spooled.load_saved(store, image)).collect();
+        return images.into_iter().map(|image| spooled.load_saved(loading, image)).collect();
     }
     if let Some(bytes) = spooled.document("index.json")? {
         let index: Index = parse("index.json", &bytes)?;
-        return spooled.load_index(store, index, 0);
+        return spooled.load_index(loading, index, 0);
     }
     Err(EngineError::Refused("open manifest.json: no such file or directory".to_owned()))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| EngineError::Malformed { what, detail: error.to_string() })
+}
+
+/// Where the images go, and who hears of it.
+struct Loading<'a> {
+    store: &'a Store,
+    tell: &'a dyn Fn(Progress),
 }
 
 /// An archive on disk: its names, and our file for each.
@@ -146,15 +154,15 @@ impl Spooled {
         self.document(name)?.ok_or_else(missing)
     }
 
-    fn load_saved(&self, store: &Store, saved: SavedImage) -> Result<Loaded> {
+    fn load_saved(&self, loading: &Loading<'_>, saved: SavedImage) -> Result<Loaded> {
         let config = self.required(&saved.config)?;
-        let image = self.load_image(store, &config, &saved.layers)?;
+        let image = self.load_image(loading, &config, &saved.layers)?;
         let names = saved.repo_tags.unwrap_or_default();
         let names = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
         Ok(Loaded { image, names })
     }
 
-    fn load_image(&self, store: &Store, config: &[u8], layers: &[String]) -> Result<Image> {
+    fn load_image(&self, loading: &Loading<'_>, config: &[u8], layers: &[String]) -> Result<Image> {
         let document = parse_document(config)?;
         let wanted = &document.rootfs.diff_ids;
         if wanted.len() != layers.len() {
@@ -166,14 +174,18 @@ impl Spooled {
             return Err(EngineError::Refused(detail));
         }
         for (id, name) in wanted.iter().zip(layers) {
-            if !store.has_layer(id) {
-                store.put_layer(self.open(name)?, Some(id))?;
+            if loading.store.has_layer(id) {
+                continue;
             }
+            let file = self.open(name)?;
+            let length = file.metadata().map_or(0, |metadata| metadata.len());
+            let file = Told::new(file, length, loading.tell, id.short(), "Loading layer");
+            loading.store.put_layer(file, Some(id))?;
         }
-        store.put_config(config)
+        loading.store.put_config(config)
     }
 
-    fn load_index(&self, store: &Store, index: Index, depth: usize) -> Result<Vec<Loaded>> {
+    fn load_index(&self, loading: &Loading<'_>, index: Index, depth: usize) -> Result<Vec<Loaded>> {
         let mut loaded = Vec::new();
         for descriptor in index.manifests {
             let host = Platform::host();
@@ -190,10 +202,10 @@ impl Spooled {
             if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
                 let config = self.required(&blob(&manifest.config.digest))?;
                 let layers: Vec<String> = manifest.layers.iter().map(|layer| blob(&layer.digest)).collect();
-                let image = self.load_image(store, &config, &layers)?;
+                let image = self.load_image(loading, &config, &layers)?;
                 loaded.push(Loaded { image, names: name.into_iter().collect() });
             } else if depth < 2 {
-                let inner = self.load_index(store, parse("index", &bytes)?, depth + 1)?;
+                let inner = self.load_index(loading, parse("index", &bytes)?, depth + 1)?;
                 loaded.extend(inner.into_iter().map(|mut image| {
                     image.names.extend(name.clone());
                     image

@@ -115,6 +115,7 @@ impl Images {
             let image = inner.store.put_config(&serde_json::to_vec(&document).unwrap_or_default())?;
             let names: Vec<Name> = commit.name.into_iter().map(Name::Tag).collect();
             let id = inner.add(image, names.clone())?;
+            inner.set_parent(&mut inner.lock(), &id, &parent)?;
             for name in names {
                 inner.event("tag", &id, &name.to_string());
             }

@@ -244,6 +244,8 @@ impl Unpacker<'_> {
             EntryType::Symlink => {
                 let target = link_name(entry)?;
                 symlinkat(&target, parent, name).map_err(|error| failed(error.into()))?;
+                // As with Docker a link is as long as what it points to.
+                self.size += target.as_os_str().len() as u64;
             }
             EntryType::Link => {
                 let target = link_name(entry)?;

@@ -6,7 +6,9 @@ mod commit;
 mod compression;
 pub(crate) mod digest;
 pub(crate) mod document;
+mod glob;
 mod layer;
+mod lineage;
 mod login;
 mod oci;
 mod progress;
@@ -72,6 +74,7 @@ struct Inner {
 struct State {
     images: BTreeMap<Digest, Document>,
     names: BTreeMap<Name, Digest>,
+    parents: lineage::Parents,
     /// Layers that a load or import is about to use: removal leaves them.
     busy: usize,
 }
@@ -107,7 +110,8 @@ impl Images {
             store.load_images()?.into_iter().map(|image| (image.id, image.document)).collect();
         let mut names = store.load_names()?;
         names.retain(|_, id| images.contains_key(id));
-        let state = Mutex::new(State { images, names, busy: 0 });
+        let parents = store.load_parents(&images)?;
+        let state = Mutex::new(State { images, names, parents, busy: 0 });
         let (transfers, upload_slots, users) =
             (Transfers::default(), UploadSlots::default(), Mutex::new(None));
         let inner = Inner { store, state, events, registries, transfers, upload_slots, users };
@@ -168,16 +172,24 @@ impl Images {
     }
 
     /// Loads an archive of `docker save` or an OCI layout; what to tell the user, line by line
-    /// (`Loaded image: a:1`).
+    /// (`Loaded image: a:1`). How the layers get on goes to `progress`.
     pub async fn load(
         &self,
         body: impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static,
+        progress: Option<ProgressSink>,
     ) -> Result<Vec<String>> {
         let (inner, reader) = (self.inner.clone(), body_reader(body));
         blocking(move || {
             let _busy = Busy::new(&inner);
             let mut lines = Vec::new();
-            for loaded in archive::load(&inner.store, reader)? {
+            // Who no longer listens has it loaded all the same.
+            let tell = |line| {
+                if let Some(progress) = &progress {
+                    let _ = progress.send(line);
+                }
+            };
+            for loaded in archive::load(&inner.store, reader, &tell)? {
+                lines.extend(inner.renamed(&loaded));
                 if loaded.names.is_empty() {
                     lines.push(format!("Loaded image ID: {}", loaded.image.id));
                 }
@@ -252,6 +264,11 @@ impl Images {
         layers.iter().rev().map(|layer| self.inner.store.diff_path(layer)).collect()
     }
 
+    /// Whether an image is here.
+    pub(crate) fn is_here(&self, id: &Digest) -> bool {
+        self.inner.lock().images.contains_key(id)
+    }
+
     /// How many images there are.
     pub fn count(&self) -> usize {
         self.inner.lock().images.len()
@@ -302,10 +319,27 @@ impl Inner {
     }
 
     fn event(&self, action: &str, id: &Digest, name: &str) {
-        let mut attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
-        let labels = self.lock().images.get(id).and_then(|document| document.config.clone()?.labels);
-        attributes.extend(labels.unwrap_or_default());
+        self.event_of(&self.lock(), action, id, name);
+    }
+
+    /// As with Docker, the image's labels stand beside the name, and lose against it.
+    fn event_of(&self, state: &State, action: &str, id: &Digest, name: &str) {
+        let labels = state.images.get(id).and_then(|document| document.config.clone()?.labels);
+        let mut attributes = labels.unwrap_or_default();
+        attributes.insert("name".to_owned(), name.to_owned());
         self.events.send(EventType::Image, action, &id.to_string(), attributes);
+    }
+
+    /// What becomes of images whose names a loaded one takes, in Docker's words.
+    fn renamed(&self, loaded: &archive::Loaded) -> Vec<String> {
+        let state = self.lock();
+        let old = |name: &Reference| {
+            let old = state.names.get(&Name::Tag(name.clone())).filter(|old| **old != loaded.image.id)?;
+            Some(format!(
+                "The image {name} already exists, renaming the old one with ID {old} to empty string"
+            ))
+        };
+        loaded.names.iter().filter_map(old).collect()
     }
 
     /// An image that is here with all its layers.

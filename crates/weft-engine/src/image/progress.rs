@@ -1,5 +1,7 @@
 //! What a pull or push tells while it goes on, in the lines of Docker's progress stream.
 
+use std::io::{self, Read};
+
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -80,6 +82,51 @@ impl Progress {
     }
 }
 
+/// A reader that tells how far it has come: at the start, at the end, and in between once in a while.
+pub(super) struct Told<'a, R> {
+    inner: R,
+    tell: &'a dyn Fn(Progress),
+    id: &'a str,
+    status: &'a str,
+    /// Bytes.
+    total: u64,
+    current: u64,
+    told: Option<u64>,
+}
+
+/// Bytes between two lines; Docker's.
+const TELL_EVERY: u64 = 512 << 10;
+
+impl<'a, R: Read> Told<'a, R> {
+    pub(super) fn new(
+        inner: R,
+        total: u64,
+        tell: &'a dyn Fn(Progress),
+        id: &'a str,
+        status: &'a str,
+    ) -> Self {
+        Self { inner, tell, id, status, total, current: 0, told: None }
+    }
+
+    fn say(&mut self) {
+        if self.told != Some(self.current) {
+            self.told = Some(self.current);
+            (self.tell)(Progress::amount(self.id, self.status, self.current, self.total));
+        }
+    }
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.current += read as u64;
+        if read == 0 || self.told.is_none_or(|told| self.current - told >= TELL_EVERY) {
+            self.say();
+        }
+        Ok(read)
+    }
+}
+
 /// `[=====>      ]  1.2MB/5MB`, fifty characters wide.
 fn bar(current: u64, total: u64) -> String {
     const WIDTH: usize = 50;
@@ -131,6 +178,17 @@ mod tests {
             json(&Progress::aux(pushed)),
             r#"{"progressDetail":{},"aux":{"Tag":"t","Digest":"d","Size":1}}"#
         );
+    }
+
+    #[test]
+    fn a_reader_tells_how_far_it_has_come() {
+        let told = std::cell::RefCell::new(Vec::new());
+        let tell = |line: Progress| told.borrow_mut().push(line.detail.unwrap_or_default().current);
+        let bytes = vec![0; 1_500_000];
+        let mut reader = Told::new(bytes.as_slice(), 1_500_000, &tell, "a", "Loading layer");
+        let mut buffer = vec![0; 1 << 18];
+        while reader.read(&mut buffer).unwrap() > 0 {}
+        assert_eq!(*told.borrow(), [1 << 18, 3 << 18, 5 << 18, 1_500_000]);
     }
 
     #[test]

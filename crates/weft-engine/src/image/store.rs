@@ -7,6 +7,7 @@
 //! image/layers/<diff id>/served.json  what registries call it, as far as is known
 //! image/layers/<diff id>/size     bytes in regular files; written last: without it the layer is not complete
 //! image/repositories.json         names
+//! image/parents.json              which image was committed from a container of which
 //! image/tmp                       work in progress, emptied at start
 //! ```
 //!
@@ -18,6 +19,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::compression::decompress;
 use super::digest::{Digest, HashingReader};
@@ -89,23 +93,30 @@ impl Store {
 
     /// All names.
     pub(crate) fn load_names(&self) -> Result<BTreeMap<Name, Digest>> {
-        let path = self.root.join("repositories.json");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(error) => return Err(EngineError::file("read", path)(error)),
-        };
-        let names: BTreeMap<String, Digest> = serde_json::from_slice(&bytes).map_err(|error| {
-            EngineError::Malformed { what: "repositories.json", detail: error.to_string() }
-        })?;
+        let names: BTreeMap<String, Digest> = self.load_json("repositories.json")?;
         Ok(names.into_iter().filter_map(|(name, id)| Some((Name::parse(&name).ok()?, id))).collect())
     }
 
     pub(crate) fn save_names(&self, names: &BTreeMap<Name, Digest>) -> Result<()> {
-        let path = self.root.join("repositories.json");
         let names: BTreeMap<String, &Digest> =
             names.iter().map(|(name, id)| (name.to_string(), id)).collect();
-        let bytes = serde_json::to_vec_pretty(&names).unwrap_or_default();
+        self.save_json("repositories.json", &names)
+    }
+
+    /// A document of the store itself; empty while it is not there.
+    pub(super) fn load_json<T: DeserializeOwned + Default>(&self, what: &'static str) -> Result<T> {
+        let path = self.root.join(what);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| EngineError::Malformed { what, detail: error.to_string() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+            Err(error) => Err(EngineError::file("read", path)(error)),
+        }
+    }
+
+    pub(super) fn save_json(&self, name: &str, document: &impl Serialize) -> Result<()> {
+        let path = self.root.join(name);
+        let bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
         weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))
     }
 

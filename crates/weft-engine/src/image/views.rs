@@ -7,80 +7,40 @@ use bollard_stubs::models::{
     ImageSummary,
 };
 
+use jiff::Timestamp;
+
 use super::document::Document;
-use super::{Digest, Images, Name, Reference, State};
+use super::glob::glob;
+use super::{Digest, Images, Name, State};
 use crate::error::EngineError;
 use crate::options::Filters;
+use crate::until::{is_before, until};
 
 type Result<T> = std::result::Result<T, EngineError>;
 
 impl Images {
-    /// Images that match, newest first.
+    /// Images that match, newest first. Those without a name below others are shown with `all` only.
     pub fn list(&self, all: bool, filters: &Filters) -> Result<Vec<ImageSummary>> {
-        // Intermediate images of builds do not exist here.
-        let _ = all;
         check_filters(filters)?;
         let state = self.inner.lock();
-        let mut summaries = Vec::new();
-        for (id, document) in &state.images {
-            if self.matches(&state, id, document, filters)? {
-                summaries.push(self.summary(&state, id, document, filters));
-            }
-        }
-        summaries.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
-        Ok(summaries)
+        let wish = Wish::new(&state, all, filters)?;
+        let mut chosen: Vec<_> =
+            state.images.iter().filter(|(id, document)| wish.takes(&state, id, document)).collect();
+        chosen.sort_by_key(|(_, document)| std::cmp::Reverse(created(document)));
+        Ok(chosen.into_iter().map(|(id, document)| self.summary(&state, id, document, &wish)).collect())
     }
 
-    fn matches(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> Result<bool> {
+    fn summary(&self, state: &State, id: &Digest, document: &Document, wish: &Wish<'_>) -> ImageSummary {
         let names = state.names_of(id);
-        let tagged = names.iter().any(|name| name.tag().is_some());
-        if let Some(value) = filters.get("dangling").and_then(|values| values.first()) {
-            let dangling = match value.as_str() {
-                "true" | "1" => true,
-                "false" | "0" => false,
-                other => return Err(EngineError::Invalid(format!("invalid filter 'dangling=[{other}]'"))),
-            };
-            if dangling == tagged {
-                return Ok(false);
-            }
-        }
-        if let Some(patterns) = filters.get("reference")
-            && !names
-                .iter()
-                .filter_map(Name::tag)
-                .any(|name| patterns.iter().any(|pattern| name_matches(name, pattern)))
-        {
-            return Ok(false);
-        }
-        let created = |term: &String| -> Result<i64> {
-            let (id, _) = state.resolve(term)?;
-            Ok(state.images.get(&id).map(created_seconds).unwrap_or(0))
-        };
-        for term in filters.get("before").into_iter().flatten() {
-            if created_seconds(document) >= created(term)? {
-                return Ok(false);
-            }
-        }
-        for term in filters.get("since").into_iter().flatten() {
-            if created_seconds(document) <= created(term)? {
-                return Ok(false);
-            }
-        }
-        labels_match(document, filters)
-    }
-
-    fn summary(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> ImageSummary {
-        let patterns = filters.get("reference");
-        let names = state.names_of(id);
-        let shown = |name: &&Reference| {
-            patterns.is_none_or(|patterns| patterns.iter().any(|pattern| name_matches(name, pattern)))
-        };
+        let (tags, digests): (Vec<&Name>, Vec<&Name>) =
+            names.iter().filter(|name| wish.shows(name)).partition(|name| name.tag().is_some());
+        let texts = |names: Vec<&Name>| names.into_iter().map(Name::to_string).collect();
         let labels = document.config.clone().and_then(|config| config.labels).unwrap_or_default();
         ImageSummary {
             id: id.to_string(),
-            parent_id: String::new(),
-            repo_tags: names.iter().filter_map(Name::tag).filter(shown).map(Reference::to_string).collect(),
-            repo_digests: state.digests_of(id),
+            parent_id: state.parents.get(id).map(Digest::to_string).unwrap_or_default(),
+            repo_tags: texts(tags),
+            repo_digests: texts(digests),
             created: created_seconds(document),
             size: self.size(document),
             shared_size: -1,
@@ -128,6 +88,13 @@ impl Images {
         })
     }
 
+    /// The image from whose container this one was committed.
+    pub fn parent(&self, name: &str) -> Option<String> {
+        let state = self.inner.lock();
+        let (id, _) = state.resolve(name).ok()?;
+        state.parents.get(&id).map(Digest::to_string)
+    }
+
     /// Its steps, newest first.
     pub fn history(&self, name: &str) -> Result<Vec<ImageHistoryResponseItem>> {
         let state = self.inner.lock();
@@ -147,11 +114,70 @@ impl Images {
             });
         }
         items.reverse();
-        if let Some(newest) = items.first_mut() {
-            newest.id = id.to_string();
-            newest.tags = state.tags_of(&id);
+        // The newest step of each image that is here.
+        for (item, image) in items.iter_mut().zip(state.lineage(&id)) {
+            item.id = image.to_string();
+            item.tags = state.tags_of(&image);
         }
         Ok(items)
+    }
+}
+
+/// What a list is narrowed to.
+struct Wish<'a> {
+    all: bool,
+    filters: &'a Filters,
+    dangling: Option<bool>,
+    /// Times of creation that all must be younger, or older, than.
+    since: Vec<Timestamp>,
+    before: Vec<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl<'a> Wish<'a> {
+    fn new(state: &State, all: bool, filters: &'a Filters) -> Result<Self> {
+        let values = |key: &str| filters.get(key).map(Vec::as_slice).unwrap_or_default();
+        let times = |key: &str| -> Result<Vec<Timestamp>> {
+            let created = |term: &String| {
+                let (id, _) = state.resolve(term)?;
+                Ok(state.images.get(&id).and_then(created).unwrap_or_default())
+            };
+            values(key).iter().map(created).collect()
+        };
+        let dangling = match values("dangling") {
+            [] => None,
+            [value] if matches!(value.as_str(), "true" | "1") => Some(true),
+            [value] if matches!(value.as_str(), "false" | "0") => Some(false),
+            other => {
+                return Err(EngineError::Invalid(format!("invalid filter 'dangling=[{}]'", other.join(" "))));
+            }
+        };
+        let (since, before) = (times("since")?, times("before")?);
+        Ok(Self { all, filters, dangling, since, before, until: until(filters)? })
+    }
+
+    fn takes(&self, state: &State, id: &Digest, document: &Document) -> bool {
+        let names = state.names_of(id);
+        let tagged = names.iter().any(|name| name.tag().is_some());
+        let named = match (names.is_empty(), self.dangling) {
+            (true, Some(false)) => false,
+            (true, _) => self.all || !state.has_children(id),
+            (false, Some(true)) => !tagged,
+            (false, _) => true,
+        };
+        let created_at = created(document).unwrap_or_default();
+        named
+            && (!self.filters.contains_key("reference") || names.iter().any(|name| self.shows(name)))
+            && self.since.iter().all(|bound| created_at > *bound)
+            && self.before.iter().all(|bound| created_at < *bound)
+            && labels_match(document, self.filters)
+            && is_before(document.created.as_deref().unwrap_or_default(), self.until)
+    }
+
+    /// Whether a name is one of those asked for.
+    fn shows(&self, name: &Name) -> bool {
+        let patterns = self.filters.get("reference");
+        patterns.is_none_or(|patterns| patterns.iter().any(|pattern| name_matches(name, pattern)))
     }
 }
 
@@ -163,49 +189,44 @@ fn check_filters(filters: &Filters) -> Result<()> {
     }
 }
 
-pub(super) fn labels_match(document: &Document, filters: &Filters) -> Result<bool> {
+/// Whether all wished labels (`key` or `key=value`) are there, and none of the unwished (`label!`).
+pub(super) fn labels_match(document: &Document, filters: &Filters) -> bool {
     let labels = document.config.clone().and_then(|config| config.labels).unwrap_or_default();
-    Ok(filters.get("label").into_iter().flatten().all(|wanted| match wanted.split_once('=') {
+    let has = |wanted: &String| match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
         None => labels.contains_key(wanted),
-    }))
+    };
+    filters.get("label").into_iter().flatten().all(has)
+        && !filters.get("label!").into_iter().flatten().any(has)
 }
 
-/// A pattern names a repository, with or without tag; `*` stands for anything but `/`.
-fn name_matches(name: &Reference, pattern: &str) -> bool {
+/// A pattern names a repository, with or without tag, as Go's `path.Match` has them.
+fn name_matches(name: &Name, pattern: &str) -> bool {
     let full = name.to_string();
     glob(pattern.as_bytes(), full.as_bytes()) || glob(pattern.as_bytes(), name.repository().as_bytes())
 }
 
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            let end = text.iter().position(|b| *b == b'/').unwrap_or(text.len());
-            (0..=end).any(|skip| glob(rest, &text[skip..]))
-        }
-        (Some((b'?', rest)), Some((b, text))) if *b != b'/' => glob(rest, text),
-        (Some((a, rest)), Some((b, text))) if a == b => glob(rest, text),
-        _ => false,
-    }
+fn created(document: &Document) -> Option<Timestamp> {
+    document.created.as_deref()?.parse().ok()
 }
 
 fn created_seconds(document: &Document) -> i64 {
-    document.created.as_deref().map(seconds).unwrap_or(0)
+    created(document).map_or(0, Timestamp::as_second)
 }
 
 fn seconds(time: &str) -> i64 {
-    time.parse::<jiff::Timestamp>().map(|time| time.as_second()).unwrap_or(0)
+    time.parse().map_or(0, Timestamp::as_second)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Reference;
     use super::*;
 
     #[test]
     fn patterns_of_names() {
-        let name = Reference::parse("foo/bar:v1").unwrap();
-        for good in ["foo/bar", "foo/bar:v1", "foo/*", "*/bar:v*", "fo?/bar"] {
+        let name = Name::Tag(Reference::parse("foo/bar:v1").unwrap());
+        for good in ["foo/bar", "foo/bar:v1", "foo/*", "*/bar:v*", "fo?/bar", "foo/ba[p-s]:v[^2]"] {
             assert!(name_matches(&name, good), "{good}");
         }
         for bad in ["foo", "*", "bar", "foo/bar:v2"] {

@@ -77,6 +77,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) joined: &'a Joined,
     pub(crate) cgroup: &'a Path,
     pub(crate) hierarchies: &'a Hierarchies,
+    /// Profile, where the kernel has AppArmor.
+    pub(crate) apparmor: Option<String>,
     /// Program on the host that reaps as first process, for `--init`.
     pub(crate) init: Option<&'a Path>,
 }
@@ -90,6 +92,7 @@ pub(crate) struct ProcessInput<'a> {
     pub(crate) tty: bool,
     pub(crate) capabilities: &'a CapabilitySet,
     pub(crate) no_new_privileges: bool,
+    pub(crate) apparmor: Option<String>,
     pub(crate) console_size: Option<(u16, u16)>,
 }
 
@@ -148,6 +151,9 @@ pub(crate) fn process(record: &Record, input: ProcessInput<'_>) -> Result<Value,
     // The runtime library treats `false` as `true` when it orders the filter: leave it out instead.
     if input.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
+    }
+    if let Some(profile) = input.apparmor {
+        process["apparmorProfile"] = json!(profile);
     }
     if let Some((height, width)) = input.console_size {
         process["consoleSize"] = json!({ "height": height, "width": width });
@@ -222,6 +228,7 @@ pub(crate) fn build(input: &SpecInput<'_>) -> Result<Value, EngineError> {
             tty,
             capabilities: &capabilities,
             no_new_privileges: options.no_new_privileges,
+            apparmor: input.apparmor.clone(),
             console_size: console,
         },
     )?;

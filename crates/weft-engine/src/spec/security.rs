@@ -10,6 +10,8 @@ pub(crate) struct SecurityOptions {
     pub(crate) seccomp: Seccomp,
     /// `systempaths=unconfined`: nothing is masked.
     pub(crate) unmasked: bool,
+    /// `apparmor=…`: a profile that is loaded, or `unconfined`.
+    pub(crate) apparmor: Option<String>,
 }
 
 /// Which filter.
@@ -36,13 +38,9 @@ impl SecurityOptions {
                     parsed.seccomp = Seccomp::Custom(Profile::parse(profile).map_err(EngineError::Invalid)?);
                 }
                 ("systempaths", "unconfined") => parsed.unmasked = true,
-                // Kernels without these modules have nothing to disable.
-                ("apparmor", "unconfined") | ("label", "disable") => {}
-                ("apparmor", _) => {
-                    return Err(EngineError::NotImplemented(
-                        "AppArmor profiles are not implemented yet".to_owned(),
-                    ));
-                }
+                ("apparmor", profile) => parsed.apparmor = Some(profile.to_owned()),
+                // There is nothing to disable.
+                ("label", "disable") => {}
                 ("label", _) => {
                     return Err(EngineError::NotImplemented(
                         "SELinux labels are not implemented yet".to_owned(),

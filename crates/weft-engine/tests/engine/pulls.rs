@@ -122,7 +122,8 @@ async fn pull_by_digest(lab: Lab) {
     let untagged: Vec<String> = gone.iter().filter_map(|item| item.untagged.clone()).collect();
     assert_eq!(untagged, [format!("{repository}:v1"), canonical.clone()]);
     assert!(images.inspect(&canonical).is_err());
-    assert_eq!(gone.iter().filter(|item| item.deleted.is_some()).count(), 1);
+    let deleted = gone.iter().filter(|item| item.deleted.is_some()).count();
+    assert_eq!(deleted, 2, "the image and its layer");
 }
 
 async fn of_a_list_the_own_platform(lab: Lab) {

@@ -95,17 +95,17 @@ async fn mounts_are_refused(lab: Lab) {
         (
             driver("flocker", &[]),
             ErrorKind::NotFound,
-            "error looking up volume plugin flocker: plugin \"flocker\" not found",
+            "create vol: error looking up volume plugin flocker: plugin \"flocker\" not found",
         ),
         (
             driver("local", &[("type", "nfs")]),
-            ErrorKind::NotImplemented,
-            "options of the local volume driver are not supported",
+            ErrorKind::InvalidParameter,
+            "create vol: missing required option: \"device\"",
         ),
         (subpath, ErrorKind::NotImplemented, "subpaths of volumes are not supported"),
     ] {
         let mut body = shell("true");
-        host(&mut body).mounts = Some(vec![volume("v", "/v", options)]);
+        host(&mut body).mounts = Some(vec![volume("vol", "/v", options)]);
         let error = lab.engine.create(None, body).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (kind, words));
     }

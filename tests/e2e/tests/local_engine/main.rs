@@ -13,6 +13,7 @@ mod settings;
 mod stats;
 mod streams;
 mod system;
+mod volumes;
 mod websocket;
 
 use std::process::Command;

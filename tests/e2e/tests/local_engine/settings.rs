@@ -99,6 +99,12 @@ fn containers_are_confined_as_dockers() {
     );
     assert_eq!(field(&privileged, "Seccomp:"), "0");
     assert!(privileged.ends_with("mounted"), "{privileged}");
+    // As with Docker, options for AppArmor have no effect where the kernel has none; there are no user namespaces.
+    docker(&hosts, ["run", "--rm", "--security-opt", "apparmor=unconfined", "busybox", "true"]);
+    let unknown = hosts.docker("h1", "run --rm --security-opt apparmor=nosuch busybox true");
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+    assert_eq!(unknown.is_ok(), !enabled.starts_with('Y'), "{unknown:?}");
+    docker(&hosts, ["run", "--rm", "--userns", "host", "busybox", "true"]);
     let dropped = docker(&hosts, ["run", "--rm", "--cap-drop", "ALL", "busybox", "cat", "/proc/self/status"]);
     assert_eq!(field(&dropped, "CapEff:"), "0000000000000000");
 }

@@ -5,6 +5,7 @@
 //! `xtask/src/vm/mod.rs`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apparmor;
 mod encryption;
 mod ipvs;
 mod kernel;

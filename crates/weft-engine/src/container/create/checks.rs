@@ -37,7 +37,7 @@ impl Request {
             return invalid(format!("unknown or invalid runtime name: {runtime}"));
         }
         if host.userns_mode.as_deref().is_some_and(|mode| !matches!(mode, "" | "host")) {
-            return Err(EngineError::NotImplemented("user namespaces are not implemented yet".to_owned()));
+            return invalid("user namespaces are off: the only user namespace mode is \"host\"");
         }
         if host.auto_remove == Some(true) && self.has_restart_policy() {
             return invalid("can't create 'AutoRemove' container with restart policy");
@@ -168,7 +168,21 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use bollard_stubs::models::HostConfig;
+
     use super::*;
+
+    #[test]
+    fn user_namespaces_are_off() {
+        let check = |mode: &str| {
+            let host = HostConfig { userns_mode: Some(mode.to_owned()), ..HostConfig::default() };
+            let mut request = Request { config: Default::default(), host, endpoints: Default::default() };
+            request.check(1 << 20).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!((check(""), check("host")), (Ok(()), Ok(())));
+        let refused = "user namespaces are off: the only user namespace mode is \"host\"";
+        assert_eq!(check("private"), Err(refused.to_owned()));
+    }
 
     #[test]
     fn sizes() {

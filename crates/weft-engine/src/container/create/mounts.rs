@@ -1,6 +1,5 @@
 //! What a request wants mounted: `--mount`, `-v`, `--tmpfs`, `VOLUME` of the image.
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use bollard_stubs::models::{Mount, MountTmpfsOptions, MountType, MountVolumeOptions};
@@ -8,15 +7,19 @@ use bollard_stubs::models::{Mount, MountTmpfsOptions, MountType, MountVolumeOpti
 use super::{Request, Result, invalid};
 use crate::container::record::{MountKind, MountRecord};
 use crate::error::EngineError;
+use crate::volumes::VolumeWish;
 
 /// Where named volumes are made.
 pub(crate) trait VolumeMaker {
     /// The directory of volume `name`, made if missing; `None` makes an anonymous one. Answers name and directory.
-    fn volume(&self, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<(String, PathBuf)>;
+    fn volume(&self, name: Option<&str>, wish: VolumeWish) -> Result<(String, PathBuf)>;
 }
 
 /// The mounts of a request: `--mount`, `-v`, `--tmpfs`, `VOLUME` of the image; in this order of precedence.
 pub(crate) fn mounts(request: &Request, volumes: &dyn VolumeMaker) -> Result<Vec<MountRecord>> {
+    // As with Docker, the driver is for volumes that are asked for in the short form.
+    let driver = request.host.volume_driver.clone().unwrap_or_default();
+    let wish = || VolumeWish { driver: driver.clone(), ..VolumeWish::default() };
     let mut mounts: Vec<MountRecord> = Vec::new();
     let mut add = |mount: MountRecord| {
         if mounts.iter().any(|have| have.destination == mount.destination) {
@@ -29,7 +32,7 @@ pub(crate) fn mounts(request: &Request, volumes: &dyn VolumeMaker) -> Result<Vec
         add(from_mount(mount, volumes)?)?;
     }
     for bind in request.host.binds.iter().flatten() {
-        add(from_bind(bind, volumes)?)?;
+        add(from_bind(bind, wish(), volumes)?)?;
     }
     for (destination, options) in request.host.tmpfs.iter().flatten() {
         let record = MountRecord {
@@ -42,7 +45,7 @@ pub(crate) fn mounts(request: &Request, volumes: &dyn VolumeMaker) -> Result<Vec
     for destination in request.config.volumes.iter().flatten() {
         let destination = destination_path(destination, "volume")?;
         if mounts.iter().all(|have| have.destination != destination) {
-            let (name, source) = volumes.volume(None, BTreeMap::new())?;
+            let (name, source) = volumes.volume(None, wish())?;
             let anonymous = MountRecord {
                 name,
                 source,
@@ -74,7 +77,7 @@ fn destination_path(text: &str, kind: &str) -> Result<PathBuf> {
 }
 
 /// `source:destination[:options]` or `destination`.
-fn from_bind(text: &str, volumes: &dyn VolumeMaker) -> Result<MountRecord> {
+fn from_bind(text: &str, wish: VolumeWish, volumes: &dyn VolumeMaker) -> Result<MountRecord> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, destination, options) = match parts[..] {
         [destination] => (None, destination, ""),
@@ -115,7 +118,7 @@ fn from_bind(text: &str, volumes: &dyn VolumeMaker) -> Result<MountRecord> {
         }
         source => {
             let destination = destination_path(destination, "volume").map_err(wrong)?;
-            let (name, path) = volumes.volume(source, BTreeMap::new())?;
+            let (name, path) = volumes.volume(source, wish)?;
             Ok(MountRecord {
                 name,
                 source: path,
@@ -166,9 +169,8 @@ fn volume_mount(mount: &Mount, volumes: &dyn VolumeMaker) -> Result<MountRecord>
     let destination = destination_path(mount.target.as_deref().unwrap_or_default(), "volume")?;
     let wanted = mount.source.as_deref().filter(|source| !source.is_empty());
     let options = mount.volume_options.clone().unwrap_or_default();
-    check_volume_options(&options)?;
-    let labels = options.labels.unwrap_or_default().into_iter().collect();
-    let (name, source) = volumes.volume(wanted, labels)?;
+    let wish = volume_wish(options.clone())?;
+    let (name, source) = volumes.volume(wanted, wish)?;
     Ok(MountRecord {
         name,
         source,
@@ -180,19 +182,16 @@ fn volume_mount(mount: &Mount, volumes: &dyn VolumeMaker) -> Result<MountRecord>
 }
 
 /// What would be ignored is refused instead: the data would be somewhere else than asked for.
-fn check_volume_options(options: &MountVolumeOptions) -> Result<()> {
-    let driver = options.driver_config.clone().unwrap_or_default();
-    if let Some(name) = driver.name.filter(|name| !matches!(name.as_str(), "" | "local")) {
-        return Err(EngineError::NoSuchPlugin(name));
+fn volume_wish(options: MountVolumeOptions) -> Result<VolumeWish> {
+    let driver = options.driver_config.unwrap_or_default();
+    if options.subpath.is_some_and(|subpath| !subpath.is_empty()) {
+        return Err(EngineError::NotImplemented("subpaths of volumes are not supported".to_owned()));
     }
-    let missing = |what: &str| Err(EngineError::NotImplemented(format!("{what} are not supported")));
-    if driver.options.is_some_and(|options| !options.is_empty()) {
-        return missing("options of the local volume driver");
-    }
-    if options.subpath.as_deref().is_some_and(|subpath| !subpath.is_empty()) {
-        return missing("subpaths of volumes");
-    }
-    Ok(())
+    Ok(VolumeWish {
+        driver: driver.name.unwrap_or_default(),
+        labels: options.labels.unwrap_or_default().into_iter().collect(),
+        options: driver.options.unwrap_or_default().into_iter().collect(),
+    })
 }
 
 fn tmpfs_mount(mount: &Mount) -> Result<MountRecord> {
@@ -215,7 +214,7 @@ mod tests {
 
     struct Fake;
     impl VolumeMaker for Fake {
-        fn volume(&self, name: Option<&str>, _: BTreeMap<String, String>) -> Result<(String, PathBuf)> {
+        fn volume(&self, name: Option<&str>, _: VolumeWish) -> Result<(String, PathBuf)> {
             let name = name.unwrap_or("anonymous").to_owned();
             Ok((name.clone(), PathBuf::from("/volumes").join(name)))
         }
@@ -223,16 +222,16 @@ mod tests {
 
     #[test]
     fn binds_are_parsed_as_docker_does() {
-        let bind = from_bind("/src:/dst:ro", &Fake).unwrap();
+        let bind = from_bind("/src:/dst:ro", VolumeWish::default(), &Fake).unwrap();
         assert_eq!((bind.kind, bind.writable), (MountKind::Bind, false));
-        let volume = from_bind("data:/dst", &Fake).unwrap();
+        let volume = from_bind("data:/dst", VolumeWish::default(), &Fake).unwrap();
         assert_eq!((volume.kind, volume.name.as_str(), volume.anonymous), (MountKind::Volume, "data", false));
         assert_eq!(
-            from_bind("v1:x", &Fake).unwrap_err().to_string(),
+            from_bind("v1:x", VolumeWish::default(), &Fake).unwrap_err().to_string(),
             "invalid volume specification: 'v1:x': invalid mount config for type \"volume\": invalid mount path: 'x' mount path must be absolute"
         );
-        assert!(from_bind("/a:/b:bogus", &Fake).is_err());
-        assert!(from_bind("/a:/", &Fake).is_err());
-        assert!(from_bind("/a:/x/../..", &Fake).is_err());
+        assert!(from_bind("/a:/b:bogus", VolumeWish::default(), &Fake).is_err());
+        assert!(from_bind("/a:/", VolumeWish::default(), &Fake).is_err());
+        assert!(from_bind("/a:/x/../..", VolumeWish::default(), &Fake).is_err());
     }
 }
