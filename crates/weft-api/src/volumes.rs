@@ -9,18 +9,24 @@ use crate::convert;
 use crate::error::{ApiError, ApiResult};
 use crate::request::Call;
 use crate::response::{created, no_content, ok};
+use crate::version::ApiVersion;
 
 pub(crate) async fn list(call: Call) -> ApiResult {
     let filters = call.query.filters(&["dangling", "driver", "label", "label!", "name"])?;
+    let dangling = filters.flag("dangling")?;
     let volumes = call.state.engine.volumes().list();
+    let is_dangling = |volume: &Volume| call.state.engine.volume_users(&volume.name).is_empty();
     let shown = volumes.iter().filter(|volume| {
-        filters.any("name", |name| volume.name.contains(name))
+        dangling.is_none_or(|wanted| wanted == is_dangling(volume))
+            && filters.any("name", |name| volume.name.contains(name))
             && filters.any("driver", |driver| driver == DRIVER)
             && filters.labels_match(&volume.labels)
     });
     ok(&json!({ "Volumes": shown.map(shape).collect::<Vec<_>>(), "Warnings": Value::Null }))
 }
 
+/// The first version that prunes volumes with a name only if asked to.
+const ANONYMOUS_ONLY: ApiVersion = ApiVersion(1, 42);
 /// The only driver.
 const DRIVER: &str = "local";
 
@@ -62,12 +68,18 @@ pub(crate) async fn remove(call: Call, name: String) -> ApiResult {
 
 pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["all", "label", "label!"])?;
-    let named_too = filters.flag("all")?.unwrap_or_default();
+    let named_too = filters.flag("all")?.unwrap_or(call.version < ANONYMOUS_ONLY);
     let volumes = call.state.engine.volumes().list();
     let chosen = volumes.iter().filter(|v| (named_too || v.anonymous) && filters.labels_match(&v.labels));
-    // One in use is refused, and stays.
-    let deleted = chosen.filter(|v| call.state.engine.remove_volume(&v.name, false).is_ok());
-    let deleted: Vec<&str> = deleted.map(|v| v.name.as_str()).collect();
-    call.state.events.publish_prune("volume", 0);
-    ok(&json!({ "VolumesDeleted": deleted, "SpaceReclaimed": 0 }))
+    let (mut deleted, mut reclaimed) = (Vec::new(), 0);
+    for volume in chosen {
+        let bytes = call.state.engine.volumes().size(&volume.name);
+        // One in use is refused, and stays.
+        if call.state.engine.remove_volume(&volume.name, false).is_ok() {
+            deleted.push(volume.name.as_str());
+            reclaimed += bytes;
+        }
+    }
+    call.state.events.publish_prune("volume", reclaimed);
+    ok(&json!({ "VolumesDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }

@@ -243,6 +243,8 @@ fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> io::Resul
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -268,5 +270,12 @@ mod tests {
         let error = freezer.set_or_thaw(true, Duration::from_millis(10)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(fs::read_to_string(dir.join("cgroup.freeze")).unwrap(), "0");
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_of_mounts_is_read(text in "([a-z0-9/:,-]{0,6} ){0,12}- cgroup2? [a-z ,]{0,12}\n|[ -~\n]{0,80}") {
+            let _ = Hierarchies::parse(&text);
+        }
     }
 }

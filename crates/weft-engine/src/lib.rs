@@ -18,6 +18,7 @@ mod executor;
 mod files;
 mod image;
 mod limits;
+mod moment;
 mod names;
 mod network;
 mod network_controller;
@@ -40,6 +41,7 @@ pub use image::{
     DistributionInspect, Images, Progress, ProgressDetail, ProgressSink, PullOptions, Pushed, RegistryAuth,
     ServedPlatform,
 };
+pub use moment::until;
 pub use names::random_name;
 pub use network::{ContainerNetwork, NetworkFailure, SandboxKind, SandboxSpec, SandboxView};
 pub use options::{

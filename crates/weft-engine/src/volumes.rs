@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::create::VolumeMaker;
 use crate::error::EngineError;
+use crate::events::{EventBus, EventType};
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -30,12 +31,18 @@ pub struct Volume {
 #[derive(Debug)]
 pub struct Volumes {
     root: PathBuf,
+    events: EventBus,
 }
 
 impl Volumes {
-    pub(crate) fn open(root: PathBuf) -> Result<Self> {
+    pub(crate) fn open(root: PathBuf, events: EventBus) -> Result<Self> {
         fs::create_dir_all(&root).map_err(EngineError::file("create", &root))?;
-        Ok(Self { root })
+        Ok(Self { root, events })
+    }
+
+    fn event(&self, action: &str, name: &str) {
+        let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+        self.events.send(EventType::Volume, action, name, attributes);
     }
 
     /// All volumes by name.
@@ -73,14 +80,22 @@ impl Volumes {
         let path = dir.join("volume.json");
         let bytes = serde_json::to_vec(&volume).unwrap_or_default();
         weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))?;
+        self.event("create", &volume.name);
         Ok(volume)
+    }
+
+    /// Bytes of the files in a volume.
+    pub fn size(&self, name: &str) -> i64 {
+        self.get(name).map(|volume| crate::engine::directory_size(&volume.mountpoint)).unwrap_or(0)
     }
 
     /// Removes a volume; whether it is in use the caller knows.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         self.get(name)?;
         let dir = self.root.join(name);
-        fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))
+        fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))?;
+        self.event("destroy", name);
+        Ok(())
     }
 }
 
@@ -107,7 +122,7 @@ mod tests {
     #[test]
     fn volumes_live_in_their_directory_only() {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
+        let volumes = Volumes::open(dir.path().join("volumes"), EventBus::new()).unwrap();
         let named = volumes.create(Some("data"), BTreeMap::new()).unwrap();
         assert_eq!(volumes.create(Some("data"), BTreeMap::new()).unwrap(), named);
         let anonymous = volumes.create(None, BTreeMap::new()).unwrap();

@@ -9,8 +9,11 @@ pub(crate) mod shape;
 
 pub(crate) use create::create;
 
+use std::time::SystemTime;
+
 use bollard_stubs::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use serde_json::{Value, json};
+use weft_engine::EngineError;
 use weft_types::ErrorKind;
 use weft_wire::swarmkit::Network;
 
@@ -168,8 +171,16 @@ pub(crate) async fn disconnect(mut call: Call, term: String) -> ApiResult {
     let request: NetworkDisconnectRequest = call.json().await?;
     let network = resolve(&call.state, &term).await?;
     let force = request.force.unwrap_or_default();
-    call.state.engine.disconnect_network(&request.container, &network, force).await?;
-    ok_empty()
+    match call.state.engine.disconnect_network(&request.container, &network, force).await {
+        // By force Docker looks for an endpoint, not for a container.
+        Err(EngineError::NoSuchContainer(name)) if force => {
+            Err(ApiError::not_found(format!("endpoint {name} not found")))
+        }
+        done => {
+            done?;
+            ok_empty()
+        }
+    }
 }
 
 /// The full name of a network. A worker may name one of the swarm's that it has not met yet: the managers will know,
@@ -192,10 +203,13 @@ fn is_worker(state: &ApiState) -> bool {
 
 pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["label", "label!", "until"])?;
+    let until = weft_engine::until(&filters.clone().into_map())?.map(SystemTime::from);
+    let is_older = |created: SystemTime| until.is_none_or(|until| created < until);
     let mut deleted = Vec::new();
     for network in call.state.networks.networks() {
         let unused = network.containers.is_empty() && !network.predefined;
         if unused
+            && is_older(network.created)
             && network.scope == NetworkScope::Local
             && filters.labels_match(&network.labels)
             && call.state.networks.remove_network(&network.id).await.is_ok()
@@ -207,8 +221,11 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
         for network in call.state.swarm.networks().await? {
             let named = network.spec.clone().and_then(|s| s.annotations).unwrap_or_default();
             let ingress = network.spec.as_ref().is_some_and(|s| s.ingress);
+            let created = network.meta.as_ref().and_then(|meta| meta.created_at);
+            let created = created.and_then(|at| SystemTime::try_from(at).ok());
             // One in use is refused, and stays.
             if !ingress
+                && created.is_none_or(is_older)
                 && filters.labels_match(&named.labels)
                 && call.state.swarm.remove_network(&network.id).await.is_ok()
             {

@@ -135,7 +135,10 @@ impl Engine {
         }
         container.note(|record| {
             record.sandbox = None;
-            record.connected.clear();
+            record
+                .connected
+                .values_mut()
+                .for_each(|endpoint| *endpoint = super::networks::remembered(endpoint));
         });
     }
 }

@@ -21,6 +21,8 @@ mod stats;
 mod stop;
 mod update;
 
+pub(crate) use inspect::directory_size;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,7 +128,7 @@ impl Engine {
         let events = EventBus::new();
         let registries = Registries::new(&config.insecure_registries);
         let images = Images::open(config.data_root.join("image"), registries, events.clone())?;
-        let volumes = Volumes::open(config.data_root.join("volumes"))?;
+        let volumes = Volumes::open(config.data_root.join("volumes"), events.clone())?;
         for dir in [config.data_root.join("containers"), config.exec_root.join("containers")] {
             make_private(dir)?;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Engine, Result, blocking};
 use crate::container::live::Container;
-use crate::container::record::{MountKind, Phase};
+use crate::container::record::{MountKind, Phase, Record};
 use crate::error::EngineError;
 use crate::options::{Filters, RemoveOptions};
 
@@ -123,12 +123,18 @@ impl Engine {
     /// Removes all stopped containers that match; ids and reclaimed bytes.
     pub async fn prune(self: &Arc<Self>, filters: &Filters) -> Result<(Vec<String>, i64)> {
         let (mut removed, mut freed) = (Vec::new(), 0);
+        let until = crate::moment::until(filters)?;
+        let older = |record: &Record| match (until, record.created.parse::<jiff::Timestamp>()) {
+            (Some(until), Ok(created)) => created < until,
+            (until, _) => until.is_none(),
+        };
         for container in self.containers() {
             let stopped = !container.state().is_running();
-            if !stopped || !container.with(|record| super::list::labels_match(record, filters)) {
+            let chosen = |record: &Record| older(record) && super::list::labels_match(record, filters);
+            if !stopped || !container.with(chosen) {
                 continue;
             }
-            let size = super::inspect::directory_size(&container.rootfs().upper());
+            let size = super::directory_size(&container.rootfs().upper());
             let options = RemoveOptions { force: false, volumes: false };
             if self.remove(container.id.as_str(), options).await.is_ok() {
                 removed.push(container.id.to_string());

@@ -47,7 +47,7 @@ impl Images {
             let names = state.names_of(&id);
             let Some(document) = state.images.get(&id).cloned() else { continue };
             let tagged = names.iter().any(|name| name.tag().is_some());
-            if (dangling_only && tagged) || !super::views::labels_match(&document, filters)? {
+            if (dangling_only && tagged) || !super::views::is_chosen(&document, filters)? {
                 continue;
             }
             let unused =

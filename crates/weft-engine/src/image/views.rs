@@ -7,6 +7,8 @@ use bollard_stubs::models::{
     ImageSummary,
 };
 
+use jiff::Timestamp;
+
 use super::document::Document;
 use super::{Digest, Images, Name, Reference, State};
 use crate::error::EngineError;
@@ -21,14 +23,15 @@ impl Images {
         let _ = all;
         check_filters(filters)?;
         let state = self.inner.lock();
-        let mut summaries = Vec::new();
+        let mut chosen = Vec::new();
         for (id, document) in &state.images {
             if self.matches(&state, id, document, filters)? {
-                summaries.push(self.summary(&state, id, document, filters));
+                chosen.push((id, document));
             }
         }
-        summaries.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
-        Ok(summaries)
+        chosen.sort_by_key(|(id, document)| (std::cmp::Reverse(created(document)), *id));
+        let summary = |(id, document): (&Digest, &Document)| self.summary(&state, id, document, filters);
+        Ok(chosen.into_iter().map(summary).collect())
     }
 
     fn matches(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> Result<bool> {
@@ -52,21 +55,22 @@ impl Images {
         {
             return Ok(false);
         }
-        let created = |term: &String| -> Result<i64> {
+        let own = created(document);
+        let of = |term: &String| -> Result<Timestamp> {
             let (id, _) = state.resolve(term)?;
-            Ok(state.images.get(&id).map(created_seconds).unwrap_or(0))
+            Ok(state.images.get(&id).map(created).unwrap_or_default())
         };
         for term in filters.get("before").into_iter().flatten() {
-            if created_seconds(document) >= created(term)? {
+            if own >= of(term)? {
                 return Ok(false);
             }
         }
         for term in filters.get("since").into_iter().flatten() {
-            if created_seconds(document) <= created(term)? {
+            if own <= of(term)? {
                 return Ok(false);
             }
         }
-        labels_match(document, filters)
+        is_chosen(document, filters)
     }
 
     fn summary(&self, state: &State, id: &Digest, document: &Document, filters: &Filters) -> ImageSummary {
@@ -81,7 +85,7 @@ impl Images {
             parent_id: String::new(),
             repo_tags: names.iter().filter_map(Name::tag).filter(shown).map(Reference::to_string).collect(),
             repo_digests: state.digests_of(id),
-            created: created_seconds(document),
+            created: created(document).as_second(),
             size: self.size(document),
             shared_size: -1,
             labels: labels.into_iter().collect(),
@@ -92,6 +96,26 @@ impl Images {
 
     fn size(&self, document: &Document) -> i64 {
         document.rootfs.diff_ids.iter().map(|layer| self.inner.store.layer_size(layer)).sum()
+    }
+
+    /// Bytes of all layers, each counted once.
+    pub fn layers_size(&self) -> i64 {
+        let layers = super::layers_of(self.inner.lock().images.values());
+        layers.iter().map(|layer| self.inner.store.layer_size(layer)).sum()
+    }
+
+    /// Fills in how many bytes of an image are in layers that other images have too.
+    pub fn measure_shared(&self, summaries: &mut [ImageSummary]) {
+        let state = self.inner.lock();
+        for summary in summaries {
+            let Some((id, document)) = state.images.iter().find(|(id, _)| id.to_string() == summary.id)
+            else {
+                continue;
+            };
+            let others = state.used_layers(id);
+            let shared = document.rootfs.diff_ids.iter().filter(|layer| others.contains(*layer));
+            summary.shared_size = shared.map(|layer| self.inner.store.layer_size(layer)).sum();
+        }
     }
 
     /// Everything about one image.
@@ -163,12 +187,17 @@ fn check_filters(filters: &Filters) -> Result<()> {
     }
 }
 
-pub(super) fn labels_match(document: &Document, filters: &Filters) -> Result<bool> {
+/// By its labels and its age.
+pub(super) fn is_chosen(document: &Document, filters: &Filters) -> Result<bool> {
     let labels = document.config.clone().and_then(|config| config.labels).unwrap_or_default();
-    Ok(filters.get("label").into_iter().flatten().all(|wanted| match wanted.split_once('=') {
+    let has = |wanted: &String| match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
         None => labels.contains_key(wanted),
-    }))
+    };
+    let labelled = filters.get("label").into_iter().flatten().all(has)
+        && !filters.get("label!").into_iter().flatten().any(has);
+    let until = crate::moment::until(filters)?;
+    Ok(labelled && until.is_none_or(|until| created(document) < until))
 }
 
 /// A pattern names a repository, with or without tag; `*` stands for anything but `/`.
@@ -190,12 +219,13 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-fn created_seconds(document: &Document) -> i64 {
-    document.created.as_deref().map(seconds).unwrap_or(0)
+/// The epoch where it is not known.
+fn created(document: &Document) -> Timestamp {
+    document.created.as_deref().and_then(|time| time.parse().ok()).unwrap_or_default()
 }
 
 fn seconds(time: &str) -> i64 {
-    time.parse::<jiff::Timestamp>().map(|time| time.as_second()).unwrap_or(0)
+    time.parse::<Timestamp>().map(|time| time.as_second()).unwrap_or(0)
 }
 
 #[cfg(test)]
