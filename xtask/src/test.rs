@@ -76,7 +76,18 @@ fn sim(counts: &mut Counts) -> Result<()> {
 /// Whole hosts with daemons, driven with the docker CLI. More tests at a time than processors: mostly they wait.
 fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    let tests = ["--test", "hosts", "--test", "local_engine", "--test", "clients", "--test", "api_refusals"];
+    let tests = [
+        "--test",
+        "hosts",
+        "--test",
+        "local_engine",
+        "--test",
+        "clients",
+        "--test",
+        "contract",
+        "--test",
+        "api_refusals",
+    ];
     let mut command = cargo(&["test", "--no-fail-fast", "--package", "weft-e2e"]);
     command.env("PATH", crate::stores::path()?).envs(crate::clients::environment()?);
     run_tests(command.args(tests).args(["--", "--test-threads=4"]), counts)

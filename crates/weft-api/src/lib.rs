@@ -10,6 +10,8 @@
 mod containers;
 mod controller_backend;
 mod convert;
+#[cfg(test)]
+mod decoders_test;
 mod distribution;
 mod error;
 mod event_hub;

@@ -6,7 +6,7 @@ use weft_engine::{Volume, VolumeWish};
 use bollard_stubs::models::VolumeCreateRequest;
 
 use crate::convert;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::networks::like;
 use crate::request::Call;
 use crate::response::{created, no_content, ok};
@@ -25,7 +25,6 @@ pub(crate) async fn list(call: Call) -> ApiResult {
     });
     ok(&json!({ "Volumes": shown.map(shape).collect::<Vec<_>>(), "Warnings": Value::Null }))
 }
-
 /// The only driver.
 const DRIVER: &str = "local";
 
@@ -66,33 +65,25 @@ const ANONYMOUS_ONLY_SINCE: ApiVersion = ApiVersion(1, 42);
 pub(crate) async fn prune(call: Call) -> ApiResult {
     let filters = call.query.filters(&["all", "label", "label!"])?;
     let named_too = filters.switch("all")?.unwrap_or(call.version < ANONYMOUS_ONLY_SINCE);
-    let engine = &call.state.engine;
-    let (mut deleted, mut reclaimed) = (Vec::new(), 0);
-    for volume in engine.volumes().list() {
-        let chosen = (named_too || volume.is_anonymous()) && filters.labels_match(&volume.labels);
-        if !chosen || !engine.volume_users(&volume.name).is_empty() {
-            continue;
+    let engine = call.state.engine.clone();
+    // Walks through the files of all that go: beside the event loop.
+    let pruned = tokio::task::spawn_blocking(move || {
+        let (mut deleted, mut reclaimed) = (Vec::new(), 0);
+        for volume in engine.volumes().list() {
+            let chosen = (named_too || volume.is_anonymous()) && filters.labels_match(&volume.labels);
+            if !chosen || !engine.volume_users(&volume.name).is_empty() {
+                continue;
+            }
+            let (_, size) = engine.volume_usage(&volume);
+            // One that has come into use meanwhile is refused, and stays.
+            if engine.remove_volume(&volume.name, false).is_ok() {
+                deleted.push(volume.name);
+                reclaimed += size;
+            }
         }
-        let (_, size) = engine.volume_usage(&volume).await;
-        // One that has come into use meanwhile is refused, and stays.
-        if engine.remove_volume(&volume.name, false).is_ok() {
-            deleted.push(volume.name);
-            reclaimed += size;
-        }
-    }
+        (deleted, reclaimed)
+    });
+    let (deleted, reclaimed) = pruned.await.map_err(|error| ApiError::system(error.to_string()))?;
     call.state.events.publish_prune("volume", reclaimed);
     ok(&json!({ "VolumesDeleted": deleted, "SpaceReclaimed": reclaimed }))
-}
-
-/// All volumes with what they take up, for `docker system df`.
-pub(crate) async fn with_usage(call: &Call) -> Vec<Value> {
-    let engine = &call.state.engine;
-    let mut shapes = Vec::new();
-    for volume in engine.volumes().list() {
-        let (users, size) = engine.volume_usage(&volume).await;
-        let mut shape = shape(&volume);
-        shape["UsageData"] = json!({ "RefCount": users, "Size": size });
-        shapes.push(shape);
-    }
-    shapes
 }

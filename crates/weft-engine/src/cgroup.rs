@@ -359,4 +359,11 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(fs::read_to_string(dir.join("cgroup.freeze")).unwrap(), "0");
     }
+
+    proptest! {
+        #[test]
+        fn any_list_of_mounts_is_read(text in "([a-z0-9/:,-]{0,6} ){0,12}- cgroup2? [a-z ,]{0,12}\n|[ -~\n]{0,80}") {
+            let _ = Hierarchies::parse(&text);
+        }
+    }
 }

@@ -91,6 +91,12 @@ pub trait ContainerNetwork: Send + Sync {
     /// The name a container's endpoint list shows for what the user called the network.
     fn display_name(&self, network: &str) -> Option<String>;
 
+    /// Id of the network with that name.
+    fn id_of(&self, network: &str) -> Option<String> {
+        let _ = network;
+        None
+    }
+
     /// The current endpoints of a running container by network name.
     fn endpoints(&self, container: &ContainerId) -> HashMap<String, EndpointSettings>;
 }

@@ -78,6 +78,10 @@ impl ContainerNetwork for Controller {
         self.find(network).ok().map(|network| network.name)
     }
 
+    fn id_of(&self, network: &str) -> Option<String> {
+        self.find(network).ok().map(|network| network.id.to_string())
+    }
+
     fn endpoints(&self, container: &ContainerId) -> HashMap<String, EndpointSettings> {
         let views = Controller::endpoints(self, container);
         let none = EndpointSettings::default();

@@ -80,6 +80,8 @@ pub(crate) fn shown(mappings: &[PortMapping]) -> PortMap {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn binding(ip: &str, port: &str) -> PortBinding {
@@ -108,5 +110,15 @@ mod tests {
         assert_eq!(one("80/tcp", "", "70000"), "invalid port specification: \"70000\"");
         assert_eq!(one("80/tcp", "", "10-9"), "invalid port specification: \"10-9\"");
         assert_eq!(one("80/tcp", "nowhere", ""), "invalid IP address: nowhere");
+    }
+
+    proptest! {
+        #[test]
+        fn any_port_is_read_or_refused(port in "[0-9]{0,6}(/[a-z]{0,4})?|\\PC{0,8}", ip in "[0-9a-f.:]{0,12}", host in "[0-9-]{0,12}") {
+            let map = PortMap::from([(port.clone(), Some(vec![binding(&ip, &host)]))]);
+            if let Ok(wishes) = wishes(&map, &[port], true) {
+                prop_assert!(wishes.iter().all(|wish| wish.host_ports.start() <= wish.host_ports.end()));
+            }
+        }
     }
 }

@@ -237,6 +237,8 @@ fn parse_failure(text: &str) -> Report {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -255,5 +257,13 @@ mod tests {
             parse_failure("mount proc: EPERM"),
             Report::Failed { reason: "mount proc: EPERM".to_owned(), exit_code: 128 }
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_failure_is_told(text in "\\PC{0,12}", marked in "[0-9]{0,4}[|]?\\PC{0,12}") {
+            let _ = parse_failure(&text);
+            let _ = parse_failure(&format!("{text}{FAILURE_MARK}{marked}"));
+        }
     }
 }

@@ -29,8 +29,8 @@ pub struct NetworkSpec {
     pub ingress: bool,
     /// Subnets, as given.
     pub ipam: Vec<IpamConfig>,
-    /// Options of the address management driver; shown back.
-    pub ipam_options: BTreeMap<String, String>,
+    /// Options of the address management driver; shown back, also that there were none.
+    pub ipam_options: Option<BTreeMap<String, String>>,
     /// Options of the network driver.
     pub options: BTreeMap<String, String>,
     /// The user's labels.
@@ -50,7 +50,7 @@ impl NetworkSpec {
             attachable: false,
             ingress: false,
             ipam: Vec::new(),
-            ipam_options: BTreeMap::new(),
+            ipam_options: None,
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
         }

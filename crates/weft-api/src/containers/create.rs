@@ -8,12 +8,18 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, ApiResult};
 use crate::request::{Call, typed};
 use crate::response;
+use crate::version::ApiVersion;
 
+/// The first version in which a new container may be on several networks.
+const SEVERAL_ENDPOINTS: ApiVersion = ApiVersion(1, 44);
 /// Restart policies Docker knows; empty is `no`.
 const RESTART_POLICIES: &[&str] = &["", "no", "always", "on-failure", "unless-stopped"];
 
 pub(crate) async fn create(mut call: Call) -> ApiResult {
     let body = call.required_json().await?;
+    if call.version < SEVERAL_ENDPOINTS {
+        check_one_endpoint(&body)?;
+    }
     let body = checked(body)?;
     let name = call.query.some("name").map(str::to_owned);
     if let Some(platform) = call.query.some("platform") {
@@ -24,7 +30,7 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
 }
 
 /// The typed body. Enumerations are checked before, in Docker's words.
-fn checked(mut body: Value) -> Result<ContainerCreateBody, ApiError> {
+pub(crate) fn checked(mut body: Value) -> Result<ContainerCreateBody, ApiError> {
     let fields = body.as_object().ok_or_else(|| ApiError::invalid("invalid JSON: not an object"))?;
     if fields.keys().all(|key| key == "HostConfig" || key == "NetworkingConfig") {
         return Err(ApiError::invalid("config cannot be empty in order to create a container"));
@@ -42,7 +48,27 @@ fn checked(mut body: Value) -> Result<ContainerCreateBody, ApiError> {
         return Err(ApiError::invalid(format!("invalid cgroup namespace mode: {cgroupns}")));
     }
     fill_endpoints(&mut body);
+    ["Cmd", "Entrypoint"].into_iter().for_each(|field| text_to_list(&mut body[field]));
     typed(body)
+}
+
+/// A command may be one text, which then is one word.
+fn text_to_list(words: &mut Value) {
+    if words.is_string() {
+        *words = Value::Array(vec![words.take()]);
+    }
+}
+
+fn check_one_endpoint(body: &Value) -> Result<(), ApiError> {
+    let endpoints = body.pointer("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object);
+    let names: Vec<&str> = endpoints.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+    if names.len() < 2 {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "Container cannot be created with multiple network endpoints: {}",
+        names.join(", ")
+    )))
 }
 
 /// Unknown names are refused before they meet a type that has none for them.
@@ -98,6 +124,13 @@ mod tests {
             refusal(json!({ "Image": "a", "HostConfig": { "Isolation": "bogus" } })),
             "invalid isolation (bogus): linux only supports 'default'"
         );
+    }
+
+    #[test]
+    fn a_command_may_be_one_text() {
+        let body = checked(json!({ "Image": "a", "Cmd": "sleep 7", "Entrypoint": ["sh"] })).unwrap();
+        assert_eq!(body.cmd.unwrap(), ["sleep 7"]);
+        assert_eq!(body.entrypoint.unwrap(), ["sh"]);
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod files;
 pub(crate) mod shape;
 mod streams;
 
+#[cfg(test)]
+pub(crate) use create::checked;
 pub(crate) use create::create;
 pub(crate) use files::{archive, changes, export, extract, path_stat};
 pub(crate) use streams::{attach, attach_websocket, logs, progress_line, stream_error, timestamp, wait};

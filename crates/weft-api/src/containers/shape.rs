@@ -3,8 +3,20 @@
 
 use serde_json::{Map, Value};
 
-/// Fields of `HostConfig` that are `null` without a value.
+/// Fields of `HostConfig` that are `null` without a value. Lists stay as they were given: the command line sends empty
+/// ones, libraries often none.
 const HOST_CONFIG: &[&str] = &[
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "PortBindings",
+    "Ulimits",
     "Binds",
     "VolumesFrom",
     "CapAdd",
@@ -51,18 +63,6 @@ const HOST_CONFIG_NUMBERS: &[&str] = &[
     "CpuPercent",
     "IOMaximumIOps",
     "IOMaximumBandwidth",
-];
-const HOST_CONFIG_LISTS: &[&str] = &[
-    "Dns",
-    "DnsOptions",
-    "DnsSearch",
-    "BlkioWeightDevice",
-    "BlkioDeviceReadBps",
-    "BlkioDeviceWriteBps",
-    "BlkioDeviceReadIOps",
-    "BlkioDeviceWriteIOps",
-    "Devices",
-    "Ulimits",
 ];
 const HOST_CONFIG_FLAGS: &[&str] =
     &["AutoRemove", "Privileged", "PublishAllPorts", "ReadonlyRootfs", "OomKillDisable"];
@@ -126,6 +126,9 @@ pub(crate) fn inspect(container: &mut Value) {
         if config["Volumes"].as_object().is_some_and(Map::is_empty) {
             config.insert("Volumes".to_owned(), Value::Null);
         }
+        if config.get("NetworkDisabled") == Some(&Value::Bool(false)) {
+            config.remove("NetworkDisabled");
+        }
     }
     if let Some(settings) = object(container, "NetworkSettings") {
         network_settings(settings);
@@ -136,11 +139,13 @@ fn host_config(config: &mut Map<String, Value>) {
     fill(config, HOST_CONFIG, &Value::Null);
     fill(config, HOST_CONFIG_TEXTS, &"".into());
     fill(config, HOST_CONFIG_NUMBERS, &0.into());
-    fill(config, HOST_CONFIG_LISTS, &Value::Array(Vec::new()));
     fill(config, HOST_CONFIG_FLAGS, &false.into());
-    fill(config, &["PortBindings"], &Value::Object(Map::new()));
     fill(config, &["ConsoleSize"], &serde_json::json!([0, 0]));
     fill(config, &["MaskedPaths", "ReadonlyPaths"], &Value::Null);
+    // Made anew from what is linked.
+    if config["Links"].as_array().is_some_and(Vec::is_empty) {
+        config.insert("Links".to_owned(), Value::Null);
+    }
 }
 
 fn network_settings(settings: &mut Map<String, Value>) {
@@ -181,8 +186,10 @@ pub(crate) fn summary(container: &mut Value) {
     if let Some(networks) = networks {
         for one in networks.values_mut().filter_map(Value::as_object_mut) {
             endpoint(one);
-            // Docker fills this in on inspect only.
-            one.insert("DNSNames".to_owned(), Value::Null);
+            // Docker fills these in on inspect only.
+            for later in ["Aliases", "DNSNames", "DriverOpts", "Links"] {
+                one.insert(later.to_owned(), Value::Null);
+            }
         }
     }
 }

@@ -79,7 +79,7 @@ async fn create_here(state: &ApiState, request: NetworkCreateRequest) -> Result<
         attachable: request.attachable.unwrap_or_default(),
         ingress: request.ingress.unwrap_or_default(),
         ipam: ipam.config.unwrap_or_default().into_iter().map(ipam_config).collect(),
-        ipam_options: convert::labels(ipam.options),
+        ipam_options: ipam.options.map(|options| convert::labels(Some(options))),
         options: convert::labels(request.options),
         labels: convert::labels(request.labels),
     };

@@ -11,6 +11,7 @@ pub(crate) use create::create;
 
 use bollard_stubs::models::{NetworkConnectRequest, NetworkDisconnectRequest};
 use serde_json::{Value, json};
+use weft_engine::EngineError;
 use weft_types::ErrorKind;
 use weft_wire::swarmkit::Network;
 
@@ -168,8 +169,16 @@ pub(crate) async fn disconnect(mut call: Call, term: String) -> ApiResult {
     let request: NetworkDisconnectRequest = call.json().await?;
     let network = resolve(&call.state, &term).await?;
     let force = request.force.unwrap_or_default();
-    call.state.engine.disconnect_network(&request.container, &network, force).await?;
-    ok_empty()
+    match call.state.engine.disconnect_network(&request.container, &network, force).await {
+        // By force Docker looks for an endpoint, not for a container.
+        Err(EngineError::NoSuchContainer(name)) if force => {
+            Err(ApiError::not_found(format!("endpoint {name} not found")))
+        }
+        done => {
+            done?;
+            ok_empty()
+        }
+    }
 }
 
 /// The full name of a network. A worker may name one of the swarm's that it has not met yet: the managers will know,

@@ -16,25 +16,9 @@ use crate::filters::Filters;
 use crate::request::Call;
 use crate::response::{self, line};
 
-const FILTERS: &[&str] = &[
-    "config",
-    "container",
-    "daemon",
-    "event",
-    "image",
-    "label",
-    "network",
-    "node",
-    "plugin",
-    "scope",
-    "secret",
-    "service",
-    "type",
-    "volume",
-];
-
 pub(crate) async fn events(call: Call) -> ApiResult {
-    let filters = call.query.filters(FILTERS)?;
+    // Docker passes over keys that it does not know.
+    let filters = Filters::parse(call.query.get("filters"))?;
     let (since, until) = (moment(call.query.get("since"))?, moment(call.query.get("until"))?);
     if let (Some(since), Some(until)) = (since, until)
         && since > until
@@ -46,11 +30,12 @@ pub(crate) async fn events(call: Call) -> ApiResult {
         )));
     }
     let (history, live) = call.state.events.subscribe();
-    let past = history
-        .into_iter()
-        .filter(move |event| since.is_some_and(|s| event.time >= s) && until.is_none_or(|u| event.time <= u));
+    let wants_past = since.is_some() || until.is_some();
+    let past = history.into_iter().filter(move |event| {
+        wants_past && since.is_none_or(|s| event.time >= s) && until.is_none_or(|u| event.time <= u)
+    });
     let now = since_epoch(SystemTime::now());
-    let end = until.map(|until| Instant::now() + until.saturating_sub(now));
+    let end = until.and_then(|until| end(until, now));
     let shown = stream::iter(past.collect::<Vec<_>>())
         .chain(live_events(live, end))
         .take_until(call.state.events.ended());
@@ -64,6 +49,11 @@ pub(crate) async fn events(call: Call) -> ApiResult {
 fn moment(text: &str) -> Result<Option<Duration>, ApiError> {
     let at = timestamp(text)?;
     Ok(at.map(|(seconds, nanos)| Duration::new(u64::try_from(seconds).unwrap_or(0), nanos)))
+}
+
+/// When the clock shows `until`, both since the epoch; none if it never will.
+fn end(until: Duration, now: Duration) -> Option<Instant> {
+    Instant::now().checked_add(until.saturating_sub(now))
 }
 
 fn encode(event: &ApiEvent) -> io::Result<Bytes> {
@@ -90,12 +80,10 @@ fn live_events(
     })
 }
 
-/// Docker's rules: an object matches by id, id prefix or name; actions also by what stands before their colon.
+/// Docker's rules: an object matches by the beginning of its id or name, actions also by what stands before their colon.
 fn matches(event: &ApiEvent, filters: &Filters) -> bool {
     let name = event.attributes.get("name").map_or("", String::as_str);
-    let is = |wanted: &str| {
-        event.id == wanted || name == wanted || (wanted.len() >= 4 && event.id.starts_with(wanted))
-    };
+    let is = |wanted: &str| !wanted.is_empty() && (event.id.starts_with(wanted) || name.starts_with(wanted));
     let action = event.action.split(':').next().unwrap_or_default();
     let of_type = |key: &str| !filters.has(key) || (event.typ == key && filters.any(key, is));
     let image = |wanted: &str| {
@@ -118,6 +106,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_will_show_is_no_end() {
+        let until = moment("9223372036854775807.999999999").unwrap().unwrap();
+        assert!(end(until, Duration::ZERO).is_none());
+        assert!(end(Duration::from_secs(5), Duration::from_secs(9)).is_some());
+    }
 
     fn start() -> ApiEvent {
         ApiEvent {

@@ -38,6 +38,20 @@ pub(super) fn memory_total() -> u64 {
     kibibytes.unwrap_or_default() * 1024
 }
 
+/// Name of the file system that holds a path, by its magic number (Linux, `include/uapi/linux/magic.h`).
+pub(super) fn file_system(path: &str) -> &'static str {
+    let magic = rustix::fs::statfs(path).map(|info| info.f_type).unwrap_or_default();
+    match magic {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlayfs",
+        0x2fc1_2fc1 => "zfs",
+        _ => "<unknown>",
+    }
+}
+
 pub(super) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -13,6 +13,7 @@ use crate::request::Call;
 use crate::response::ok;
 use crate::state::SystemSettings;
 use crate::swarm_backend::{LocalNodeState, SwarmStatus};
+use crate::version::ApiVersion;
 
 /// The log driver every container has.
 const LOG_DRIVER: &str = "json-file";
@@ -32,7 +33,28 @@ pub(crate) async fn info(call: Call) -> ApiResult {
     map.insert("NEventsListener".to_owned(), state.events.listeners().into());
     map.insert("Swarm".to_owned(), swarm(&status));
     map.insert("Warnings".to_owned(), warnings(&state.system, &status));
+    of_version(&mut map, call.version);
     ok(&Value::from(map))
+}
+
+/// Fields that came or went with a version.
+fn of_version(info: &mut Map<String, Value>, version: ApiVersion) {
+    if version < ApiVersion(1, 50) {
+        info.insert("BridgeNfIptables".to_owned(), false.into());
+        info.insert("BridgeNfIp6tables".to_owned(), false.into());
+    }
+    if version < ApiVersion(1, 49) {
+        info.remove("FirewallBackend");
+    }
+    if version < ApiVersion(1, 47)
+        && let Some(registries) = info.get_mut("RegistryConfig")
+    {
+        registries["AllowNondistributableArtifactsCIDRs"] = Value::Null;
+        registries["AllowNondistributableArtifactsHostnames"] = Value::Null;
+    }
+    if version < ApiVersion(1, 42) {
+        info.insert("KernelMemory".to_owned(), true.into());
+    }
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -66,7 +88,14 @@ fn about_daemon(system: &SystemSettings) -> Map<String, Value> {
         "Debug": system.debug,
         "LiveRestoreEnabled": system.live_restore,
         "Driver": "overlay2",
-        "DriverStatus": [["Supports d_type", "true"], ["Native Overlay Diff", "true"], ["userxattr", "false"]],
+        "DriverStatus": [
+            ["Backing Filesystem", host::file_system(&system.data_root.display().to_string())],
+            ["Supports d_type", "true"],
+            ["Using metacopy", "false"],
+            ["Native Overlay Diff", "true"],
+            ["userxattr", "false"],
+        ],
+        "FirewallBackend": { "Driver": "nftables" },
         "Plugins": {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null", "overlay"],

@@ -28,6 +28,8 @@ pub(crate) fn parse(text: &str) -> Result<i32, EngineError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -37,6 +39,15 @@ mod tests {
         }
         for bad in ["", "0", "65", "BOGUS", "-9"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_signal_or_refused(text in "(?i)(sig)?[a-z0-9-]{0,8}|\\PC{0,8}") {
+            if let Ok(number) = parse(&text) {
+                prop_assert!((1..=31).contains(&number));
+            }
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bollard_stubs::models::{ContainerCreateBody, EndpointSettings};
+use bollard_stubs::models::{ContainerCreateBody, EndpointSettings, HostConfigCgroupnsModeEnum};
 use weft_types::{ContainerId, ObjectName};
 
 use super::{Engine, Result, blocking, now};
 use crate::container::create::{Request, mounts};
 use crate::container::live::Container;
-use crate::container::record::{Record, RunState};
+use crate::container::record::{MountKind, MountRecord, Record, RunState};
 use crate::error::EngineError;
 use crate::options::Created;
 use crate::shim::bundle::Bundle;
@@ -30,18 +30,17 @@ impl Engine {
         let (path, args) = request.command()?;
         self.apply_log_defaults(&mut request);
         let warnings = request.check(self.config.default_shm_size)?;
+        self.fill_cgroup_namespace(&mut request);
         self.check_networks(&mut request)?;
         let id = ContainerId::random(&mut rand::rng());
         let name = self.reserve_name(name, &id)?;
-        if request.config.hostname.as_deref().is_none_or(str::is_empty)
-            && request.host.uts_mode.as_deref() != Some("host")
-        {
-            request.config.hostname = Some(id.short().to_owned());
-        }
+        fill_hostname(&mut request, &id);
+        let lent = self.lent_mounts(request.host.volumes_from.as_deref().unwrap_or_default());
+        let lent = lent.inspect_err(|_| drop(self.registry().names.remove(&name)))?;
         let (engine, own_id, own_name) = (self.clone(), id.clone(), name.clone());
         // Waits for the disk: beside the event loop.
         let made = blocking(move || {
-            let mounts = mounts(&request, &engine.volumes)?;
+            let mounts = mounts(&request, lent, &engine.volumes)?;
             let record = Record {
                 id: own_id,
                 name: own_name,
@@ -75,6 +74,25 @@ impl Engine {
         }
     }
 
+    /// What `--volumes-from CONTAINER[:ro|rw]` brings along: all volumes and binds of those containers.
+    fn lent_mounts(&self, containers: &[String]) -> Result<Vec<MountRecord>> {
+        let mut lent = Vec::new();
+        for wanted in containers {
+            let (term, mode) = wanted.split_once(':').unwrap_or((wanted, "rw"));
+            if !mode.split(',').all(|option| matches!(option, "ro" | "rw" | "z" | "Z" | "nocopy")) {
+                return Err(EngineError::Invalid(format!("invalid mode for volumes-from: {mode}")));
+            }
+            let other = self.find(term).map_err(|error| EngineError::Invalid(error.to_string()))?;
+            let mounts = other.with(|record| record.mounts.clone());
+            lent.extend(mounts.into_iter().filter(|mount| mount.kind != MountKind::Tmpfs).map(|mount| {
+                let writable = mount.writable && !mode.split(',').any(|option| option == "ro");
+                // Its content is the other's: the image's does not come into it.
+                MountRecord { writable, no_copy: true, ..mount }
+            }));
+        }
+        Ok(lent)
+    }
+
     fn store(&self, record: Record) -> Result<Arc<Container>> {
         let dir = self.container_dir(&record.id);
         super::make_private(dir.clone())?;
@@ -95,6 +113,17 @@ impl Engine {
         }
     }
 
+    /// Of its own only where there is but one hierarchy, as with Docker.
+    fn fill_cgroup_namespace(&self, request: &mut Request) {
+        let mode = &mut request.host.cgroupns_mode;
+        if matches!(mode, None | Some(HostConfigCgroupnsModeEnum::EMPTY)) {
+            *mode = Some(match self.hierarchies.is_pure_v2() {
+                true => HostConfigCgroupnsModeEnum::PRIVATE,
+                false => HostConfigCgroupnsModeEnum::HOST,
+            });
+        }
+    }
+
     /// The first network is that of the network mode; wishes for it may be given under its name, id, or `default`.
     fn check_networks(&self, request: &mut Request) -> Result<()> {
         if request.config.network_disabled == Some(true) {
@@ -105,17 +134,19 @@ impl Engine {
             Some(mode) => (mode.to_owned(), true),
         };
         request.host.network_mode = Some(mode.clone());
-        // A task of a service is on its networks only; the mode is shown as `bridge` all the same.
-        let is_task = request.config.labels.iter().flatten().any(|(key, _)| key == TASK_LABEL);
-        if is_task && !given && !request.endpoints.is_empty() {
-            return self.check_endpoints(request);
-        }
-        if mode.starts_with("container:") {
+        if let Some(other) = mode.strip_prefix("container:") {
             request.endpoints.clear();
+            if let Ok(other) = self.find(other) {
+                request.host.network_mode = Some(format!("container:{}", other.id));
+            }
             return Ok(());
         }
         if let Some(settings) = request.endpoints.remove("default") {
             request.endpoints.entry(mode.clone()).or_insert(settings);
+        }
+        // Who names networks and no mode is on these only, as tasks of services are; it is shown as `bridge` all the same.
+        if !given && !request.endpoints.is_empty() {
+            return self.check_endpoints(request);
         }
         let display = |name: &str| self.network.display_name(name).unwrap_or_else(|| name.to_owned());
         let wanted = display(&mode);
@@ -183,6 +214,19 @@ impl Engine {
         self.container_event(&container, "rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }
+}
+
+/// With the host's network the host's name is shown unless another was asked for.
+fn fill_hostname(request: &mut Request, id: &ContainerId) {
+    let given = request.config.hostname.as_deref().is_some_and(|name| !name.is_empty());
+    if given || request.host.uts_mode.as_deref() == Some("host") {
+        return;
+    }
+    let name = match request.host.network_mode.as_deref() {
+        Some("host") => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        _ => id.short().to_owned(),
+    };
+    request.config.hostname = Some(name);
 }
 
 /// The names of its endpoints follow.

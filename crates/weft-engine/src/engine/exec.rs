@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bollard_stubs::models::{ExecConfig, ExecInspectResponse, ProcessConfig};
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::attach::into_streams;
 use super::{Engine, Result};
@@ -26,6 +28,9 @@ const REMEMBERED: usize = 100;
 /// Docker's exit code of what could not be started.
 const NOT_STARTED: i64 = 126;
 
+/// Docker waits as long for a start before it refuses another size of the terminal.
+const START_TIME: Duration = Duration::from_secs(10);
+
 /// All execs by id.
 #[derive(Default)]
 pub(super) struct Execs(Mutex<HashMap<String, Arc<Exec>>>);
@@ -37,10 +42,14 @@ pub(super) struct Exec {
     config: ExecConfig,
     user: User,
     state: Mutex<ExecState>,
+    /// Told when the start has come to something.
+    settled: Notify,
 }
 
 #[derive(Debug, Clone, Default)]
 struct ExecState {
+    /// Somebody was answered that it starts.
+    promised: bool,
     started: bool,
     running: bool,
     pid: i64,
@@ -52,8 +61,24 @@ impl Exec {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Clients are answered before what they started runs.
+    async fn wait_until_settled(&self) -> Result<()> {
+        let settled = self.settled.notified();
+        let is_starting = {
+            let state = self.state();
+            (state.promised || state.started) && !state.running && state.exit_code.is_none()
+        };
+        if !is_starting || tokio::time::timeout(START_TIME, settled).await.is_ok() {
+            return Ok(());
+        }
+        Err(EngineError::Refused("timeout waiting for exec session ready".to_owned()))
+    }
+
+    /// As events tell them: a blank is behind the program, even where no argument follows.
     fn words(&self) -> String {
-        self.config.cmd.as_deref().unwrap_or_default().join(" ")
+        let words = self.config.cmd.as_deref().unwrap_or_default();
+        let (program, args) = words.split_first().map_or(("", words), |(first, rest)| (first.as_str(), rest));
+        format!("{program} {}", args.join(" "))
     }
 }
 
@@ -78,6 +103,14 @@ impl Execs {
         }
         drop(own);
         all.insert(exec.id.clone(), exec);
+    }
+
+    /// Those of a container that have not ended.
+    pub(super) fn unfinished(&self, container: &Container) -> Vec<String> {
+        let own = container.execs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let all = self.lock();
+        let goes_on = |id: &String| all.get(id).is_some_and(|exec| exec.state().exit_code.is_none());
+        own.into_iter().filter(goes_on).collect()
     }
 
     /// Forgets one that nobody asks about.
@@ -115,7 +148,8 @@ impl Engine {
         }
         let user = self.exec_user(&container, config.user.as_deref().unwrap_or_default()).await?;
         let id = hex::encode(rand::random::<[u8; 32]>());
-        let exec = Exec { id: id.clone(), container, config, user, state: Mutex::default() };
+        let exec =
+            Exec { id: id.clone(), container, config, user, state: Mutex::default(), settled: Notify::new() };
         let exec = Arc::new(exec);
         self.exec_event(&exec, &format!("exec_create: {}", exec.words()), &[]);
         self.execs.add(exec);
@@ -142,15 +176,21 @@ impl Engine {
         .await
     }
 
-    /// Whether it can be started now, for who must answer before it is; whether it has a terminal.
+    /// Whether it can be started now, for who answers before it is, and then starts it; whether it has a terminal.
     pub fn exec_startable(&self, exec_id: &str) -> Result<bool> {
         let exec = self.execs.find(exec_id)?;
-        if exec.state().started {
+        let (started, has_ended) = {
+            let state = exec.state();
+            (state.started, state.exit_code.is_some())
+        };
+        // That it has run already is told in the output: Docker has answered by the time it looks.
+        if started && !has_ended {
             return Err(already_running(exec_id));
         }
         if exec.container.state().phase != Phase::Running {
             return Err(EngineError::NotRunning(exec.container.id.to_string()));
         }
+        exec.state().promised = true;
         Ok(exec.config.tty == Some(true))
     }
 
@@ -181,6 +221,9 @@ impl Engine {
         let exec = self.execs.find(exec_id)?;
         {
             let mut state = exec.state();
+            if state.exit_code.is_some() && !options.detach {
+                return Err(EngineError::Conflict(format!("exec command {exec_id} has already run")));
+            }
             if state.started {
                 return Err(already_running(exec_id));
             }
@@ -190,6 +233,7 @@ impl Engine {
         if started.is_err() {
             exec.state().exit_code.get_or_insert(NOT_STARTED);
         }
+        exec.settled.notify_waiters();
         started
     }
 
@@ -330,6 +374,7 @@ impl Engine {
     pub async fn exec_resize(&self, exec_id: &str, height: u16, width: u16) -> Result<()> {
         let exec = self.execs.find(exec_id)?;
         let missing = || EngineError::NoSuchProcess(exec.id.clone());
+        exec.wait_until_settled().await?;
         if !exec.state().running {
             return Err(missing());
         }

@@ -124,7 +124,10 @@ impl Engine {
         tokio::join!(network, self.release_files(container));
         container.note(|record| {
             record.sandbox = None;
-            record.connected.clear();
+            record
+                .connected
+                .values_mut()
+                .for_each(|endpoint| *endpoint = super::networks::remembered(endpoint));
         });
     }
 

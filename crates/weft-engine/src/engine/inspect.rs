@@ -27,7 +27,7 @@ impl Engine {
         };
         let sizes = size.then(|| self.sizes(&record));
         let rootfs = container.rootfs();
-        let execs = container.execs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let execs = self.execs.unfinished(&container);
         Ok(ContainerInspectResponse {
             id: Some(record.id.to_string()),
             created: Some(record.created.clone()),
@@ -38,7 +38,7 @@ impl Engine {
             resolv_conf_path: path(&sandbox.resolv_conf),
             hostname_path: path(&sandbox.hostname),
             hosts_path: path(&sandbox.hosts),
-            log_path: Some(container.log_path().display().to_string()),
+            log_path: Some(self.shown_log_path(&record)),
             name: Some(format!("/{}", record.name)),
             restart_count: Some(record.state.restart_count),
             driver: Some("overlay2".to_owned()),
@@ -87,6 +87,17 @@ impl Engine {
         shown.filter_map(mount_point).collect()
     }
 
+    /// Where its log is since it was first started; empty for drivers that have no such file.
+    fn shown_log_path(&self, record: &Record) -> String {
+        let began = record.state.phase != Phase::Created || !record.state.error.is_empty();
+        let driver = record.host.log_config.as_ref().and_then(|log| log.typ.as_deref()).unwrap_or_default();
+        if !began || !matches!(driver, "" | "json-file") {
+            return String::new();
+        }
+        let name = format!("{}-json.log", record.id);
+        self.container_dir(&record.id).join(name).display().to_string()
+    }
+
     fn shown_host_config(&self, record: &Record) -> HostConfig {
         let mut host = host_config(record);
         if let Some(mounts) = &mut host.mounts {
@@ -118,7 +129,12 @@ impl Engine {
             .iter()
             .map(|(name, wish)| {
                 let shown = self.network.display_name(name).unwrap_or_else(|| name.clone());
-                (shown, complete(record.connected.get(name).unwrap_or(wish).clone()))
+                let endpoint = record.connected.get(name).cloned().unwrap_or_else(|| EndpointSettings {
+                    // What is wished for is nobody's address yet.
+                    mac_address: None,
+                    ..wish.clone()
+                });
+                (shown, complete(endpoint))
             })
             .collect()
     }
@@ -133,17 +149,24 @@ impl Engine {
         let pids = self.hierarchies.processes(&container.cgroup(&self.config.cgroup_parent));
         let args: Vec<&str> =
             if ps_args.trim().is_empty() { vec!["-ef"] } else { ps_args.split_whitespace().collect() };
-        let output = tokio::process::Command::new("ps")
-            .args(args)
-            .output()
-            .await
-            .map_err(|error| EngineError::Refused(format!("ps: {error}")))?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            return Err(EngineError::Refused(format!("ps: {}", text.lines().next().unwrap_or_default())));
-        }
-        parse_ps(&String::from_utf8_lossy(&output.stdout), &pids)
+        // By pids, because most options of `ps` choose processes of one terminal only; not every `ps` knows how.
+        let by_pid = format!("-q{}", pids.iter().map(i32::to_string).collect::<Vec<_>>().join(","));
+        let text = match ps(args.iter().copied().chain([by_pid.as_str()])).await {
+            Ok(text) => text,
+            Err(_) => ps(args.iter().copied()).await?,
+        };
+        parse_ps(&text, &pids)
     }
+}
+
+async fn ps(args: impl Iterator<Item = &str>) -> Result<String> {
+    let output = tokio::process::Command::new("ps").args(args).output().await;
+    let output = output.map_err(|error| EngineError::Refused(format!("ps: {error}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(EngineError::Refused(format!("ps: {}", text.lines().next().unwrap_or_default())))
 }
 
 /// Keeps the rows whose PID is one of `pids`; the last column takes the rest of the line.
@@ -249,7 +272,7 @@ fn mount_point(mount: &MountRecord) -> Option<MountPoint> {
 }
 
 /// Bytes of all files and links below a directory; those with several names count once.
-pub(super) fn directory_size(dir: &Path) -> i64 {
+pub(crate) fn directory_size(dir: &Path) -> i64 {
     fn add(dir: &Path, seen: &mut HashSet<(u64, u64)>) -> i64 {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         entries
@@ -266,6 +289,8 @@ pub(super) fn directory_size(dir: &Path) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -285,5 +310,12 @@ mod tests {
         let top = parse_ps(text, &[42]).unwrap();
         assert_eq!(top.processes.unwrap(), [["root", "42", "1", "sleep 100"]]);
         assert!(parse_ps("UID CMD\n", &[]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_of_processes_is_read(titles in "(PID|UID| |CMD){0,6}", text in "[0-9a-z \n]{0,60}|\\PC{0,20}") {
+            let _ = parse_ps(&format!("{titles}\n{text}"), &[1, 42]);
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::error::EngineError;
 use crate::options::{Filters, ListOptions};
 
 /// Filters that exist.
-const FILTERS: [&str; 14] = [
+const FILTERS: [&str; 16] = [
     "ancestor",
     "before",
     "exited",
@@ -24,11 +24,13 @@ const FILTERS: [&str; 14] = [
     "is-task",
     "isolation",
     "label",
+    "label!",
     "name",
     "network",
     "publish",
     "since",
     "status",
+    "volume",
 ];
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
@@ -75,6 +77,8 @@ impl Engine {
                         && any(&|value| value.parse() == Ok(record.state.exit_code))
                 }
                 "label" => label_filter(record, values),
+                "label!" => !label_filter(record, values),
+                "volume" => any(&|value| has_volume(record, value)),
                 "ancestor" => any(&|value| self.is_ancestor(record, value)),
                 "network" => any(&|value| self.is_on_network(record, value)),
                 "publish" | "expose" => any(&|value| has_port(record, value, key == "publish")),
@@ -112,7 +116,8 @@ impl Engine {
 
     fn summary(&self, record: &Record, size: bool) -> ContainerSummary {
         let image = self.image_label(record);
-        let words = std::iter::once(&record.path).chain(&record.args).cloned().collect::<Vec<_>>().join(" ");
+        let words = std::iter::once(record.path.clone()).chain(record.args.iter().map(|arg| quoted(arg)));
+        let words = words.collect::<Vec<_>>().join(" ");
         let created = record.created.parse::<jiff::Timestamp>().map(|time| time.as_second()).unwrap_or(0);
         let sizes = size.then(|| self.sizes(record));
         ContainerSummary {
@@ -123,7 +128,7 @@ impl Engine {
             command: Some(words),
             created: Some(created),
             ports: Some(ports(record)),
-            size_rw: sizes.map(|(own, _)| own),
+            size_rw: sizes.map(|(own, _)| own).filter(|bytes| *bytes > 0),
             size_root_fs: sizes.map(|(_, all)| all),
             labels: Some(record.config.labels.clone().unwrap_or_default()),
             state: Some(state(record.state.status())),
@@ -147,6 +152,11 @@ impl Engine {
             _ => record.image.to_string(),
         }
     }
+}
+
+/// As Docker shows arguments: no shell would read them back.
+fn quoted(arg: &str) -> String {
+    if arg.contains(' ') { format!("'{arg}'") } else { arg.to_owned() }
 }
 
 fn check(filters: &Filters) -> Result<()> {
@@ -194,10 +204,33 @@ pub(super) fn labels_match(record: &Record, filters: &Filters) -> bool {
         && filters.get("label!").is_none_or(|unwanted| !label_filter(record, unwanted))
 }
 
+/// `publish` asks for ports of the host, `expose` for those of the container; both `port[-port][/protocol]`.
 fn has_port(record: &Record, wanted: &str, published: bool) -> bool {
-    let wanted = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
-    let bound = record.host.port_bindings.iter().flatten().any(|(port, _)| *port == wanted);
-    bound || (!published && record.config.exposed_ports.iter().flatten().any(|port| *port == wanted))
+    let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return false };
+    let in_range = |port: Option<u16>| port.is_some_and(|port| (first..=last).contains(&port));
+    if published {
+        let ports = record.sandbox.iter().flat_map(|sandbox| &sandbox.ports);
+        let bindings = ports.filter(|(port, _)| port.ends_with(&format!("/{protocol}")));
+        let mut host_ports = bindings.flat_map(|(_, bindings)| bindings.iter().flatten());
+        return host_ports.any(|b| in_range(b.host_port.as_deref().and_then(|port| port.parse().ok())));
+    }
+    // A container that does not run exposes nothing.
+    let mut exposed = record.config.exposed_ports.iter().flatten().filter(|_| record.state.is_running());
+    exposed.any(|exposed| {
+        let (port, own) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
+        own == protocol && in_range(port.parse().ok())
+    })
+}
+
+/// By the volume's name or by where it or a bind is in the container.
+fn has_volume(record: &Record, wanted: &str) -> bool {
+    record.mounts.iter().any(|mount| {
+        (!mount.name.is_empty() && mount.name == wanted)
+            || mount.destination == std::path::Path::new(wanted)
+            || (!mount.source.as_os_str().is_empty() && mount.source == std::path::Path::new(wanted))
+    })
 }
 
 fn state(text: &str) -> ContainerSummaryStateEnum {

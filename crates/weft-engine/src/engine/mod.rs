@@ -21,6 +21,8 @@ mod stats;
 mod stop;
 mod update;
 
+use inspect::directory_size;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -50,11 +50,14 @@ impl Engine {
         let mut connected = BTreeMap::new();
         if kind == SandboxKind::Own {
             for (name, settings) in in_order(record) {
-                let endpoint =
-                    self.network.connect(&record.id, &name, &settings).await.map_err(failed(SETUP))?;
+                let connecting = self.network.connect(&record.id, &name, &settings).await;
+                let endpoint = connecting.map_err(|error| failed(SETUP)(by_id(record, &name, error)))?;
                 connected.insert(name, endpoint);
             }
             sandbox.ports = self.network.publish(&record.id).await.map_err(failed(SETUP))?;
+        } else if let Some(network_id) = self.network.id_of(record.network_mode()) {
+            let settings = EndpointSettings { network_id: Some(network_id), ..EndpointSettings::default() };
+            connected.insert(record.network_mode().to_owned(), settings);
         }
         container.update(|record| {
             record.connected = connected;
@@ -121,6 +124,7 @@ impl Engine {
             )));
         }
         let shown = self.network.display_name(network).unwrap_or_else(|| network.to_owned());
+        self.network.check(network, &settings).map_err(failed(""))?;
         if self.endpoint_key(&record, &shown).is_some() {
             return Err(EngineError::Network {
                 prefix: "",
@@ -141,8 +145,15 @@ impl Engine {
                 }
             });
         }
-        self.network.check(network, &settings).map_err(failed(""))?;
         container.update(|record| {
+            // Its names are known before it has an address.
+            if !matches!(shown.as_str(), "bridge" | "host" | "none") {
+                let mut names = vec![record.name.clone()];
+                names.extend(settings.aliases.clone().unwrap_or_default());
+                names.push(record.id.short().to_owned());
+                let named = EndpointSettings { dns_names: Some(names), ..settings.clone() };
+                record.connected.insert(shown.clone(), remembered(&named));
+            }
             record.endpoints.insert(shown, settings);
         })
     }
@@ -158,7 +169,7 @@ impl Engine {
                 prefix: "",
                 source: NetworkFailure {
                     message: format!("container {} is not connected to network {shown}", record.id),
-                    kind: weft_types::ErrorKind::Forbidden,
+                    kind: weft_types::ErrorKind::System,
                 },
             });
         };
@@ -184,6 +195,29 @@ impl Engine {
     fn endpoint_key(&self, record: &Record, shown: &str) -> Option<String> {
         let same = |name: &str| name == shown || self.network.display_name(name).as_deref() == Some(shown);
         record.endpoints.keys().find(|name| same(name)).cloned()
+    }
+}
+
+/// A network that was removed since the last start is told by the id that it had.
+fn by_id(record: &Record, name: &str, error: NetworkFailure) -> NetworkFailure {
+    let known = record.connected.get(name).and_then(|endpoint| endpoint.network_id.as_deref());
+    match known.filter(|id| !id.is_empty() && error.message == format!("network {name} not found")) {
+        Some(id) => NetworkFailure { message: format!("network {id} not found"), ..error },
+        None => error,
+    }
+}
+
+/// What stays known of an endpoint that is gone, as Docker keeps it: which network it was on, under which names.
+pub(super) fn remembered(endpoint: &EndpointSettings) -> EndpointSettings {
+    EndpointSettings {
+        ipam_config: endpoint.ipam_config.clone(),
+        links: endpoint.links.clone(),
+        aliases: endpoint.aliases.clone(),
+        driver_opts: endpoint.driver_opts.clone(),
+        gw_priority: endpoint.gw_priority,
+        network_id: endpoint.network_id.clone(),
+        dns_names: endpoint.dns_names.clone(),
+        ..EndpointSettings::default()
     }
 }
 

@@ -131,12 +131,10 @@ impl Engine {
         }
     }
 
-    /// Containers that use a volume, and the bytes of its files; of one that is mounted when used only when it is.
-    pub async fn volume_usage(self: &Arc<Self>, volume: &Volume) -> (usize, i64) {
-        let users = self.volume_users(&volume.name).len();
-        let place = volume.mountpoint.clone();
-        let size = blocking(move || Ok(super::inspect::directory_size(&place))).await;
-        (users, size.unwrap_or_default())
+    /// Containers that use a volume, and the bytes of its files; of one that is mounted when used only when it is. Walks
+    /// through the files: not for the event loop.
+    pub fn volume_usage(&self, volume: &Volume) -> (usize, i64) {
+        (self.volume_users(&volume.name).len(), super::directory_size(&volume.mountpoint))
     }
 
     /// Removes all stopped containers that match; ids and reclaimed bytes.
@@ -151,7 +149,7 @@ impl Engine {
             if !stopped || !chosen {
                 continue;
             }
-            let size = super::inspect::directory_size(&container.rootfs().upper());
+            let size = super::directory_size(&container.rootfs().upper());
             let options = RemoveOptions { force: false, volumes: false };
             if self.remove(container.id.as_str(), options).await.is_ok() {
                 removed.push(container.id.to_string());

@@ -120,6 +120,8 @@ fn words(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -148,5 +150,12 @@ mod tests {
     fn other_instructions_are_refused() {
         let error = apply(&mut RunConfig::default(), &["BOGUS x".to_owned()]).unwrap_err();
         assert_eq!(error.to_string(), "bogus is not a valid change command");
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_an_instruction_or_refused(line in "(?i)(cmd|entrypoint|env|label|expose|volume|user|onbuild)? ?[ -~é]{0,40}") {
+            let _ = apply(&mut RunConfig::default(), &[line]);
+        }
     }
 }

@@ -129,6 +129,8 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -159,5 +161,14 @@ mod tests {
         let wanted = |text: &str| Platform::parse(text).unwrap();
         assert_eq!(index.choose(&wanted("linux/amd64")).unwrap().digest, Digest::of(b"amd64"));
         assert!(index.choose(&wanted("linux/s390x")).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_platform_or_none(text in "[a-z0-9_/]{0,20}|\\PC{0,12}") {
+            if let Some(platform) = Platform::parse(&text) {
+                prop_assert_eq!(Platform::parse(&platform.to_string()), Some(platform));
+            }
+        }
     }
 }

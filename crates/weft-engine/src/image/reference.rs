@@ -208,6 +208,8 @@ fn is_domain(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -256,6 +258,17 @@ mod tests {
         );
         for bad in ["", ":", "a:", "-a", "a b", "a:bad/tag", "a//b", "a/../b", "x:.hidden"] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_a_name_is_one_when_it_is_shown(text in "[a-zA-Z0-9./:@_-]{0,40}|([a-z.]{1,9}(:[0-9]{1,3})?/)?[a-z/_-]{1,12}(:[a-z0-9.]{1,4})?|\\PC{0,16}") {
+            if let Ok(name) = Name::parse(&text) {
+                prop_assert_eq!(Name::parse(&name.to_string()), Ok(name.clone()));
+                prop_assert!(full_repository(name.repository()).contains('/'));
+            }
+            let _ = Term::parse(&text);
         }
     }
 }

@@ -54,6 +54,26 @@ impl Images {
         document.rootfs.diff_ids.iter().map(|layer| self.inner.store.layer_size(layer)).sum()
     }
 
+    /// Bytes of all layers, each counted once.
+    pub fn layers_size(&self) -> i64 {
+        let layers = super::layers_of(self.inner.lock().images.values());
+        layers.iter().map(|layer| self.inner.store.layer_size(layer)).sum()
+    }
+
+    /// Fills in how many bytes of an image are in layers that other images have too.
+    pub fn measure_shared(&self, summaries: &mut [ImageSummary]) {
+        let state = self.inner.lock();
+        for summary in summaries {
+            let Some((id, document)) = state.images.iter().find(|(id, _)| id.to_string() == summary.id)
+            else {
+                continue;
+            };
+            let others = state.used_layers(id);
+            let shared = document.rootfs.diff_ids.iter().filter(|layer| others.contains(*layer));
+            summary.shared_size = shared.map(|layer| self.inner.store.layer_size(layer)).sum();
+        }
+    }
+
     /// Everything about one image.
     pub fn inspect(&self, name: &str) -> Result<ImageInspect> {
         let state = self.inner.lock();

@@ -136,6 +136,8 @@ fn collect(dir: &Path, depth: usize, found: &mut Vec<Value>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -152,5 +154,12 @@ mod tests {
             node("/dev/nosuch", "").unwrap_err().to_string(),
             "error gathering device information while adding custom device \"/dev/nosuch\": no such file or directory"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_rule_is_read_or_refused(text in "[abc] [0-9*]{0,12}:[0-9*]{0,4} [rwmx]{0,4}|\\PC{0,16}") {
+            let _ = parse_rule(&text);
+        }
     }
 }

@@ -188,7 +188,7 @@ pub(super) fn add_network(
         internal: spec.internal,
         attachable: spec.attachable,
         pools,
-        ipam_options: Some(spec.ipam_options),
+        ipam_options: spec.ipam_options,
         options: spec.options,
         labels: spec.labels,
     };

@@ -40,7 +40,9 @@ pub(super) fn run(hosts: &Hosts, host: &str, parent: &str, name: &str, kind: u64
         5 => {
             let health =
                 "--health-cmd true --health-interval 10ms --log-opt max-size=1k --log-opt max-file=2";
-            docker(&format!("run -d {of} {health} busybox sh -c 'yes | head -n 5000; sleep 1000'"))?;
+            let line = format!("run -d {of} {health} busybox sh -c");
+            let words = line.split(' ').chain(["yes | head -n 5000; exec sleep 1000"]);
+            hosts.docker(host, words.collect::<Vec<_>>())?;
             docker(&format!("kill {name}"))?;
             docker(&format!("rm {name}"))
         }

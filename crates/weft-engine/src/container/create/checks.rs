@@ -71,12 +71,26 @@ impl Request {
         if let Some(check) = &self.config.healthcheck {
             health::validate(check)?;
         }
+        self.fill_host_defaults();
         if self.host.shm_size.unwrap_or(0) == 0 {
             self.host.shm_size = Some(default_shm_size);
         } else if self.host.shm_size.is_some_and(|size| size < 0) {
             return invalid("SHM size can not be less than 0");
         }
         Ok(warnings)
+    }
+
+    /// What is shown as chosen, because it applies; what means "no limit" is shown as none.
+    fn fill_host_defaults(&mut self) {
+        let host = &mut self.host;
+        if host.ipc_mode.as_deref().is_none_or(str::is_empty) {
+            host.ipc_mode = Some("private".to_owned());
+        }
+        if host.runtime.as_deref() == Some("") {
+            host.runtime = None;
+        }
+        host.memory_swappiness = host.memory_swappiness.filter(|percent| *percent >= 0);
+        host.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
     }
 
     fn has_restart_policy(&self) -> bool {
@@ -169,6 +183,7 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use bollard_stubs::models::HostConfig;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -189,5 +204,12 @@ mod tests {
         assert_eq!(parse_size("10m").unwrap(), 10 << 20);
         assert!(parse_size("x").is_err());
         assert!(parse_size("99999999999999g").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_size_or_refused(text in "[0-9]{0,20}[a-zA-Z ]{0,3}|\\PC{0,8}") {
+            let _ = parse_size(&text);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 mod checks;
 mod mounts;
+#[cfg(test)]
+mod requests_test;
 mod resources;
 
 use std::collections::{BTreeMap, HashMap};
@@ -97,7 +99,8 @@ impl Request {
         let mut env = image.env.clone().unwrap_or_default();
         let own = config.env.clone().unwrap_or_default();
         env.retain(|entry| !own.iter().any(|o| o.split('=').next() == entry.split('=').next()));
-        config.env = Some(own.into_iter().chain(env).collect());
+        let env: Vec<String> = own.into_iter().chain(env).collect();
+        config.env = (!env.is_empty()).then_some(env);
         let mut labels: HashMap<String, String> =
             image.labels.clone().unwrap_or_default().into_iter().collect();
         labels.extend(config.labels.take().unwrap_or_default());

@@ -9,14 +9,22 @@ use crate::container::record::{MountKind, MountRecord};
 use crate::error::EngineError;
 use crate::volumes::VolumeWish;
 
+/// Docker shows this as the mode of a volume that was wanted without any: containers may share it.
+const SHARED_LABEL: &str = "z";
+
 /// Where named volumes are made.
 pub(crate) trait VolumeMaker {
     /// The directory of volume `name`, made if missing; `None` makes an anonymous one. Answers name and directory.
     fn volume(&self, name: Option<&str>, wish: VolumeWish) -> Result<(String, PathBuf)>;
 }
 
-/// The mounts of a request: `--mount`, `-v`, `--tmpfs`, `VOLUME` of the image; in this order of precedence.
-pub(crate) fn mounts(request: &Request, volumes: &dyn VolumeMaker) -> Result<Vec<MountRecord>> {
+/// The mounts of a request: `--mount`, `-v`, `--tmpfs`, what other containers lend, `VOLUME` of the image; in this order
+/// of precedence.
+pub(crate) fn mounts(
+    request: &Request,
+    lent: Vec<MountRecord>,
+    volumes: &dyn VolumeMaker,
+) -> Result<Vec<MountRecord>> {
     // As with Docker, the driver is for volumes that are asked for in the short form.
     let driver = request.host.volume_driver.clone().unwrap_or_default();
     let wish = || VolumeWish { driver: driver.clone(), ..VolumeWish::default() };
@@ -41,6 +49,11 @@ pub(crate) fn mounts(request: &Request, volumes: &dyn VolumeMaker) -> Result<Vec
             ..MountRecord::new(MountKind::Tmpfs, destination_path(destination, "tmpfs")?)
         };
         add(record)?;
+    }
+    for mount in lent {
+        if mounts.iter().all(|have| have.destination != mount.destination) {
+            mounts.push(mount);
+        }
     }
     for destination in request.config.volumes.iter().flatten() {
         let destination = destination_path(destination, "volume")?;
@@ -123,7 +136,7 @@ fn from_bind(text: &str, wish: VolumeWish, volumes: &dyn VolumeMaker) -> Result<
                 name,
                 source: path,
                 writable,
-                mode: options.to_owned(),
+                mode: if options.is_empty() { SHARED_LABEL.to_owned() } else { options.to_owned() },
                 anonymous: source.is_none(),
                 no_copy: options.split(',').any(|option| option == "nocopy"),
                 ..MountRecord::new(MountKind::Volume, destination)
@@ -174,7 +187,7 @@ fn volume_mount(mount: &Mount, volumes: &dyn VolumeMaker) -> Result<MountRecord>
     Ok(MountRecord {
         name,
         source,
-        mode: "z".to_owned(),
+        mode: SHARED_LABEL.to_owned(),
         anonymous: wanted.is_none(),
         no_copy: options.no_copy == Some(true),
         ..MountRecord::new(MountKind::Volume, destination)
@@ -210,6 +223,8 @@ fn tmpfs_mount(mount: &Mount) -> Result<MountRecord> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     struct Fake;
@@ -233,5 +248,15 @@ mod tests {
         assert!(from_bind("/a:/b:bogus", VolumeWish::default(), &Fake).is_err());
         assert!(from_bind("/a:/", VolumeWish::default(), &Fake).is_err());
         assert!(from_bind("/a:/x/../..", VolumeWish::default(), &Fake).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bind_is_read_or_refused(text in "[a-z/.:,]{0,24}|\\PC{0,16}") {
+            if let Ok(mount) = from_bind(&text, VolumeWish::default(), &Fake) {
+                prop_assert!(mount.destination.is_absolute() && mount.destination != Path::new("/"));
+                prop_assert!(!mount.destination.components().any(|part| part == Component::ParentDir));
+            }
+        }
     }
 }

@@ -55,6 +55,8 @@ impl std::fmt::Debug for RegistryAuth {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -67,5 +69,21 @@ mod tests {
         assert_eq!((auth.username.as_str(), auth.password.as_str()), ("ann", "p"));
         assert_eq!(auth.basic().as_deref(), Some("Basic YW5uOnA="));
         assert_eq!(RegistryAuth::from_header("{}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_or_refused(text in "[A-Za-z0-9_=-]{0,60}|\\PC{0,20}", json in "\\PC{0,40}") {
+            let _ = RegistryAuth::from_header(&text);
+            let _ = RegistryAuth::from_header(&base64::engine::general_purpose::URL_SAFE.encode(json));
+        }
+
+        #[test]
+        fn passwords_of_any_characters_come_through(username in "\\PC{1,12}", password in "\\PC{0,24}") {
+            let json = serde_json::json!({ "username": username, "password": password }).to_string();
+            let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
+            let auth = RegistryAuth::from_header(&header).unwrap_or_default();
+            prop_assert_eq!((auth.username, auth.password), (username, password));
+        }
     }
 }

@@ -123,3 +123,19 @@ impl RegistryError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_body_is_an_error_document_or_not(bytes in any::<Vec<u8>>(), code in "[A-Z_]{0,20}", message in "\\PC{0,12}") {
+            let _ = RegistryError::from_body(&bytes);
+            let document = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
+            prop_assert!(RegistryError::from_body(document.to_string().as_bytes()).is_some());
+        }
+    }
+}
