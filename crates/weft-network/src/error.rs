@@ -114,6 +114,15 @@ pub enum NetworkError {
         /// Addresses that can be given out.
         total: u128,
     },
+    /// Settings for other networks say too much, are combined, or are in use.
+    #[error("{0}")]
+    Configuration(String),
+    /// No settings of that name.
+    #[error("configuration network {0:?} not found")]
+    NoConfiguration(String),
+    /// Settings are no network.
+    #[error("cannot create endpoint on configuration-only network")]
+    ConnectConfiguration,
     /// The wanted address is taken.
     #[error("Address already in use")]
     AddressInUse(IpAddr),
@@ -244,7 +253,7 @@ pub enum PortFailure {
 impl Classified for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound(_) | Self::UnknownDriver(_) => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::UnknownDriver(_) | Self::NoConfiguration(_) => ErrorKind::NotFound,
             Self::NameTaken(_) | Self::SandboxExists(_) | Self::InterfaceTaken(_) => ErrorKind::Conflict,
             Self::PredefinedName(_)
             | Self::Predefined(_)
@@ -255,6 +264,7 @@ impl Classified for NetworkError {
             | Self::SwarmInactive
             | Self::InUse { .. }
             | Self::AddressInUse(_)
+            | Self::Configuration(_)
             | Self::AlreadyConnected { .. } => ErrorKind::Forbidden,
             Self::Ambiguous { .. }
             | Self::EmptyName
@@ -263,6 +273,7 @@ impl Classified for NetworkError {
             | Self::InvalidEndpoint(_)
             | Self::ConnectHost
             | Self::ConnectShared
+            | Self::ConnectConfiguration
             | Self::ConnectNone => ErrorKind::InvalidParameter,
             Self::UnsupportedDriver(_) | Self::NoBalancer(_) | Self::NoKernelEncryption => {
                 ErrorKind::NotImplemented

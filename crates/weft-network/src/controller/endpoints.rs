@@ -280,7 +280,9 @@ fn wished_addresses(spec: &EndpointSpec) -> Result<Vec<IpAddr>, NetworkError> {
 
 fn refuse_kind(sandbox: &Sandbox, network: &Network, state: &State) -> Result<(), NetworkError> {
     match (&sandbox.spec.kind, &network.driver) {
-        (SandboxKind::Shared(_), _) | (SandboxKind::Host, Driver::Bridge(_) | Driver::Overlay(_)) => {
+        (_, Driver::Config(_)) => Err(NetworkError::ConnectConfiguration),
+        (SandboxKind::Shared(_), _)
+        | (SandboxKind::Host, Driver::Bridge(_) | Driver::Overlay(_) | Driver::SubInterface(_)) => {
             Err(NetworkError::ConnectShared)
         }
         (SandboxKind::Host, _) => Ok(()),
@@ -349,6 +351,7 @@ pub(super) fn note_swarm_network<'a>(state: &'a mut State, spec: &OverlaySpec) -
         ipam_options: None,
         options: spec.options.clone(),
         labels: spec.labels.clone(),
+        config_from: None,
     });
     network.driver = Driver::Overlay(Box::new(spec.clone()));
     network.enable_ipv6 = spec.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6());
@@ -421,7 +424,11 @@ fn local_endpoint(
     let address = local_address(state, network, false, spec.ipv4.as_deref())?;
     let address6 = local_address(state, network, true, spec.ipv6.as_deref())?;
     let mac = spec.mac.unwrap_or_else(|| MacAddr::random(&mut rand::rng()));
-    let prefix = network.bridge().map_or("eth", |bridge| &bridge.interface_prefix);
+    let prefix = match &network.driver {
+        Driver::Bridge(settings) => &settings.interface_prefix,
+        Driver::SubInterface(settings) => &settings.interface_prefix,
+        _ => "eth",
+    };
     Ok(endpoint(sandbox, network.id.clone(), prefix, spec, mac, address, address6))
 }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod balance;
+mod config_only;
 mod dataplane;
 mod doubts;
 mod encryption;

@@ -12,7 +12,7 @@ use super::error::{ClientError, Outcome};
 use super::logs::Logs;
 use super::system::{for_each, text};
 use super::terminal::{RawMode, follow_size, stdin_is_terminal};
-use super::{state, stream};
+use super::{image, state, stream};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -230,16 +230,48 @@ async fn start(daemon: &Daemon, start: &Start) -> Outcome {
 }
 
 async fn create(daemon: &Daemon, spec: &ContainerSpec, attached: bool) -> Result<String, ClientError> {
-    let call = Call::post("/containers/create").query_if(
-        spec.name.is_some(),
-        "name",
-        spec.name.clone().unwrap_or_default(),
-    );
-    let answer = daemon.json(call.json_body(&spec.body(attached)?)).await?;
+    let body = spec.body(attached)?;
+    let call = || {
+        let call = Call::post("/containers/create").query_if(
+            spec.name.is_some(),
+            "name",
+            spec.name.clone().unwrap_or_default(),
+        );
+        let call = call.query_if(spec.platform().is_some(), "platform", spec.platform().unwrap_or_default());
+        call.json_body(&body)
+    };
+    if let Some(file) = spec.cidfile.as_ref().filter(|file| file.exists()) {
+        return Err(ClientError::Usage(format!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            file.display()
+        )));
+    }
+    if spec.pull == "always" {
+        image::bring(daemon, &spec.image, spec.platform()).await?;
+    }
+    let answer = match daemon.json(call()).await {
+        Err(ClientError::Daemon { status: 404, message })
+            if spec.pull == "missing" && is_no_image(&message) =>
+        {
+            eprintln!("Unable to find image '{}' locally", spec.image);
+            image::bring(daemon, &spec.image, spec.platform()).await?;
+            daemon.json(call()).await?
+        }
+        answer => answer?,
+    };
+    if let Some(file) = &spec.cidfile {
+        let failed = |source| ClientError::File { path: file.clone(), source };
+        std::fs::write(file, text(&answer["Id"])).map_err(failed)?;
+    }
     for warning in answer["Warnings"].as_array().into_iter().flatten() {
         eprintln!("WARNING: {}", text(warning));
     }
     Ok(text(&answer["Id"]))
+}
+
+/// Not a network or volume that is missing.
+fn is_no_image(message: &str) -> bool {
+    message.to_ascii_lowercase().starts_with("no such image")
 }
 
 async fn run(daemon: &Daemon, run: Run) -> Outcome {

@@ -5,6 +5,7 @@
 
 mod connection;
 mod container;
+mod container_host;
 mod container_spec;
 mod copy;
 mod credentials;

@@ -3,6 +3,8 @@
 
 mod client;
 mod files;
+mod macvlan;
+mod settings;
 mod stats;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -8,6 +8,7 @@
 mod encryption;
 mod ipvs;
 mod kernel;
+mod macvlan;
 mod resolver;
 mod sctp;
 
