@@ -4,6 +4,7 @@
 //! needs. Nothing here is part of the product.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
+mod clients;
 mod demo;
 mod deny;
 mod interop;

@@ -51,7 +51,14 @@ const TEST: &[Package] = &[
     Package { name: "docker-registry", proof: Program("docker-registry") },
     Package { name: "e2fsprogs", proof: File("/sbin/mkfs.ext4") },
     Package { name: "python3-pip", proof: Program("pip3") },
+    Package {
+        name: "python3-websocket",
+        proof: File("/usr/lib/python3/dist-packages/websocket/__init__.py"),
+    },
+    Package { name: "systemd", proof: Program("systemd-socket-activate") },
     Package { name: "podman", proof: Program("podman") },
+    Package { name: "docker-compose", proof: Program("docker-compose") },
+    Package { name: "npm", proof: Program("npm") },
 ];
 
 /// What is needed to build.

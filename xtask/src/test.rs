@@ -32,7 +32,9 @@ pub(crate) fn test(names: &[&str]) -> Result<()> {
         STEPS
             .iter()
             .filter(|(name, _)| names.is_empty() || names.contains(name))
-            .try_for_each(|(name, work)| steps.step(name, || work(&mut counts)))
+            // A step that fails does not hide what the others would say.
+            .map(|(name, work)| steps.step(name, || work(&mut counts)).inspect_err(|e| eprintln!("\n{e:#}")))
+            .fold(Ok(()), Result::and)
     });
     steps.print();
     println!("\n{} passed, {} failed", counts.passed, counts.failed);
@@ -74,9 +76,9 @@ fn sim(counts: &mut Counts) -> Result<()> {
 /// Whole hosts with daemons, driven with the docker CLI. More tests at a time than processors: mostly they wait.
 fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
-    let tests = ["--test", "hosts", "--test", "local_engine", "--test", "api_refusals"];
+    let tests = ["--test", "hosts", "--test", "local_engine", "--test", "clients", "--test", "api_refusals"];
     let mut command = cargo(&["test", "--no-fail-fast", "--package", "weft-e2e"]);
-    command.env("PATH", crate::stores::path()?);
+    command.env("PATH", crate::stores::path()?).envs(crate::clients::environment()?);
     run_tests(command.args(tests).args(["--", "--test-threads=4"]), counts)
 }
 

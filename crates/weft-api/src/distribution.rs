@@ -1,7 +1,7 @@
 //! Registries and builds. What is not built here says so.
 
 use serde_json::{Map, Value, json};
-use weft_engine::ServedPlatform;
+use weft_engine::{RegistryAuth, ServedPlatform};
 
 use crate::error::{ApiError, ApiResult};
 use crate::request::Call;
@@ -23,18 +23,15 @@ fn platform(platform: &ServedPlatform) -> Value {
     Value::Object(given.map(|(key, value)| (key.to_owned(), json!(value))).collect::<Map<_, _>>())
 }
 
-pub(crate) async fn auth(_: Call) -> ApiResult {
-    Err(ApiError::not_implemented("logging in to registries"))
+/// `docker login`: asks the registry whether it takes the password. The client keeps it.
+pub(crate) async fn auth(mut call: Call) -> ApiResult {
+    let auth: RegistryAuth = call.json().await?;
+    let token = call.state.engine.images().login(&auth).await?;
+    ok(&json!({ "IdentityToken": token, "Status": "Login Succeeded" }))
 }
 
 pub(crate) async fn search(_: Call) -> ApiResult {
     Err(ApiError::not_implemented("searching registries"))
-}
-
-pub(crate) async fn push(call: Call, name: String) -> ApiResult {
-    let tagged = call.query.some("tag").map(|tag| format!("{name}:{tag}"));
-    call.state.engine.images().inspect(tagged.as_deref().unwrap_or(&name))?;
-    Err(ApiError::not_implemented("pushing images"))
 }
 
 pub(crate) async fn build(_: Call) -> ApiResult {

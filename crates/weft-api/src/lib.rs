@@ -44,6 +44,7 @@ mod system;
 mod tasks;
 mod version;
 mod volumes;
+mod websocket;
 
 pub use network_backend::{
     Attachment, EncryptedPath, LocalEndpoint, LocalNetwork, NetworkBackend, NetworkEvent, NetworkFigures,

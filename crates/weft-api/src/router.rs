@@ -160,6 +160,7 @@ fn containers_route(method: &str, rest: &[&str]) -> Option<Route> {
         ("POST", [id, "resize"]) => bind1(containers::resize, id),
         ("POST", [id, "update"]) => bind1(containers::update, id),
         ("POST", [id, "attach"]) => bind1(containers::attach, id),
+        ("GET", [id, "attach", "ws"]) => bind1(containers::attach_websocket, id),
         ("POST", [id, "exec"]) => bind1(exec::create, id),
         ("GET", [id, "logs"]) => bind1(containers::logs, id),
         ("GET", [id, "top"]) => bind1(containers::top, id),
@@ -195,7 +196,7 @@ fn images_route(method: &str, rest: &[&str]) -> Option<Route> {
         ("GET", [name @ .., "history"]) => bind1(images::history, &name.join("/")),
         ("GET", [name @ .., "get"]) => bind1(images::save, &name.join("/")),
         ("POST", [name @ .., "tag"]) => bind1(images::tag, &name.join("/")),
-        ("POST", [name @ .., "push"]) => bind1(distribution::push, &name.join("/")),
+        ("POST", [name @ .., "push"]) => bind1(images::push, &name.join("/")),
         ("DELETE", [_, ..]) => bind1(images::remove, &rest.join("/")),
         _ => None,
     }

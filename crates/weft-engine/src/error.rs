@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::image::PullError;
+use crate::image::{PullError, PushError, RefusalCode, RegistryError};
 use weft_types::{Classified, ErrorKind};
 
 /// An operation on containers, execs, images or volumes failed.
@@ -103,6 +103,12 @@ pub enum EngineError {
     /// An image could not be pulled.
     #[error(transparent)]
     Pull(PullFailure),
+    /// An image could not be pushed.
+    #[error(transparent)]
+    Push(PushFailure),
+    /// A registry did not take credentials.
+    #[error(transparent)]
+    Login(LoginFailure),
     /// A file of ours could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     File {
@@ -142,6 +148,14 @@ impl EngineError {
         Self::Pull(PullFailure(Box::new(error)))
     }
 
+    pub(crate) fn push(error: PushError) -> Self {
+        Self::Push(PushFailure(Box::new(error)))
+    }
+
+    pub(crate) fn login(error: RegistryError) -> Self {
+        Self::Login(LoginFailure(Box::new(error)))
+    }
+
     /// The same error with what was being done in front.
     pub(crate) fn context(self, action: impl Into<String>) -> Self {
         Self::Context { action: action.into(), source: Box::new(self) }
@@ -152,6 +166,28 @@ impl EngineError {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct PullFailure(Box<PullError>);
+
+/// Why an image could not be pushed, in Docker's words.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct PushFailure(Box<PushError>);
+
+/// Why a login failed, in Docker's words.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct LoginFailure(Box<RegistryError>);
+
+impl Classified for LoginFailure {
+    fn kind(&self) -> ErrorKind {
+        let unauthorized = |error: &RegistryError| {
+            matches!(error, RegistryError::Refused { code: RefusalCode::Unauthorized, .. })
+        };
+        match &*self.0 {
+            RegistryError::NoToken { source, .. } if unauthorized(source) => ErrorKind::Unauthorized,
+            _ => ErrorKind::System,
+        }
+    }
+}
 
 impl Classified for EngineError {
     fn kind(&self) -> ErrorKind {
@@ -173,7 +209,9 @@ impl Classified for EngineError {
             Self::Network { source, .. } => source.kind,
             Self::Context { source, .. } => source.kind(),
             Self::Pull(failure) => failure.0.kind(),
-            Self::Refused(_)
+            Self::Login(failure) => failure.kind(),
+            Self::Push(_)
+            | Self::Refused(_)
             | Self::Start { .. }
             | Self::ExecStart { .. }
             | Self::File { .. }

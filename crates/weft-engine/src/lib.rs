@@ -33,11 +33,11 @@ mod volumes;
 pub use config::{EngineConfig, Reexec};
 pub use container::health::HealthStatus;
 pub use engine::{Engine, StatsStream};
-pub use error::{EngineError, PullFailure};
+pub use error::{EngineError, LoginFailure, PullFailure, PushFailure};
 pub use events::{Event, EventType};
 pub use files::{Change, ChangeKind, PathStat};
 pub use image::{
-    DistributionInspect, Images, ProgressDetail, PullOptions, PullProgress, PullSink, RegistryAuth,
+    DistributionInspect, Images, Progress, ProgressDetail, ProgressSink, PullOptions, Pushed, RegistryAuth,
     ServedPlatform,
 };
 pub use names::random_name;

@@ -54,6 +54,7 @@ fn join(network: &mut BridgeNetwork, place: &Place, n: u8, published: Vec<Publis
     network.endpoints.push(BridgeEndpoint {
         id: endpoint_id(n),
         mac: weft_types::MacAddr([2, 0x42, 0, 0, 0, n]),
+        ips: Vec::new(),
         sandbox: place.netns.reference(),
         interface: name("eth0"),
         published,

@@ -66,6 +66,7 @@ fn gateway_bridge(n: u8, containers: Vec<(u8, &Place, &str)>) -> BridgeNetwork {
     let endpoints = containers.into_iter().map(|(number, place, interface)| BridgeEndpoint {
         id: endpoint_id(number),
         mac: MacAddr([2, 0x42, 172, 18, n, number]),
+        ips: Vec::new(),
         sandbox: place.netns.reference(),
         interface: name(interface),
         published: Vec::new(),

@@ -277,6 +277,7 @@ fn building_is_fast() {
     plan.bridges[0].endpoints.push(BridgeEndpoint {
         id: endpoint_id(9),
         mac: mac("02:42:ac:11:00:02"),
+        ips: vec![],
         sandbox: container.netns.reference(),
         interface: name("eth0"),
         published: vec![],

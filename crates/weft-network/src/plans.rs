@@ -132,6 +132,7 @@ fn bridge(
         BridgeEndpoint {
             id: endpoint.id.clone(),
             mac: endpoint.mac,
+            ips: endpoint.ips().collect(),
             sandbox: around.paths.sandbox_ref(&sandbox.id),
             interface: endpoint.interface.clone(),
             published: mapped.collect(),

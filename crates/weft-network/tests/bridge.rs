@@ -51,6 +51,38 @@ async fn two_containers_talk_on_the_default_bridge() {
     assert_eq!(ports.lines().count(), 1, "{ports}");
 }
 
+/// Neighbours remember for half a minute and more which Ethernet address had an IP address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_comes_back_is_reached_at_once() {
+    let host = Host::new();
+    let controller = host.controller().await;
+    let ipam = [subnet("10.91.7.0/24"), subnet("fd91:7::/64")].concat();
+    let spec = NetworkSpec { ipam, enable_ipv6: true, ..NetworkSpec::bridge("n7") };
+    controller.create_network(spec).await.unwrap();
+    let neighbour = container();
+    let made = controller.create_sandbox(sandbox(&neighbour, "neighbour")).await.unwrap();
+    let neighbour_ns = Netns::open(made.netns.unwrap()).unwrap();
+    controller.connect(&neighbour, "n7", EndpointSpec::default()).await.unwrap();
+    let chosen = |last: u8| Some(format!("02:00:00:00:00:0{last}").parse().unwrap());
+    for (round, mac) in [None, None, chosen(1), chosen(2)].into_iter().enumerate() {
+        let id = container();
+        let made = controller.create_sandbox(sandbox(&id, "back")).await.unwrap();
+        let netns = Netns::open(made.netns.unwrap()).unwrap();
+        let joined =
+            controller.connect(&id, "n7", EndpointSpec { mac, ..EndpointSpec::default() }).await.unwrap();
+        for ip in [joined.address.unwrap().ip(), joined.address6.unwrap().ip()] {
+            assert!(["10.91.7.3", "fd91:7::3"].contains(&ip.to_string().as_str()), "{ip}");
+            serve(&netns, at(ip, 80), "back");
+            let answer = ask(&host.netns, at(ip, 80));
+            assert!(answer.is_ok(), "round {round}, {ip}: {answer:?}");
+            // Whoever chooses an Ethernet address of its own has to wait until other containers ask again.
+            let answer = mac.is_none().then(|| ask(&neighbour_ns, at(ip, 80))).transpose();
+            assert!(answer.is_ok(), "round {round}, {ip}: {answer:?}");
+        }
+        controller.remove_sandbox(&id).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn networks_are_joined_and_left_while_running() {
     let host = Host::new();

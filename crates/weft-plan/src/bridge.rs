@@ -16,8 +16,8 @@ use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, PortMappi
 use crate::mark::USER_TABLE;
 use crate::{
     Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, IngressHost,
-    Link, LinkKind, LinkName, NamespaceRef, NamespaceState, NftRule, NftSet, ParentLink, PolicyRule, Route,
-    RouteTarget, RuleSelector, Table, TableId, VethPeer, VxlanGuard, port_name,
+    Link, LinkKind, LinkName, NamespaceRef, NamespaceState, Neighbour, NftRule, NftSet, ParentLink,
+    PolicyRule, Route, RouteTarget, RuleSelector, Table, TableId, VethPeer, VxlanGuard, port_name,
 };
 
 /// Priorities of netfilter's hooks (`NF_IP_PRI_*`).
@@ -77,6 +77,8 @@ pub struct BridgeEndpoint {
     pub id: EndpointId,
     /// Its Ethernet address.
     pub mac: MacAddr,
+    /// Its addresses: the host knows whose they are, whatever it remembers of containers that had them before.
+    pub ips: Vec<IpAddr>,
     /// The container's namespace.
     pub sandbox: NamespaceRef,
     /// The interface's name there.
@@ -358,6 +360,9 @@ impl BridgeNetwork {
         state.set(format!("net/ipv6/conf/{port}/disable_ipv6"), "1");
         state.links.insert(port.clone(), link);
         state.fdb.insert(FdbEntry { link: port, mac: endpoint.mac, target: FdbTarget::Port });
+        for ip in &endpoint.ips {
+            state.neighbours.insert(Neighbour { link: self.bridge.clone(), ip: *ip, mac: endpoint.mac });
+        }
     }
 }
 

@@ -24,6 +24,7 @@ fn plan() -> HostPlan {
     docker0.endpoints.push(BridgeEndpoint {
         id: "ab".repeat(32).parse().unwrap(),
         mac: "02:42:ac:11:00:02".parse().unwrap(),
+        ips: ["172.17.0.2", "fd00:17::2"].map(|ip| ip.parse().unwrap()).into(),
         sandbox: NamespaceRef("/run/weft/netns/one".to_owned()),
         interface: "eth0".parse().unwrap(),
         published: vec![

@@ -12,7 +12,7 @@ use crate::Hosts;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a host's daemon answers; an error is a line that says why not.
-pub(crate) fn get(hosts: &Hosts, host: &str, path: &str) -> Result<Value, String> {
+pub fn get(hosts: &Hosts, host: &str, path: &str) -> Result<Value, String> {
     exchange(hosts, host, &format!("GET /v1.41{path}"), "", "200")
 }
 
@@ -21,7 +21,20 @@ pub fn post(hosts: &Hosts, host: &str, path: &str, body: &Value) -> Result<Value
     exchange(hosts, host, &format!("POST /v1.41{path}"), &body.to_string(), "201")
 }
 
+/// Has a host's daemon do something that has no answer, as `DELETE /containers/x?force=1`; an error is a line that
+/// says why not.
+pub fn order(hosts: &Hosts, host: &str, what: &str) -> Result<(), String> {
+    let (method, path) = what.split_once(' ').ok_or_else(|| format!("{what}: no method"))?;
+    ask(hosts, host, &format!("{method} /v1.41{path}"), "", "204").map(drop)
+}
+
 fn exchange(hosts: &Hosts, host: &str, what: &str, body: &str, want: &str) -> Result<Value, String> {
+    let answer = ask(hosts, host, what, body, want)?;
+    serde_json::from_str(&answer).map_err(|error| format!("{host} {what}: {error}"))
+}
+
+/// The answer's body, if its status is the wanted one.
+fn ask(hosts: &Hosts, host: &str, what: &str, body: &str, want: &str) -> Result<String, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{host} {what}: {error}");
     let mut stream = UnixStream::connect(&hosts.daemon(host).socket).map_err(|e| failed(&e))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(|e| failed(&e))?;
@@ -33,10 +46,7 @@ fn exchange(hosts: &Hosts, host: &str, what: &str, body: &str, want: &str) -> Re
     stream.read_to_end(&mut answer).map_err(|e| failed(&e))?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| failed(&"no answer"))?;
-    if head.split_whitespace().nth(1) != Some(want) {
-        return Err(failed(&body.trim()));
-    }
-    serde_json::from_str(body).map_err(|e| failed(&e))
+    if head.split_whitespace().nth(1) == Some(want) { Ok(body.to_owned()) } else { Err(failed(&body.trim())) }
 }
 
 /// The objects of a list.

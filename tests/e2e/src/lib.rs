@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod balance;
+mod certificates;
 mod command;
 mod dice;
 pub mod dns;
@@ -21,6 +22,7 @@ pub mod slices;
 pub mod soaks;
 pub mod updates;
 
+pub use certificates::Authority;
 pub use command::{Failed, Words, refusal};
 pub use hosts::{Hosts, weft_exe};
 pub use probe::{Ping, ping};

@@ -185,8 +185,8 @@ fn images() {
             ("images --filter bogus=1", "invalid filter 'bogus'"),
             ("images --filter dangling=x", "invalid filter 'dangling=[x]'"),
             ("pull 127.0.0.1:1/alpine", "connect: connection refused"),
-            ("push busybox", "pushing images is not implemented by this version of Weft"),
-            ("push busybox:none", "No such image: busybox:none"),
+            ("push nosuch", "An image does not exist locally with the tag: nosuch"),
+            ("push busybox:none", "tag does not exist: busybox:none"),
         ],
     );
 }

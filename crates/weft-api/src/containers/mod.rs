@@ -7,7 +7,7 @@ mod streams;
 
 pub(crate) use create::create;
 pub(crate) use files::{archive, changes, export, extract, path_stat};
-pub(crate) use streams::{attach, logs, progress_line, stream_error, timestamp, wait};
+pub(crate) use streams::{attach, attach_websocket, logs, progress_line, stream_error, timestamp, wait};
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};

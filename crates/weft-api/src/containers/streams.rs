@@ -10,9 +10,14 @@ use crate::frames;
 use crate::hijack::{self, BareHeaders};
 use crate::request::Call;
 use crate::response;
+use crate::version::ApiVersion;
+use crate::websocket::{self, Handshake};
 
 /// Wording of Docker for logs without a stream.
 const NO_STREAM: &str = "Bad parameters: you must choose at least one stream";
+
+/// The first version in which a web socket has the streams that are asked for.
+const CHOSEN_STREAMS: ApiVersion = ApiVersion(1, 42);
 
 pub(crate) async fn attach(call: Call, id: String) -> ApiResult {
     let options = AttachOptions {
@@ -24,6 +29,23 @@ pub(crate) async fn attach(call: Call, id: String) -> ApiResult {
     };
     let streams = call.state.engine.attach(&id, options).await?;
     let mut response = hijack::answer(call, streams)?;
+    response.extensions_mut().insert(BareHeaders);
+    Ok(response)
+}
+
+pub(crate) async fn attach_websocket(call: Call, id: String) -> ApiResult {
+    let handshake = Handshake::of(&call)?;
+    // Older clients get all streams, whatever they ask for.
+    let wants = |stream| call.version < CHOSEN_STREAMS || call.query.flag(stream);
+    let options = AttachOptions {
+        stdin: wants("stdin"),
+        stdout: wants("stdout"),
+        stderr: wants("stderr"),
+        logs: call.query.flag("logs"),
+        stream: call.query.flag("stream"),
+    };
+    let streams = call.state.engine.attach(&id, options).await?;
+    let mut response = websocket::answer(call, handshake, streams)?;
     response.extensions_mut().insert(BareHeaders);
     Ok(response)
 }

@@ -1,8 +1,12 @@
 //! `/images`.
 
+mod older;
 mod pull;
+mod push;
+mod transfer;
 
-pub(crate) use pull::auth;
+pub(crate) use push::push;
+pub(crate) use transfer::auth;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -28,7 +32,10 @@ pub(crate) async fn list(call: Call) -> ApiResult {
     }
     let images = call.state.engine.images().list(call.query.flag("all"), &filters.into_map())?;
     let mut images = serde_json::to_value(images).unwrap_or_default();
-    images.as_array_mut().into_iter().flatten().for_each(summary);
+    for image in images.as_array_mut().into_iter().flatten() {
+        summary(image);
+        older::listed(call.version, image);
+    }
     ok(&images)
 }
 
@@ -69,6 +76,7 @@ pub(crate) fn summary(image: &mut Value) {
 pub(crate) async fn inspect(call: Call, name: String) -> ApiResult {
     let mut image = serde_json::to_value(call.state.engine.images().inspect(&name)?).unwrap_or_default();
     inspected(&mut image);
+    older::inspected(older::reader(call.version, &call.headers), &mut image);
     ok(&image)
 }
 

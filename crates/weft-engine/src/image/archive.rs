@@ -15,7 +15,7 @@ use super::compression::decompress;
 use super::digest::Digest;
 use super::layer::is_truncated;
 use super::oci::{Descriptor, Index, Manifest, Platform};
-use super::reference::Reference;
+use super::reference::{Reference, full_repository};
 use super::store::{Image, Store, WorkDir, parse_document, spool};
 use crate::error::EngineError;
 
@@ -294,14 +294,7 @@ fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
 
 /// The long form that containerd expects.
 fn canonical(name: &Reference) -> String {
-    let first = name.repository().split('/').next().unwrap_or_default();
-    if name.repository().contains('/') && (first.contains(['.', ':']) || first == "localhost") {
-        name.to_string()
-    } else if name.repository().contains('/') {
-        format!("docker.io/{name}")
-    } else {
-        format!("docker.io/library/{name}")
-    }
+    format!("{}:{}", full_repository(name.repository()), name.tag())
 }
 
 struct Writer<W: Write> {

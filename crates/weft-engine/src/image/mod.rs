@@ -7,11 +7,15 @@ mod compression;
 pub(crate) mod digest;
 pub(crate) mod document;
 mod layer;
+mod login;
 mod oci;
+mod progress;
 mod pull;
+mod push;
 mod reference;
 mod registry;
 mod removal;
+mod served;
 mod store;
 mod views;
 
@@ -30,13 +34,13 @@ use self::document::{Document, History, RootFs, architecture};
 #[cfg(test)]
 pub(crate) use self::layer::unpack as unpack_layer;
 pub(crate) use self::layer::{MAX_DEPTH, Unpacking};
-pub use self::pull::{
-    DistributionInspect, ProgressDetail, PullOptions, PullProgress, PullSink, ServedPlatform,
-};
+pub use self::progress::{Progress, ProgressDetail, ProgressSink, Pushed};
+pub use self::pull::{DistributionInspect, PullOptions, ServedPlatform};
 pub(crate) use self::pull::{PullError, Transfers};
+pub(crate) use self::push::{PushError, UploadSlots};
 pub(crate) use self::reference::{Name, Reference, ReferenceError, Term};
-pub(crate) use self::registry::Registries;
 pub use self::registry::RegistryAuth;
+pub(crate) use self::registry::{RefusalCode, Registries, RegistryError};
 use self::store::{Image, Store};
 use crate::blocking::blocking;
 use crate::byte_pipe::{body_reader, body_writer};
@@ -58,6 +62,7 @@ struct Inner {
     events: EventBus,
     registries: Registries,
     transfers: Transfers,
+    upload_slots: UploadSlots,
     /// Who uses images: asked by the rules of removal.
     users: Mutex<Option<Arc<dyn ImageUsers>>>,
 }
@@ -103,8 +108,10 @@ impl Images {
         let mut names = store.load_names()?;
         names.retain(|_, id| images.contains_key(id));
         let state = Mutex::new(State { images, names, busy: 0 });
-        let (transfers, users) = (Transfers::default(), Mutex::new(None));
-        Ok(Self { inner: Arc::new(Inner { store, state, events, registries, transfers, users }) })
+        let (transfers, upload_slots, users) =
+            (Transfers::default(), UploadSlots::default(), Mutex::new(None));
+        let inner = Inner { store, state, events, registries, transfers, upload_slots, users };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Removes layers that nothing uses: what a pull or load left that did not reach its end, and what lay below
@@ -273,7 +280,7 @@ fn invalid(error: ReferenceError) -> EngineError {
     EngineError::Invalid(error.to_string())
 }
 
-/// While it lives, no layer is removed: a load may be about to use it.
+/// While it lives, no layer is removed: a load may be about to use it, a push to send it.
 struct Busy<'a>(&'a Inner);
 
 impl<'a> Busy<'a> {

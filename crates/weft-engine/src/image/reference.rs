@@ -184,6 +184,15 @@ pub(crate) fn is_host(first: &str) -> bool {
     first.contains(['.', ':']) || first == "localhost"
 }
 
+/// The long form of a repository, with the registry's name.
+pub(crate) fn full_repository(familiar: &str) -> String {
+    match familiar.split_once('/') {
+        Some((first, _)) if is_host(first) => familiar.to_owned(),
+        Some(_) => format!("docker.io/{familiar}"),
+        None => format!("docker.io/library/{familiar}"),
+    }
+}
+
 /// `host[:port]` or `[IPv6][:port]`.
 fn is_domain(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
@@ -211,6 +220,14 @@ mod tests {
             ("localhost/x", "localhost/x:latest"),
         ] {
             assert_eq!(Reference::parse(given).unwrap().to_string(), shown);
+        }
+        for (familiar, full) in [
+            ("busybox", "docker.io/library/busybox"),
+            ("ann/tool", "docker.io/ann/tool"),
+            ("localhost/x", "localhost/x"),
+            ("10.0.0.1:5000/x", "10.0.0.1:5000/x"),
+        ] {
+            assert_eq!(full_repository(familiar), full);
         }
     }
 

@@ -4,6 +4,7 @@
 //! image/configs/<digest>          configuration documents
 //! image/layers/<diff id>/diff     unpacked layer, a lower directory of overlays
 //! image/layers/<diff id>/tar.zst  the archive itself, for `docker save`
+//! image/layers/<diff id>/served.json  what registries call it, as far as is known
 //! image/layers/<diff id>/size     bytes in regular files; written last: without it the layer is not complete
 //! image/repositories.json         names
 //! image/tmp                       work in progress, emptied at start
@@ -69,7 +70,7 @@ impl Store {
         self.root.join("configs").join(id.hex())
     }
 
-    fn layer_path(&self, id: &Digest) -> PathBuf {
+    pub(super) fn layer_path(&self, id: &Digest) -> PathBuf {
         self.root.join("layers").join(id.hex())
     }
 
@@ -168,7 +169,7 @@ impl Store {
         self.place_layer(unpacked)
     }
 
-    fn placing(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn placing(&self) -> MutexGuard<'_, ()> {
         self.placing.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 

@@ -18,6 +18,7 @@ mod health;
 mod images;
 mod lifecycle;
 mod pulls;
+mod pushes;
 mod registry;
 mod restarts;
 mod stats;
@@ -61,6 +62,7 @@ fn run(args: &[OsString]) -> i32 {
         restarts::TESTS,
         images::TESTS,
         pulls::TESTS,
+        pushes::TESTS,
         health::TESTS,
         tasks::TESTS,
         stats::TESTS,

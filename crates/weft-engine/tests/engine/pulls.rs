@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bollard_stubs::models::ContainerCreateBody;
 use tokio::sync::mpsc;
-use weft_engine::{EngineError, PullOptions, PullProgress, RegistryAuth, RemoveOptions};
+use weft_engine::{EngineError, Progress, PullOptions, RegistryAuth, RemoveOptions};
 use weft_types::{Classified as _, ErrorKind};
 
 use crate::Test;
@@ -26,11 +26,11 @@ pub(crate) const TESTS: &[Test] = &[
 
 type Pulled = Result<String, EngineError>;
 
-async fn pull(lab: &Lab, name: &str) -> (Pulled, Vec<PullProgress>) {
+async fn pull(lab: &Lab, name: &str) -> (Pulled, Vec<Progress>) {
     pull_with(lab, name, PullOptions::default()).await
 }
 
-async fn pull_with(lab: &Lab, name: &str, options: PullOptions) -> (Pulled, Vec<PullProgress>) {
+async fn pull_with(lab: &Lab, name: &str, options: PullOptions) -> (Pulled, Vec<Progress>) {
     let (sink, mut lines) = mpsc::unbounded_channel();
     let pulled = timeout(lab.engine.images().pull(name, &options, &sink)).await;
     drop(sink);
@@ -41,13 +41,13 @@ async fn pull_with(lab: &Lab, name: &str, options: PullOptions) -> (Pulled, Vec<
     (pulled, told)
 }
 
-fn refused(outcome: (Pulled, Vec<PullProgress>)) -> (ErrorKind, String) {
+fn refused(outcome: (Pulled, Vec<Progress>)) -> (ErrorKind, String) {
     let error = outcome.0.unwrap_err();
     (error.kind(), error.to_string())
 }
 
 /// Lines without the layers' amounts.
-fn milestones(lines: &[PullProgress]) -> Vec<(String, String)> {
+fn milestones(lines: &[Progress]) -> Vec<(String, String)> {
     let plain = lines.iter().filter(|line| line.progress.is_none() && line.status != "Waiting");
     plain.map(|line| (line.id.clone().unwrap_or_default(), line.status.clone())).collect()
 }

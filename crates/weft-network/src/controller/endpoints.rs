@@ -371,12 +371,17 @@ pub(super) fn forget_unused<'a>(state: &mut State, networks: impl IntoIterator<I
     }
 }
 
-/// On overlays the address gives the MAC, as every node derives it.
+/// The wished Ethernet address, or the one that an address gives: on overlays every node derives it so, on bridges
+/// neighbours that remember the address of a container that is gone reach the one that has it now.
+fn mac_of(wished: Option<MacAddr>, addresses: [Option<EndpointAddress>; 2]) -> MacAddr {
+    let derived = || addresses.into_iter().flatten().next().map(|address| MacAddr::from_ip(address.ip()));
+    wished.or_else(derived).unwrap_or_else(|| MacAddr::random(&mut rand::rng()))
+}
+
 fn swarm_endpoint(sandbox: &Sandbox, spec: EndpointSpec, attached: &SwarmAttachment) -> Endpoint {
     let of = |ipv6: bool| attached.addresses.iter().find(|a| a.ip().is_ipv6() == ipv6).copied();
     let (address, address6) = (of(false), of(true));
-    let derived = || address.or(address6).map(|a| MacAddr::from_ip(a.ip()));
-    let mac = spec.mac.or_else(derived).unwrap_or_else(|| MacAddr::random(&mut rand::rng()));
+    let mac = mac_of(spec.mac, [address, address6]);
     Endpoint {
         attachment: Some(attached.attachment.clone()),
         service: attached.service.clone(),
@@ -423,7 +428,7 @@ fn local_endpoint(
 ) -> Result<Endpoint, NetworkError> {
     let address = local_address(state, network, false, spec.ipv4.as_deref())?;
     let address6 = local_address(state, network, true, spec.ipv6.as_deref())?;
-    let mac = spec.mac.unwrap_or_else(|| MacAddr::random(&mut rand::rng()));
+    let mac = mac_of(spec.mac, [address, address6]);
     let prefix = match &network.driver {
         Driver::Bridge(settings) => &settings.interface_prefix,
         Driver::SubInterface(settings) => &settings.interface_prefix,

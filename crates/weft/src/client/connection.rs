@@ -1,4 +1,4 @@
-//! One request at a time over a unix or TCP socket.
+//! One request at a time over a unix or TCP socket, with TLS or without.
 //!
 //! Every request has a connection of its own: commands make a handful of calls, and a hijacked one takes its
 //! connection with it.
@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::ClientError;
+use super::tls::{Tls, TlsOptions};
 
 /// Where weftd listens unless told otherwise.
 const DEFAULT_HOST: &str = "unix:///run/weft.sock";
@@ -30,7 +31,7 @@ pub(super) struct Daemon {
 #[derive(Debug, Clone)]
 enum Address {
     Unix(PathBuf),
-    Tcp(String),
+    Tcp { address: String, tls: Option<Tls> },
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -40,11 +41,13 @@ type Body = BoxBody<Bytes, std::io::Error>;
 
 impl Daemon {
     /// The daemon named on the command line or in the environment, else the usual one.
-    pub(super) fn new(host: Option<&str>) -> Result<Self, ClientError> {
+    pub(super) fn new(host: Option<&str>, tls: &TlsOptions) -> Result<Self, ClientError> {
         let host = host.filter(|h| !h.is_empty()).unwrap_or(DEFAULT_HOST);
         let address = match host.split_once("://") {
             Some(("unix", path)) if !path.is_empty() => Address::Unix(path.into()),
-            Some(("tcp", address)) if address.contains(':') => Address::Tcp(address.to_owned()),
+            Some(("tcp", address)) if address.contains(':') => {
+                Address::Tcp { address: address.to_owned(), tls: tls.load()? }
+            }
             _ => return Err(ClientError::BadHost(host.to_owned())),
         };
         Ok(Self { host: host.to_owned(), address })
@@ -54,7 +57,13 @@ impl Daemon {
         let failed = |source| ClientError::Connect { host: self.host.clone(), source };
         Ok(match &self.address {
             Address::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await.map_err(failed)?),
-            Address::Tcp(address) => Box::new(tokio::net::TcpStream::connect(address).await.map_err(failed)?),
+            Address::Tcp { address, tls } => {
+                let stream = tokio::net::TcpStream::connect(address).await.map_err(failed)?;
+                match tls {
+                    Some(tls) => Box::new(tls.connect(address, stream).await.map_err(failed)?),
+                    None => Box::new(stream),
+                }
+            }
         })
     }
 
@@ -231,10 +240,11 @@ mod tests {
 
     #[test]
     fn addresses_are_checked() {
-        assert!(Daemon::new(Some("unix:///x.sock")).is_ok());
-        assert!(Daemon::new(Some("tcp://127.0.0.1:2375")).is_ok());
+        let none = TlsOptions::default();
+        assert!(Daemon::new(Some("unix:///x.sock"), &none).is_ok());
+        assert!(Daemon::new(Some("tcp://127.0.0.1:2375"), &none).is_ok());
         for bad in ["unix://", "tcp://host", "http://x", "/run/x.sock"] {
-            assert!(Daemon::new(Some(bad)).is_err(), "{bad}");
+            assert!(Daemon::new(Some(bad), &none).is_err(), "{bad}");
         }
     }
 

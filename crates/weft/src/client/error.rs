@@ -9,6 +9,8 @@ pub(super) enum ClientError {
         "Cannot connect to the daemon at {host}: {source}. Is weftd running? Start it with 'weftd' as root, or name another with -H"
     )]
     Connect { host: String, source: std::io::Error },
+    #[error("TLS with the daemon: {path}: {reason}")]
+    Tls { path: PathBuf, reason: String },
     #[error("{0:?} is not a daemon address: want unix:///path/to/socket or tcp://address:port")]
     BadHost(String),
     #[error("Error response from daemon: {message}")]

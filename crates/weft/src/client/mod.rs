@@ -34,6 +34,7 @@ pub(crate) mod table;
 mod tasks;
 mod template;
 mod terminal;
+mod tls;
 mod usage;
 mod volume;
 
@@ -60,6 +61,8 @@ struct Global {
     /// The daemon to talk to: unix:///path or tcp://address:port
     #[arg(short = 'H', long, value_name = "address", env = "DOCKER_HOST")]
     host: Option<String>,
+    #[command(flatten)]
+    tls: tls::TlsOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -176,7 +179,7 @@ fn written(folder: &Path, outcome: std::io::Result<()>) -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> Outcome {
-    let daemon = Daemon::new(cli.global.host.as_deref())?;
+    let daemon = Daemon::new(cli.global.host.as_deref(), &cli.global.tls)?;
     match cli.verb {
         Verb::System(verb) => system::execute(&daemon, verb).await,
         Verb::Container(verb) => Box::pin(container::execute(&daemon, verb)).await,

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 /// Weft's daemon: containers, networks and swarm of this host behind the Docker Engine API.
 #[derive(Debug, Parser)]
 #[command(name = "weftd", version, about, disable_help_subcommand = true)]
 pub(super) struct Flags {
-    /// Where to listen: unix:///path, tcp://address:port or fd:// (repeatable)
+    /// Where to listen: unix:///path, tcp://address:port, or fd:// for the sockets of systemd (repeatable)
     #[arg(short = 'H', long = "host", value_name = "list")]
     pub(super) hosts: Vec<String>,
 
@@ -40,7 +40,7 @@ pub(super) struct Settings {
     pub(super) pidfile: Option<PathBuf>,
 
     /// Log at level debug
-    #[arg(short = 'D', long, action = ArgAction::SetTrue)]
+    #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "bool")]
     pub(super) debug: Option<bool>,
 
     /// Logging level: debug, info, warn, error or fatal
@@ -52,7 +52,7 @@ pub(super) struct Settings {
     pub(super) log_format: Option<String>,
 
     /// Keep containers running while the daemon is away
-    #[arg(long, action = ArgAction::SetTrue)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "bool")]
     pub(super) live_restore: Option<bool>,
 
     /// Storage driver: only overlay2
@@ -138,23 +138,23 @@ pub(super) struct Settings {
     #[arg(short = 'G', long, value_name = "group")]
     pub(super) group: Option<String>,
 
-    /// Use TLS; implied by --tlsverify
-    #[arg(long, action = ArgAction::SetTrue)]
+    /// Use TLS on TCP addresses and verify clients, unless --tlsverify=false; implied by --tlsverify
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "bool")]
     pub(super) tls: Option<bool>,
 
     /// Use TLS and verify the client
-    #[arg(long, action = ArgAction::SetTrue)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "bool")]
     pub(super) tlsverify: Option<bool>,
 
-    /// Trust client certificates signed by this CA
+    /// Trust client certificates signed by this CA; ~/.docker/ca.pem unless given
     #[arg(long, value_name = "file")]
     pub(super) tlscacert: Option<PathBuf>,
 
-    /// The daemon's TLS certificate
+    /// The daemon's TLS certificate; ~/.docker/cert.pem unless given
     #[arg(long, value_name = "file")]
     pub(super) tlscert: Option<PathBuf>,
 
-    /// The daemon's TLS key
+    /// The daemon's TLS key; ~/.docker/key.pem unless given
     #[arg(long, value_name = "file")]
     pub(super) tlskey: Option<PathBuf>,
 }
@@ -167,20 +167,7 @@ pub(super) fn grammar() -> clap::Command {
 /// Parses the command line; on error or `--help` clap's error says what to print and how to exit.
 pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Flags, clap::Error> {
     let matches = Flags::command().try_get_matches_from(args).map_err(with_hint)?;
-    let mut flags = Flags::from_arg_matches(&matches)?;
-    let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
-    let settings = &mut flags.settings;
-    for (name, value) in [
-        ("debug", &mut settings.debug),
-        ("live_restore", &mut settings.live_restore),
-        ("tls", &mut settings.tls),
-        ("tlsverify", &mut settings.tlsverify),
-    ] {
-        if !given(name) {
-            *value = None;
-        }
-    }
-    Ok(flags)
+    Flags::from_arg_matches(&matches)
 }
 
 /// dockerd has many more flags: say so, instead of leaving the user to guess whether it was misspelt.
@@ -225,6 +212,8 @@ mod tests {
         assert_eq!(flags.hosts, ["unix:///d/docker.sock"]);
         assert_eq!(flags.settings.pidfile.as_deref(), Some("/d/pid".as_ref()));
         assert_eq!(flags.settings.debug, None, "an absent switch must not override daemon.json");
+        let flags = parse(args(&["-D", "--tlsverify=false", "--tls"])).unwrap().settings;
+        assert_eq!((flags.debug, flags.tlsverify, flags.tls), (Some(true), Some(false), Some(true)));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use super::config::Listen;
+use listenfd::ListenFd;
+
+use super::config::{Inherited, Listen};
 
 /// Group that may use the API when no other is named and it exists, as with dockerd.
 const DEFAULT_GROUP: &str = "docker";
@@ -30,6 +32,54 @@ pub(super) enum ListenError {
     Bind { address: String, source: std::io::Error },
     #[error("group {0:?} does not exist: create it or choose another --group")]
     NoGroup(String),
+    /// dockerd's words.
+    #[error("no sockets found via socket activation: make sure the service was started by systemd")]
+    NotActivated,
+    #[error("failed to listen on fd {0}: too few socket activated files passed in by systemd")]
+    TooFewInherited(usize),
+    #[error("the service manager gave us a socket at which no API can be served: {0}")]
+    Strange(std::io::Error),
+}
+
+/// Number of the first file descriptor that a service manager hands over (sd_listen_fds(3)).
+const FIRST_INHERITED: usize = 3;
+
+/// The sockets that a service manager opened for this process.
+///
+/// Taken out of the environment, where the daemon's children would find them: before there are threads.
+pub(super) struct Activation(Vec<Option<Bound>>);
+
+impl Activation {
+    /// Takes all of them. Those that nobody listens at later are closed.
+    pub(super) fn take() -> Result<Self, ListenError> {
+        let mut given = ListenFd::from_env();
+        let sockets = (0..given.len()).map(|at| match given.take_unix_listener(at) {
+            Ok(listener) => Ok(listener.map(Bound::Unix)),
+            Err(_) => given.take_tcp_listener(at).map(|listener| listener.map(Bound::Tcp)),
+        });
+        sockets.collect::<Result<_, _>>().map(Self).map_err(ListenError::Strange)
+    }
+
+    fn listen(&mut self, which: Inherited) -> Result<Vec<Bound>, ListenError> {
+        if self.0.is_empty() {
+            return Err(ListenError::NotActivated);
+        }
+        let bound: Vec<Bound> = match which {
+            Inherited::All => self.0.iter_mut().filter_map(Option::take).collect(),
+            Inherited::One(number) => {
+                let place = number.checked_sub(FIRST_INHERITED).and_then(|at| self.0.get_mut(at));
+                vec![place.and_then(Option::take).ok_or(ListenError::TooFewInherited(number))?]
+            }
+        };
+        for socket in &bound {
+            let outcome = match socket {
+                Bound::Unix(listener) => listener.set_nonblocking(true),
+                Bound::Tcp(listener) => listener.set_nonblocking(true),
+            };
+            nonblocking(outcome, || "fd://".to_owned())?;
+        }
+        Ok(bound)
+    }
 }
 
 /// Binds the address that metrics are to be had at.
@@ -38,14 +88,20 @@ pub(super) fn bind_metrics(address: std::net::SocketAddr) -> Result<TcpListener,
 }
 
 /// Binds all addresses or none.
-pub(super) fn bind(hosts: &[Listen], group: Option<&str>) -> Result<Vec<Bound>, ListenError> {
-    hosts
-        .iter()
-        .map(|host| match host {
-            Listen::Unix(path) => unix(path, group).map(Bound::Unix),
-            Listen::Tcp(address) => tcp(address).map(Bound::Tcp),
-        })
-        .collect()
+pub(super) fn bind(
+    hosts: &[Listen],
+    group: Option<&str>,
+    activation: &mut Activation,
+) -> Result<Vec<Bound>, ListenError> {
+    let mut bound = Vec::new();
+    for host in hosts {
+        match host {
+            Listen::Unix(path) => bound.push(Bound::Unix(unix(path, group)?)),
+            Listen::Tcp(address) => bound.push(Bound::Tcp(tcp(address)?)),
+            Listen::Inherited(which) => bound.extend(activation.listen(*which)?),
+        }
+    }
+    Ok(bound)
 }
 
 fn tcp(address: &str) -> Result<TcpListener, ListenError> {

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod config;
+mod exposure;
 mod flags;
 mod identity;
 mod key_value;
@@ -29,7 +30,7 @@ use weft_plugin::{PluginServer, cni::CniFace, docker::DockerFace};
 use cluster::{Cluster, ClusterConfig};
 use config::Config;
 use key_value::{KeyValueMode, KeyValueNode};
-use listeners::Bound;
+use listeners::{Activation, Bound};
 use pidfile::PidFile;
 
 /// Requests under way at the stop get this long.
@@ -56,13 +57,16 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
     if only_check {
         return valid();
     }
+    // Before there are threads: it is taken out of the environment.
+    let activation = Activation::take();
     logging::start(if config.debug { tracing::Level::DEBUG } else { config.log_level }, config.log_json);
     // It holds keys of the swarm: no core dumps, and nobody but root looks into it.
     let _ = nix::sys::prctl::set_dumpable(false);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
-    let outcome =
-        runtime.context("start the runtime").and_then(|runtime| runtime.block_on(Box::pin(serve(config))));
+    let outcome = runtime
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(Box::pin(serve(config, activation?))));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,18 +89,20 @@ fn valid() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, mut activation: Activation) -> anyhow::Result<()> {
     let mut stop = StopSignals::install()?;
     let _pidfile = PidFile::create(&config.pidfile)?;
     let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
     if config.key_value.is_some() {
         cluster::refuse_member(&swarm_dir(&config))?;
     }
-    let bound = listeners::bind(&config.hosts, config.group.as_deref())?;
+    let bound = listeners::bind(&config.hosts, config.group.as_deref(), &mut activation)?;
+    drop(activation);
     let metrics = config.metrics.map(listeners::bind_metrics).transpose()?;
     let cni = listeners::bind_plugin(&config.exec_root.join("plugins/cni.sock"))?;
     let docker_plugin = config.docker_plugin.as_deref().map(listeners::bind_plugin).transpose()?;
     let daemon = Daemon::start(&config).await?;
+    exposure::warn(&config);
     let mut served = api_listeners(bound, tls);
     served.extend(metrics.map(Listener::Metrics));
     let server = Server::start(daemon.api(&config)?, served).context("serve the API")?;
@@ -179,7 +185,7 @@ impl Daemon {
             address_pools: config.address_pools.iter().map(|p| (p.base, p.size)).collect(),
             cluster_store: config.key_value.as_ref().map(|options| options.store.clone()),
             cluster_advertise: self.key_value.as_ref().and_then(|node| node.advertise().map(str::to_owned)),
-            warnings: config.key_value.as_ref().and_then(key_value::warning).into_iter().collect(),
+            warnings: warnings(config),
         };
         let (engine, networks, cluster) =
             (Arc::clone(&self.engine), Arc::clone(&self.controller), Arc::clone(&self.cluster));
@@ -201,6 +207,12 @@ impl Daemon {
 
 fn swarm_dir(config: &Config) -> PathBuf {
     config.data_root.join("swarm")
+}
+
+/// What `docker info` warns of.
+fn warnings(config: &Config) -> Vec<String> {
+    let key_value = config.key_value.as_ref().and_then(key_value::warning);
+    key_value.into_iter().chain(exposure::warnings(config)).collect()
 }
 
 /// The daemon's own labels, and what users want to see of it that the client has no field for.
@@ -244,10 +256,7 @@ fn api_listeners(bound: Vec<Bound>, tls: Option<Arc<rustls::ServerConfig>>) -> V
     let listener = |bound| match (bound, &tls) {
         (Bound::Unix(listener), _) => Listener::Unix(listener),
         (Bound::Tcp(listener), Some(tls)) => Listener::Tls(listener, Arc::clone(tls)),
-        (Bound::Tcp(listener), None) => {
-            tracing::warn!(address = ?listener.local_addr().ok(), "the API is served over TCP without TLS: whoever reaches it is root here");
-            Listener::Tcp(listener)
-        }
+        (Bound::Tcp(listener), None) => Listener::Tcp(listener),
     };
     bound.into_iter().map(listener).collect()
 }

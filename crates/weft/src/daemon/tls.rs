@@ -21,7 +21,7 @@ pub(super) enum TlsError {
     Config(#[from] rustls::Error),
 }
 
-/// Builds the server's side; with `--tlsverify` clients need a certificate of the given authority.
+/// Builds the server's side; with an authority for them, clients need a certificate.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = certificates(&files.certificate)?;
@@ -29,8 +29,8 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
         .map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-    let builder = match (&files.ca, files.verify_client) {
-        (Some(ca), true) => {
+    let builder = match &files.client_ca {
+        Some(ca) => {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider).build();
             let refused = |reason: &dyn std::fmt::Display| TlsError::Authority {
@@ -39,7 +39,7 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
             };
             builder.with_client_cert_verifier(verifier.map_err(|e| refused(&e))?)
         }
-        _ => builder.with_no_client_auth(),
+        None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(builder.with_single_cert(chain, key)?))
 }

@@ -3,7 +3,7 @@
 use weft_e2e::{Hosts, refusal, weft_exe};
 use weft_lab::{DaemonSpec, LabSpec, eventually};
 
-use super::{SOON, docker};
+use crate::{SOON, docker};
 
 /// Two hosts on one segment whose containers run on without the daemon.
 fn beside(name: &str) -> Hosts {

@@ -4,7 +4,6 @@
 //! names are written, a crash or failure leaves layers that nothing uses, which the next start removes.
 
 mod error;
-mod progress;
 mod transfer;
 
 use std::sync::Arc;
@@ -12,12 +11,12 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::error::PullError;
-pub use self::progress::{ProgressDetail, PullProgress, PullSink};
 pub(crate) use self::transfer::Transfers;
 use self::transfer::{Phase, Transfer, Wanted};
-use super::oci::{Index, Manifest as ImageManifest, Platform};
+use super::oci::{Descriptor, Index, Manifest as ImageManifest, Platform};
+use super::progress::{Progress, ProgressSink};
 use super::reference::Reference;
-use super::registry::{Manifest, Registry, RegistryAuth, RegistryError, RepositoryPath};
+use super::registry::{Access, Manifest, Registry, RegistryAuth, RegistryError, RepositoryPath};
 use super::store::{Image, parse_document};
 use super::{Busy, Digest, Images, Inner, Name, Result, Term, invalid};
 use crate::error::EngineError;
@@ -37,7 +36,12 @@ impl Images {
     ///
     /// Lines of progress begin once the registry has answered for the image: a failure before the first line is one
     /// of the request, a later one of the stream. A name whose image is here and complete still is asked for.
-    pub async fn pull(&self, reference: &str, options: &PullOptions, progress: &PullSink) -> Result<String> {
+    pub async fn pull(
+        &self,
+        reference: &str,
+        options: &PullOptions,
+        progress: &ProgressSink,
+    ) -> Result<String> {
         let name = match Term::parse(reference).map_err(invalid)? {
             Term::Name(name) => name,
             Term::Id(_) => return Err(EngineError::Invalid("invalid reference format".to_owned())),
@@ -48,7 +52,12 @@ impl Images {
     }
 
     /// Brings all tags of a repository, as a pull without tag does over the API.
-    pub async fn pull_all(&self, repository: &str, options: &PullOptions, progress: &PullSink) -> Result<()> {
+    pub async fn pull_all(
+        &self,
+        repository: &str,
+        options: &PullOptions,
+        progress: &ProgressSink,
+    ) -> Result<()> {
         let repository = Reference::new(repository, "").map_err(invalid)?.repository().to_owned();
         let pull = Pull::open(&self.inner, &repository, options, progress).await?;
         let tags = pull.registry.tags().await;
@@ -68,7 +77,8 @@ impl Images {
         };
         let place = RepositoryPath::of(name.repository());
         let failed = |error: RegistryError| EngineError::pull(error.into());
-        let registry = Registry::open(&self.inner.registries, &place, auth).await.map_err(failed)?;
+        let registry =
+            Registry::open(&self.inner.registries, &place, auth, Access::Pull).await.map_err(failed)?;
         let served = registry.manifest(&wanted(&name)).await.map_err(failed)?;
         let platforms = match is_index(&served) {
             true => {
@@ -133,7 +143,7 @@ struct Pull<'a> {
     platform: Platform,
     /// Whether the user asked for the platform.
     platform_given: bool,
-    progress: &'a PullSink,
+    progress: &'a ProgressSink,
 }
 
 impl<'a> Pull<'a> {
@@ -141,7 +151,7 @@ impl<'a> Pull<'a> {
         inner: &'a Arc<Inner>,
         repository: &str,
         options: &PullOptions,
-        progress: &'a PullSink,
+        progress: &'a ProgressSink,
     ) -> Result<Self> {
         let platform = match options.platform.as_deref().filter(|text| !text.is_empty()) {
             Some(text) => Platform::parse(text)
@@ -149,7 +159,7 @@ impl<'a> Pull<'a> {
             None => Platform::host(),
         };
         let place = RepositoryPath::of(repository);
-        let registry = Registry::open(&inner.registries, &place, &options.auth).await;
+        let registry = Registry::open(&inner.registries, &place, &options.auth, Access::Pull).await;
         let registry = registry.map_err(|error| EngineError::pull(error.into()))?;
         Ok(Self {
             inner,
@@ -167,7 +177,7 @@ impl<'a> Pull<'a> {
         let wanted = wanted(name);
         let manifest = self.registry.manifest(&wanted).await;
         let served = manifest.map_err(|error| self.refused(error, &name.to_string()))?;
-        self.say(PullProgress::about(&wanted, format!("Pulling from {}", self.path)));
+        self.say(Progress::about(&wanted, format!("Pulling from {}", self.path)));
         // From here on no layer is removed by others.
         let _busy = Busy::new(self.inner);
         let digest = served.digest.clone();
@@ -182,11 +192,11 @@ impl<'a> Pull<'a> {
         let inner = self.inner.clone();
         let added = super::blocking(move || inner.add(image, names)).await;
         added.map_err(PullError::Store)?;
-        self.say(PullProgress::message(format!("Digest: {digest}")));
+        self.say(Progress::message(format!("Digest: {digest}")));
         let status = if known { "Image is up to date" } else { "Downloaded newer image" };
-        self.say(PullProgress::message(format!("Status: {status} for {name}")));
+        self.say(Progress::message(format!("Status: {status} for {name}")));
         if self.platform_given && !self.platform.accepts(&offered) {
-            self.say(PullProgress::message(format!(
+            self.say(Progress::message(format!(
                 "WARNING: image with reference {name} was found but its platform ({offered}) does not match the specified platform ({})",
                 self.platform
             )));
@@ -199,6 +209,7 @@ impl<'a> Pull<'a> {
     async fn image(&self, served: Manifest, name: &Name) -> std::result::Result<Image, PullError> {
         let manifest: ImageManifest = self.image_manifest(served, name).await?;
         if let Some(document) = self.inner.complete(&manifest.config.digest) {
+            self.remember(manifest.layers.iter().zip(&document.rootfs.diff_ids));
             return Ok(Image { id: manifest.config.digest, document });
         }
         let config = self.config(&manifest.config.digest).await?;
@@ -207,10 +218,19 @@ impl<'a> Pull<'a> {
             return Err(PullError::LayerCount);
         }
         let layers = manifest.layers.into_iter().zip(document.rootfs.diff_ids);
-        self.layers(layers.map(|(blob, diff_id)| Wanted { blob, diff_id }).collect()).await?;
+        let layers: Vec<Wanted> = layers.map(|(blob, diff_id)| Wanted { blob, diff_id }).collect();
+        self.layers(layers.clone()).await?;
+        self.remember(layers.iter().map(|layer| (&layer.blob, &layer.diff_id)));
         let inner = self.inner.clone();
         let stored = super::blocking(move || inner.store.put_config(&config)).await;
         stored.map_err(PullError::Store)
+    }
+
+    /// For pushes: where the layers can be had.
+    fn remember<'l>(&self, layers: impl Iterator<Item = (&'l Descriptor, &'l Digest)>) {
+        for (blob, diff_id) in layers {
+            self.inner.store.remember_repository(diff_id, blob, &self.repository);
+        }
     }
 
     async fn image_manifest(
@@ -250,10 +270,11 @@ impl<'a> Pull<'a> {
         for wanted in layers {
             let id = wanted.blob.digest.short();
             if self.inner.store.has_layer(&wanted.diff_id) {
-                self.say(PullProgress::layer(id, "Already exists"));
+                self.say(Progress::layer(id, "Already exists"));
             } else {
-                self.say(PullProgress::layer(id, "Pulling fs layer"));
-                let transfer = self.inner.transfers.join(self.inner, &self.registry, &wanted);
+                self.say(Progress::layer(id, "Pulling fs layer"));
+                let source = (&self.registry, self.repository.as_str());
+                let transfer = self.inner.transfers.join(self.inner, source, &wanted);
                 transfers.push((wanted, transfer));
             }
         }
@@ -269,21 +290,21 @@ impl<'a> Pull<'a> {
         loop {
             let now = phase.borrow_and_update().clone();
             for line in told.up_to(Milestone::of(&now)) {
-                self.say(PullProgress::layer(id, line));
+                self.say(Progress::layer(id, line));
             }
             match now {
                 Phase::Done => return Ok(()),
                 Phase::Failed(error) => return Err(PullError::Shared(error)),
-                Phase::Waiting => self.say(PullProgress::layer(id, "Waiting")),
+                Phase::Waiting => self.say(Progress::layer(id, "Waiting")),
                 Phase::Downloading { current, total } => {
-                    self.say(PullProgress::amount(id, "Downloading", current, total));
+                    self.say(Progress::amount(id, "Downloading", current, total));
                 }
                 Phase::Extracting { current, total } => {
-                    self.say(PullProgress::amount(id, "Extracting", current, total));
+                    self.say(Progress::amount(id, "Extracting", current, total));
                 }
                 Phase::Retrying { seconds } => {
                     let unit = if seconds == 1 { "second" } else { "seconds" };
-                    self.say(PullProgress::layer(id, format!("Retrying in {seconds} {unit}")));
+                    self.say(Progress::layer(id, format!("Retrying in {seconds} {unit}")));
                 }
                 Phase::Verifying | Phase::Downloaded => {}
             }
@@ -297,7 +318,7 @@ impl<'a> Pull<'a> {
         PullError::of_manifest(error, &self.repository, name)
     }
 
-    fn say(&self, line: PullProgress) {
+    fn say(&self, line: Progress) {
         // Whoever asked may have gone away; the pull goes on for as long as its future is polled.
         let _ = self.progress.send(line);
     }

@@ -79,11 +79,11 @@ impl Default for Transfers {
 }
 
 impl Transfers {
-    /// Joins the transfer of this layer, or begins it.
+    /// Joins the transfer of this layer, or begins it from a repository.
     pub(super) fn join(
         &self,
         inner: &Arc<Inner>,
-        registry: &Arc<Registry>,
+        (registry, repository): (&Arc<Registry>, &str),
         wanted: &Wanted,
     ) -> Arc<Transfer> {
         let mut running = self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -98,6 +98,7 @@ impl Transfers {
         let job = Job {
             inner: inner.clone(),
             registry: registry.clone(),
+            repository: repository.to_owned(),
             wanted: wanted.clone(),
             tell: Teller::new(tell),
         };
@@ -137,6 +138,8 @@ impl Teller {
 struct Job {
     inner: Arc<Inner>,
     registry: Arc<Registry>,
+    /// In the familiar form.
+    repository: String,
     wanted: Wanted,
     tell: Teller,
 }
@@ -224,6 +227,7 @@ impl Job {
 
     async fn unpack(&mut self, work: WorkDir) -> Result<(), PullError> {
         let (inner, wanted, mut tell) = (self.inner.clone(), self.wanted.clone(), self.tell.clone());
+        let repository = self.repository.clone();
         let unpacked = tokio::task::spawn_blocking(move || {
             let file = File::open(work.path().join("blob"));
             let file =
@@ -235,6 +239,7 @@ impl Job {
                 told: |current| tell.amount(Phase::Extracting { current, total }),
             };
             inner.store.put_layer_durably(counted, &wanted.diff_id).map_err(PullError::Store)?;
+            inner.store.remember_served(&wanted.diff_id, &wanted.blob, &repository);
             tell.tell(Phase::Extracting { current: total, total });
             Ok(())
         });

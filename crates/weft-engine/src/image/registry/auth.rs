@@ -25,6 +25,9 @@ pub struct RegistryAuth {
     /// A bearer token that is sent as it is.
     #[serde(rename = "registrytoken")]
     pub registry_token: String,
+    /// Whose credentials these are, where that does not follow from an image's name.
+    #[serde(rename = "serveraddress")]
+    pub server_address: String,
 }
 
 impl RegistryAuth {

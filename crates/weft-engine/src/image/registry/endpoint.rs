@@ -57,6 +57,16 @@ pub(crate) struct RepositoryPath {
     pub(crate) path: String,
 }
 
+/// The registry that a client logs in to: `host[:port]`, as a URL or not; nothing or Docker Hub's old address is the
+/// Hub.
+pub(crate) fn login_authority(server: &str) -> String {
+    let host = server.split_once("://").map_or(server, |(_, rest)| rest);
+    match host.split('/').next().unwrap_or_default() {
+        "" | "docker.io" | "index.docker.io" => HUB_HOST.to_owned(),
+        other => other.to_owned(),
+    }
+}
+
 impl RepositoryPath {
     /// From a repository in its familiar form.
     pub(crate) fn of(repository: &str) -> Self {
@@ -97,6 +107,18 @@ mod tests {
                 RepositoryPath::of(name),
                 RepositoryPath { authority: authority.to_owned(), path: path.to_owned() }
             );
+        }
+    }
+
+    #[test]
+    fn logins_name_a_registry_in_many_ways() {
+        for (given, authority) in [
+            ("", HUB_HOST),
+            ("https://index.docker.io/v1/", HUB_HOST),
+            ("r.example:5000", "r.example:5000"),
+            ("https://r.example/v2/", "r.example"),
+        ] {
+            assert_eq!(login_authority(given), authority, "{given}");
         }
     }
 

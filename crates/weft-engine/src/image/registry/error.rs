@@ -17,6 +17,12 @@ pub(crate) enum RegistryError {
     /// The registry said no, with a code of the distribution specification.
     #[error("{}: {message}", .code.words())]
     Refused { code: RefusalCode, message: String },
+    /// The registry takes no such password; the words are those of Docker's login.
+    #[error("login attempt to {url} failed with status: {status}")]
+    Login { url: String, status: String },
+    /// The service that gives the registry's tokens says no.
+    #[error("Get {url:?}: {source}")]
+    NoToken { url: String, source: Box<RegistryError> },
     /// An answer outside the specification.
     #[error("unexpected status from {method} request to {url}: {status}")]
     Status { method: &'static str, url: String, status: String },

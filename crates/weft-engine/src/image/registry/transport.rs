@@ -1,11 +1,11 @@
-//! One HTTP request on a connection of its own. A pull makes a handful of them: keeping connections is not worth it.
+//! One HTTP request on a connection of its own. A pull or push makes a handful of them: keeping
+//! connections is not worth it.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Uri};
@@ -17,10 +17,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::split_port;
+use super::payload::Body;
 
 /// As long as dockerd waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// For the head of an answer.
+/// For the head of an answer, or until the next piece of what is sent is on its way.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const AGENT: &str = concat!("weft/", env!("CARGO_PKG_VERSION"));
 
@@ -43,6 +44,8 @@ pub(crate) enum TransportError {
     AnswerTimeout,
     #[error("unsupported URL")]
     Url,
+    #[error("read what is to be sent: {0}")]
+    Read(io::Error),
 }
 
 impl TransportError {
@@ -63,8 +66,9 @@ fn plain(error: &io::Error) -> String {
 
 /// Sends a request to where its URL says.
 pub(super) async fn send(
-    mut request: Request<Full<Bytes>>,
+    mut request: Request<Body>,
     tls: &Arc<ClientConfig>,
+    moved: Option<&AtomicU64>,
 ) -> Result<Response<Incoming>, TransportError> {
     let url = request.uri().clone();
     let authority = url.authority().ok_or(TransportError::Url)?.as_str().to_owned();
@@ -81,7 +85,7 @@ pub(super) async fn send(
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse::<Uri>().map_err(|_| TransportError::Url)?;
     if !secure {
-        return exchange(stream, request).await;
+        return exchange(stream, request, moved).await;
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| TransportError::Url)?;
     let handshake = TlsConnector::from(tls.clone()).connect(name, stream);
@@ -89,7 +93,7 @@ pub(super) async fn send(
         Ok(result) => result.map_err(tls_error)?,
         Err(_) => return Err(TransportError::ConnectTimeout(authority)),
     };
-    exchange(stream, request).await
+    exchange(stream, request, moved).await
 }
 
 async fn dial(host: &str, port: u16) -> Result<TcpStream, TransportError> {
@@ -109,16 +113,23 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, TransportError> {
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Full<Bytes>>,
+    request: Request<Body>,
+    moved: Option<&AtomicU64>,
 ) -> Result<Response<Incoming>, TransportError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the response's body, or when that is dropped.
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(TransportError::AnswerTimeout),
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    let sent = || moved.map_or(0, |moved| moved.load(Ordering::Relaxed));
+    loop {
+        let before = sent();
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer.as_mut()).await {
+            Ok(answer) => return Ok(answer?),
+            Err(_) if sent() == before => return Err(TransportError::AnswerTimeout),
+            Err(_) => {}
+        }
     }
 }
 

@@ -81,6 +81,12 @@ impl DebianRegistry {
         self.push_manifest(repository, tag, index, INDEX);
     }
 
+    /// The manifest under a tag.
+    pub(crate) fn manifest(&self, repository: &str, tag: &str) -> Vec<u8> {
+        let answer = self.send("GET", &format!("/v2/{repository}/manifests/{tag}"), "", &[]);
+        answer.split_once("\r\n\r\n").unwrap().1.as_bytes().to_vec()
+    }
+
     fn push_manifest(&self, repository: &str, tag: &str, bytes: &[u8], media_type: &str) {
         self.send("PUT", &format!("/v2/{repository}/manifests/{tag}"), media_type, bytes);
     }
@@ -89,7 +95,7 @@ impl DebianRegistry {
     fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> String {
         let credentials = if self.protected { CREDENTIALS } else { "" };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{credentials}Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{credentials}Accept: {MANIFEST}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             self.address,
             body.len()
         );

@@ -1,7 +1,6 @@
 //! A registry of our own for what a real one does not do on demand: tokens, damage, interruptions, counting.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -9,9 +8,9 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -30,6 +29,8 @@ pub(crate) struct Knobs {
     pub(crate) damage: Option<String>,
     /// Breaks off this blob after half of it, once.
     pub(crate) interrupt: Option<String>,
+    /// Goes away in the middle of the first upload.
+    pub(crate) drop_upload: bool,
 }
 
 #[derive(Default)]
@@ -40,6 +41,8 @@ struct State {
     manifests: BTreeMap<String, Vec<u8>>,
     /// Requests by path.
     asked: BTreeMap<String, usize>,
+    /// What tokens were asked for, as the queries have it.
+    token_queries: Vec<String>,
 }
 
 /// Serves one repository, `app`, until dropped.
@@ -68,6 +71,26 @@ impl FakeRegistry {
         format!("{}/app:1", self.address)
     }
 
+    /// What tokens were asked for, as the queries have it.
+    pub(crate) fn token_queries(&self) -> Vec<String> {
+        self.state.lock().unwrap().token_queries.clone()
+    }
+
+    /// The manifest under a tag.
+    pub(crate) fn manifest(&self, tag: &str) -> Option<Vec<u8>> {
+        self.state.lock().unwrap().manifests.get(tag).cloned()
+    }
+
+    /// Whether it has a blob of this digest, and the blob is that.
+    pub(crate) fn has(&self, blob: &str) -> bool {
+        self.state.lock().unwrap().blobs.get(blob).is_some_and(|bytes| digest(bytes) == blob)
+    }
+
+    /// Another name of the image, which is not there yet.
+    pub(crate) fn repository(&self, repository: &str) -> String {
+        format!("{}/{repository}", self.address)
+    }
+
     /// How often a blob was asked for.
     pub(crate) fn asked_for(&self, blob: &str) -> usize {
         self.state.lock().unwrap().asked.get(&format!("/v2/app/blobs/{blob}")).copied().unwrap_or(0)
@@ -78,9 +101,17 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let state = state.clone();
-        let answer = service_fn(move |request| {
+        let answer = service_fn(move |request: Request<Incoming>| {
             let state = state.clone();
-            async move { Ok::<_, Infallible>(state.lock().unwrap().answer(&request)) }
+            async move {
+                let (head, body) = request.into_parts();
+                let is_upload = head.method == Method::PUT && head.uri.path().contains("/uploads/");
+                if is_upload && std::mem::take(&mut state.lock().unwrap().knobs.drop_upload) {
+                    return Err(std::io::Error::other("gone"));
+                }
+                let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+                Ok(state.lock().unwrap().answer(&Request::from_parts(head, body)))
+            }
         });
         // Connections that the other side ends are no failure.
         tokio::spawn(
@@ -90,10 +121,11 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
 }
 
 impl State {
-    fn answer(&mut self, request: &Request<Incoming>) -> Response<Body> {
+    fn answer(&mut self, request: &Request<Bytes>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         *self.asked.entry(path.clone()).or_default() += 1;
         if path == "/token" {
+            self.token_queries.push(request.uri().query().unwrap_or_default().to_owned());
             return document(StatusCode::OK, "application/json", br#"{"token":"let-me"}"#);
         }
         if let Some(worth) = self.knobs.token
@@ -101,9 +133,13 @@ impl State {
         {
             return refusal;
         }
-        let last = path.rsplit('/').next().unwrap();
+        let last = path.rsplit('/').next().unwrap().to_owned();
+        let last = last.as_str();
         if path == "/v2/" {
             return document(StatusCode::OK, "application/json", b"{}");
+        }
+        if let Some(answer) = self.take(request, &path, last) {
+            return answer;
         }
         if path.contains("/manifests/")
             && let Some(manifest) = self.manifests.get(last)
@@ -120,7 +156,28 @@ impl State {
         }
     }
 
-    fn check_token(&self, request: &Request<Incoming>, worth: bool, path: &str) -> Option<Response<Body>> {
+    /// What is pushed. Nothing is checked: that is what the test looks at.
+    fn take(&mut self, request: &Request<Bytes>, path: &str, last: &str) -> Option<Response<Body>> {
+        let bytes = request.body().to_vec();
+        let mut answer = document(StatusCode::CREATED, "application/json", b"");
+        if request.method() == Method::PUT && path.contains("/manifests/") {
+            self.manifests.insert(last.to_owned(), bytes);
+        } else if request.method() == Method::PUT {
+            let query = request.uri().query().unwrap().replace("%3A", ":");
+            let id = query.split('&').find_map(|part| part.strip_prefix("digest=")).unwrap();
+            self.blobs.insert(id.to_owned(), bytes);
+        } else if request.method() == Method::POST {
+            // As some registries do: elsewhere, and with a query of its own.
+            let place = format!("{path}here?state=1");
+            answer.headers_mut().insert(LOCATION, place.parse().unwrap());
+            *answer.status_mut() = StatusCode::ACCEPTED;
+        } else {
+            return None;
+        }
+        Some(answer)
+    }
+
+    fn check_token(&self, request: &Request<Bytes>, worth: bool, path: &str) -> Option<Response<Body>> {
         let given = request.headers().get(AUTHORIZATION).is_some_and(|value| value == "Bearer let-me");
         if given && (worth || path == "/v2/") {
             return None;
@@ -139,7 +196,7 @@ impl State {
         Some(refusal)
     }
 
-    fn blob(&mut self, id: &str, mut blob: Vec<u8>, request: &Request<Incoming>) -> Response<Body> {
+    fn blob(&mut self, id: &str, mut blob: Vec<u8>, request: &Request<Bytes>) -> Response<Body> {
         if self.knobs.damage.as_deref() == Some(id) {
             let middle = blob.len() / 2;
             blob[middle] ^= 1;

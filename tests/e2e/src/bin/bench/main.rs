@@ -11,6 +11,7 @@
 
 mod changes;
 mod encryption;
+mod engine;
 mod ingress;
 mod managers;
 mod memory;
@@ -39,7 +40,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Parts that share hosts of both engines. Each part can be measured alone, by its name as the argument.
 const ON_BOTH: [&str; 6] = ["names", "traffic", "encryption", "visible", "memory", "services"];
 /// Those of which each engine has hosts of its own.
-const APART: [&str; 3] = ["ready", "election", "managers"];
+const APART: [&str; 4] = ["ready", "engine", "election", "managers"];
 /// Those beside direct access.
 const DIRECT: [(&str, fn()); 3] =
     [("vip", vip::measure), ("ingress", ingress::measure), ("changes", changes::measure)];
@@ -70,6 +71,9 @@ fn head(other: &str) {
 fn beside_docker(wanted: impl Fn(&str) -> bool) {
     if wanted("ready") {
         ready();
+    }
+    if wanted("engine") {
+        engine::measure();
     }
     if ON_BOTH.iter().any(|name| wanted(name)) {
         on_both(&wanted);

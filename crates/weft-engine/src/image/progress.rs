@@ -1,15 +1,16 @@
-//! What a pull tells while it goes on, in the lines of Docker's progress stream.
+//! What a pull or push tells while it goes on, in the lines of Docker's progress stream.
 
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 /// Where lines of progress go. Nobody has to listen.
-pub type PullSink = mpsc::UnboundedSender<PullProgress>;
+pub type ProgressSink = mpsc::UnboundedSender<Progress>;
 
 /// One line; its JSON is Docker's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PullProgress {
-    /// `Pulling fs layer`, `Digest: sha256:…`, …
+pub struct Progress {
+    /// `Pulling fs layer`, `Digest: sha256:…`, …; empty on a line that is for programs.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub status: String,
     /// Bytes done; present and empty on lines about layers that have no amount.
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
@@ -20,6 +21,21 @@ pub struct PullProgress {
     /// Layer or tag that the line is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What came of it, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux: Option<Pushed>,
+}
+
+/// What was pushed under a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Pushed {
+    /// The tag.
+    pub tag: String,
+    /// Digest of the manifest, `sha256:…`.
+    pub digest: String,
+    /// Length of the manifest in bytes.
+    pub size: u64,
 }
 
 /// Bytes done of bytes to do.
@@ -38,9 +54,9 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-impl PullProgress {
+impl Progress {
     pub(super) fn message(status: impl Into<String>) -> Self {
-        Self { status: status.into(), detail: None, progress: None, id: None }
+        Self { status: status.into(), detail: None, progress: None, id: None, aux: None }
     }
 
     pub(super) fn about(id: &str, status: impl Into<String>) -> Self {
@@ -49,6 +65,10 @@ impl PullProgress {
 
     pub(super) fn layer(id: &str, status: impl Into<String>) -> Self {
         Self { detail: Some(ProgressDetail::default()), ..Self::about(id, status) }
+    }
+
+    pub(super) fn aux(pushed: Pushed) -> Self {
+        Self { detail: Some(ProgressDetail::default()), aux: Some(pushed), ..Self::message("") }
     }
 
     pub(super) fn amount(id: &str, status: &str, current: u64, total: u64) -> Self {
@@ -91,21 +111,26 @@ mod tests {
 
     #[test]
     fn lines_are_dockers() {
-        let json = |line: &PullProgress| serde_json::to_string(line).unwrap();
+        let json = |line: &Progress| serde_json::to_string(line).unwrap();
         assert_eq!(
-            json(&PullProgress::amount("68d29ff19520", "Downloading", 36445, 1_083_528)),
+            json(&Progress::amount("68d29ff19520", "Downloading", 36445, 1_083_528)),
             r#"{"status":"Downloading","progressDetail":{"current":36445,"total":1083528},"progress":"[=\u003e                                                 ]  36.45kB/1.084MB","id":"68d29ff19520"}"#
                 .replace("\\u003e", ">")
         );
         assert_eq!(
-            json(&PullProgress::amount("a", "Extracting", 1_083_528, 1_083_528)),
+            json(&Progress::amount("a", "Extracting", 1_083_528, 1_083_528)),
             r#"{"status":"Extracting","progressDetail":{"current":1083528,"total":1083528},"progress":"[==================================================>]  1.084MB/1.084MB","id":"a"}"#
         );
         assert_eq!(
-            json(&PullProgress::layer("a", "Pulling fs layer")),
+            json(&Progress::layer("a", "Pulling fs layer")),
             r#"{"status":"Pulling fs layer","progressDetail":{},"id":"a"}"#
         );
-        assert_eq!(json(&PullProgress::message("Digest: d")), r#"{"status":"Digest: d"}"#);
+        assert_eq!(json(&Progress::message("Digest: d")), r#"{"status":"Digest: d"}"#);
+        let pushed = Pushed { tag: "t".to_owned(), digest: "d".to_owned(), size: 1 };
+        assert_eq!(
+            json(&Progress::aux(pushed)),
+            r#"{"progressDetail":{},"aux":{"Tag":"t","Digest":"d","Size":1}}"#
+        );
     }
 
     #[test]
