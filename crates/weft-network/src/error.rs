@@ -151,6 +151,9 @@ pub enum NetworkError {
     /// A running container cannot move to the host's namespace.
     #[error("cannot connect container to host network - container must be created in host network mode")]
     ConnectHost,
+    /// Nor may it leave it.
+    #[error("cannot disconnect container from host network - container was created in host network mode")]
+    DisconnectHost,
     /// A container that shares its namespace has no say in it.
     #[error(
         "container sharing network namespace with another container or host cannot be connected to any other network"
@@ -272,6 +275,7 @@ impl Classified for NetworkError {
             | Self::InvalidOption(_)
             | Self::InvalidEndpoint(_)
             | Self::ConnectHost
+            | Self::DisconnectHost
             | Self::ConnectShared
             | Self::ConnectConfiguration
             | Self::ConnectNone => ErrorKind::InvalidParameter,

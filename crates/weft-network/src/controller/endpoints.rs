@@ -202,6 +202,9 @@ impl Controller {
         let (attachment, subject) = self
             .note_change(|state| {
                 let network = state.find(term)?.clone();
+                if leaves_predefined(state, container, &network)? {
+                    return Ok(((None, network.subject()), Touched::default()));
+                }
                 let absent = || NetworkError::NotConnected {
                     container: container.to_string(),
                     network: network.name.clone(),
@@ -298,6 +301,24 @@ fn refuse_kind(sandbox: &Sandbox, network: &Network, state: &State) -> Result<()
             let on_null = |e: &Endpoint| state.network(&e.network).is_some_and(|n| n.driver == Driver::Null);
             if sandbox.endpoints.iter().any(on_null) { Err(NetworkError::ConnectNone) } else { Ok(()) }
         }
+    }
+}
+
+/// The host's network and none are no places that a container has: the one it keeps, the other it gives up, and then it
+/// may be on any network. Whether it was that.
+fn leaves_predefined(
+    state: &mut State,
+    container: &ContainerId,
+    network: &Network,
+) -> Result<bool, NetworkError> {
+    let Ok(sandbox) = state.sandbox_mut(container) else { return Ok(false) };
+    match (&sandbox.spec.kind, &network.driver) {
+        (SandboxKind::Host, Driver::Host) => Err(NetworkError::DisconnectHost),
+        (SandboxKind::None, Driver::Null) => {
+            sandbox.spec.kind = SandboxKind::Own;
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 

@@ -42,18 +42,6 @@ impl Request {
         if host.auto_remove == Some(true) && self.has_restart_policy() {
             return invalid("can't create 'AutoRemove' container with restart policy");
         }
-        if let Some(mode) = host.network_mode.as_deref().filter(|mode| mode.starts_with("container:")) {
-            let published = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
-            if published || host.publish_all_ports == Some(true) {
-                return invalid("conflicting options: port publishing and the container type network mode");
-            }
-            if self.config.hostname.as_deref().is_some_and(|name| !name.is_empty()) {
-                return invalid("conflicting options: hostname and the network mode");
-            }
-            if mode == "container:" {
-                return invalid("Invalid network mode: invalid container format container:<name|id>");
-            }
-        }
         if self.config.working_dir.as_deref().is_some_and(|dir| !dir.is_empty() && !dir.starts_with('/')) {
             let dir = self.config.working_dir.as_deref().unwrap_or_default();
             return invalid(format!(

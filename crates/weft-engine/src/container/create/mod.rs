@@ -2,6 +2,7 @@
 
 mod checks;
 mod mounts;
+mod network_mode;
 mod resources;
 
 use std::collections::{BTreeMap, HashMap};
