@@ -23,6 +23,8 @@ const SOAKS: &[Soak] = &[
     ("outage", outage),
     ("partitions", partitions),
     ("damage", damage),
+    ("leaks", leaks),
+    ("crashes", crashes),
     ("interop", interop),
 ];
 
@@ -78,6 +80,16 @@ fn partitions() -> Result<()> {
 /// Every kind of damage to the kernel ten times, under traffic.
 fn damage() -> Result<()> {
     in_slices("damage", &[])
+}
+
+/// A thousand containers come and go.
+fn leaks() -> Result<()> {
+    in_slices("leaks", &[])
+}
+
+/// Daemon and shims are killed two hundred times while containers come and go.
+fn crashes() -> Result<()> {
+    in_slices("crashes", &[])
 }
 
 /// Twenty rotations beside Docker's engine.

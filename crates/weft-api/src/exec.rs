@@ -25,11 +25,13 @@ pub(crate) async fn start(mut call: Call, id: String) -> ApiResult {
         [height, width] => Some((u16::try_from(height).ok()?, u16::try_from(width).ok()?)),
         _ => None,
     });
-    let options = ExecStartOptions { detach: config.detach.unwrap_or_default(), console_size };
-    match call.state.engine.exec_start(&id, options).await? {
-        Some(streams) => hijack::answer(call, streams),
-        None => ok_empty(),
+    let engine = call.state.engine.clone();
+    if config.detach.unwrap_or_default() {
+        engine.exec_start(&id, ExecStartOptions { detach: true, console_size }).await?;
+        return ok_empty();
     }
+    let tty = engine.exec_startable(&id)?;
+    hijack::answer(call, tty, async move { engine.exec_start_told(&id, console_size).await }).await
 }
 
 pub(crate) async fn resize(call: Call, id: String) -> ApiResult {

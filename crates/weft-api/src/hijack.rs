@@ -3,6 +3,12 @@
 //! With `Upgrade: tcp` the answer is 101 and the bytes follow. Without it the answer is 200 and the body is the
 //! output until the connection closes; input is then the request's body. Half-close by the client ends the process's
 //! input; output goes on until the process ends.
+//!
+//! Some clients (the SDK for Python) drop what comes with the head of the answer: their HTTP library has read it, and they
+//! read the socket behind its back. So an exec starts after the head is out, as in Docker, and no output is written
+//! before a client on a Unix socket has read the head.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -12,7 +18,8 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use weft_engine::AttachedStreams;
 
 use crate::error::ApiResult;
@@ -28,21 +35,28 @@ const TYPED_STREAMS: ApiVersion = ApiVersion(1, 42);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BareHeaders;
 
-/// Connects the client with the process.
-pub(crate) fn answer(mut call: Call, streams: AttachedStreams) -> ApiResult {
-    let content_type =
-        if call.version >= TYPED_STREAMS { frames::content_type(streams.tty) } else { frames::RAW };
+/// A client that has not read the head by then gets output all the same.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+const HEAD_LOOK: Duration = Duration::from_millis(1);
+
+/// Connects the client with the process, whose streams are there once the answer is under way.
+pub(crate) async fn answer(
+    mut call: Call,
+    tty: bool,
+    streams: impl Future<Output = AttachedStreams> + Send + 'static,
+) -> ApiResult {
+    let content_type = if call.version >= TYPED_STREAMS { frames::content_type(tty) } else { frames::RAW };
     match call.upgrade.take().filter(|_| call.wants_upgrade()) {
         Some(upgrade) => {
             tokio::spawn(async move {
                 match upgrade.await {
-                    Ok(connection) => pump(connection, streams).await,
+                    Ok(connection) => connect(connection, streams).await,
                     Err(error) => tracing::debug!(%error, "client left before its stream began"),
                 }
             });
             switching_protocols(content_type)
         }
-        None => Ok(plain(call.body, streams)),
+        None => Ok(plain(call.body, streams.await)),
     }
 }
 
@@ -56,10 +70,38 @@ fn switching_protocols(content_type: &'static str) -> ApiResult {
     Ok(response)
 }
 
+async fn connect(connection: Upgraded, streams: impl Future<Output = AttachedStreams>) {
+    match connection.downcast::<TokioIo<UnixStream>>() {
+        Ok(parts) => {
+            let stream = parts.io.into_inner();
+            let streams = streams.await;
+            head_is_read(&stream).await;
+            let (from_client, to_client) = stream.into_split();
+            pump(std::io::Cursor::new(parts.read_buf).chain(from_client), to_client, streams).await;
+        }
+        Err(connection) => {
+            let (from_client, to_client) = tokio::io::split(TokioIo::new(connection));
+            pump(from_client, to_client, streams.await).await;
+        }
+    }
+}
+
+async fn head_is_read(stream: &UnixStream) {
+    let read = async {
+        while matches!(weft_kernel::all_is_read(stream), Ok(false)) {
+            tokio::time::sleep(HEAD_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(HEAD_PATIENCE, read).await;
+}
+
 /// Both directions until the output ends or the client is gone.
-async fn pump(connection: Upgraded, streams: AttachedStreams) {
+async fn pump(
+    mut from_client: impl AsyncRead + Unpin + Send + 'static,
+    mut to_client: impl AsyncWrite + Unpin,
+    streams: AttachedStreams,
+) {
     let AttachedStreams { stdin, mut output, tty } = streams;
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(connection));
     let input = tokio::spawn(async move {
         let Some(mut stdin) = stdin else {
             // Read on, to notice nothing but to let the client write.

@@ -31,6 +31,7 @@ mod socket;
 mod sub_interface;
 mod sysctl;
 mod tap;
+mod unread;
 mod xfrm;
 
 pub use apply::Report;
@@ -43,4 +44,5 @@ pub use kernel::Kernel;
 pub use monitor::Monitor;
 pub use netns::Netns;
 pub use tap::Tap;
+pub use unread::all_is_read;
 pub use xfrm::{EspPolicy, EspState, SeenState, StateId, Way, Xfrm, take_esp_in_udp};

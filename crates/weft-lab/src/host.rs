@@ -9,6 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LabError, tool};
 
+/// Variables that send programs to a proxy, which no host of a lab reaches.
+const PROXY_VARIABLES: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "ALL_PROXY",
+];
+
 /// A host: namespaces that a keeper process holds open, and a folder for state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
@@ -27,9 +39,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// A command that runs inside the host.
+    /// A command that runs inside the host, without the proxies of the machine that runs the lab.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
+        for variable in PROXY_VARIABLES {
+            command.env_remove(variable);
+        }
         command.args(["--target", &self.keeper.to_string(), "--net", "--mount", "--uts", "--"]).arg(program);
         command
     }
@@ -82,5 +97,29 @@ impl Host {
             return Err(failed(std::io::Error::other("its namespaces could not be made: is this root?")));
         }
         Ok(child.id() as i32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_of_a_host_go_through_no_proxy() {
+        let host = Host {
+            name: "h1".to_owned(),
+            ipv4: Ipv4Addr::new(10, 0, 0, 1),
+            ipv6: Ipv6Addr::LOCALHOST,
+            dir: PathBuf::from("/"),
+            netns: "h1".to_owned(),
+            keeper: 1,
+        };
+        let command = host.command("curl");
+        for variable in PROXY_VARIABLES {
+            assert!(
+                command.get_envs().any(|(name, value)| name == variable && value.is_none()),
+                "{variable}"
+            );
+        }
     }
 }

@@ -37,9 +37,14 @@ impl Paths {
         NamespaceRef::at(self.sandbox_netns(sandbox_id))
     }
 
+    /// Folder of all containers' `/etc` files.
+    pub(crate) fn etc_dir(&self) -> PathBuf {
+        self.run_dir.join("etc")
+    }
+
     /// Folder of a container's `/etc` files.
     pub(crate) fn etc(&self, container: &ContainerId) -> PathBuf {
-        self.run_dir.join("etc").join(container.as_str())
+        self.etc_dir().join(container.as_str())
     }
 
     /// What gossip said last.

@@ -304,13 +304,18 @@ async fn a_restart_keeps_what_runs_and_removes_orphans() {
 
     // What someone took away while the daemon was gone comes back.
     host.shell("nft flush ruleset");
+    // What a daemon had begun when it died, and had not noted, goes.
+    let files = host.dir.path().join("run/etc");
+    std::fs::create_dir(files.join(container().as_str())).unwrap();
     let controller = host.controller().await;
     controller.adopt(std::slice::from_ref(&lives)).await.unwrap();
     assert_eq!(controller.endpoints(&lives), before);
     assert_eq!(ask(&host.netns, at(address, 80)).unwrap(), "alive 172.17.0.1");
     assert_eq!(shell(&netns, looks), index);
     assert!(controller.sandbox(&orphan).is_err());
-    assert_eq!(std::fs::read_dir(host.dir.path().join("run/netns")).unwrap().count(), 1);
+    for folder in [files, host.dir.path().join("run/netns")] {
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "{}", folder.display());
+    }
     assert!(host.shell("nft list tables").contains("weft-bridge"));
 }
 

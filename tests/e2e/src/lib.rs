@@ -9,6 +9,7 @@ mod certificates;
 mod command;
 mod dice;
 pub mod dns;
+mod holdings;
 mod hosts;
 mod load;
 mod pause;

@@ -28,7 +28,7 @@ pub(crate) async fn attach(call: Call, id: String) -> ApiResult {
         stream: call.query.flag("stream"),
     };
     let streams = call.state.engine.attach(&id, options).await?;
-    let mut response = hijack::answer(call, streams)?;
+    let mut response = hijack::answer(call, streams.tty, std::future::ready(streams)).await?;
     response.extensions_mut().insert(BareHeaders);
     Ok(response)
 }

@@ -150,9 +150,10 @@ impl Container {
         self.dir.join(format!("{}-json.log", self.id))
     }
 
-    /// The directory below each cgroup hierarchy.
+    /// The directory below each cgroup hierarchy: in the container's own parent (`--cgroup-parent`), else in this one.
     pub(crate) fn cgroup(&self, parent: &str) -> PathBuf {
-        Path::new(parent).join(self.id.as_str())
+        let own = self.with(|record| record.host.cgroup_parent.clone()).filter(|own| !own.is_empty());
+        Path::new("/").join(own.as_deref().unwrap_or(parent)).join(self.id.as_str())
     }
 }
 

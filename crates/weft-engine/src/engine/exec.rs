@@ -23,6 +23,9 @@ use crate::spec::{self, ProcessInput};
 /// Execs that have ended are remembered until their container has this many newer ones.
 const REMEMBERED: usize = 100;
 
+/// Docker's exit code of what could not be started.
+const NOT_STARTED: i64 = 126;
+
 /// All execs by id.
 #[derive(Default)]
 pub(super) struct Execs(Mutex<HashMap<String, Arc<Exec>>>);
@@ -139,10 +142,37 @@ impl Engine {
         .await
     }
 
-    /// Starts it; `None` when detached.
-    ///
-    /// A program that cannot be run is told in the output of an attached exec, as Docker does: the exit code is in
+    /// Whether it can be started now, for who must answer before it is; whether it has a terminal.
+    pub fn exec_startable(&self, exec_id: &str) -> Result<bool> {
+        let exec = self.execs.find(exec_id)?;
+        if exec.state().started {
+            return Err(already_running(exec_id));
+        }
+        if exec.container.state().phase != Phase::Running {
+            return Err(EngineError::NotRunning(exec.container.id.to_string()));
+        }
+        Ok(exec.config.tty == Some(true))
+    }
+
+    /// Starts it attached. What prevents that is told in its output, as Docker does; the exit code is in
     /// [`Engine::exec_inspect`].
+    pub async fn exec_start_told(
+        self: &Arc<Self>,
+        exec_id: &str,
+        console_size: Option<(u16, u16)>,
+    ) -> AttachedStreams {
+        let options = ExecStartOptions { detach: false, console_size };
+        let text = match self.exec_start(exec_id, options).await {
+            Ok(Some(streams)) => return streams,
+            Ok(None) => Bytes::new(),
+            Err(error) => Bytes::from(format!("{error}\r\n")),
+        };
+        let tty = self.execs.find(exec_id).is_ok_and(|exec| exec.config.tty == Some(true));
+        let output = futures_util::stream::iter([Ok((StreamKind::Stdout, text))]);
+        AttachedStreams { stdin: None, output: Box::pin(output), tty }
+    }
+
+    /// Starts it; `None` when detached.
     pub async fn exec_start(
         self: &Arc<Self>,
         exec_id: &str,
@@ -151,13 +181,23 @@ impl Engine {
         let exec = self.execs.find(exec_id)?;
         {
             let mut state = exec.state();
-            if state.running || state.started {
-                return Err(EngineError::Conflict(format!(
-                    "Error: Exec command {exec_id} is already running"
-                )));
+            if state.started {
+                return Err(already_running(exec_id));
             }
             state.started = true;
         }
+        let started = self.exec_run(&exec, options).await;
+        if started.is_err() {
+            exec.state().exit_code.get_or_insert(NOT_STARTED);
+        }
+        started
+    }
+
+    async fn exec_run(
+        self: &Arc<Self>,
+        exec: &Arc<Exec>,
+        options: ExecStartOptions,
+    ) -> Result<Option<AttachedStreams>> {
         if exec.container.state().phase != Phase::Running {
             return Err(EngineError::NotRunning(exec.container.id.to_string()));
         }
@@ -170,13 +210,13 @@ impl Engine {
         let tty = exec.config.tty == Some(true);
         let request = ExecRequest {
             id: exec.id.clone(),
-            process: self.exec_process(&exec, options.console_size)?,
+            process: self.exec_process(exec, options.console_size)?,
             stdin,
             stdout,
             stderr,
             tty,
         };
-        self.exec_event(&exec, &format!("exec_start: {}", exec.words()), &[]);
+        self.exec_event(exec, &format!("exec_start: {}", exec.words()), &[]);
         let mut connection = exec.container.shim().open(&Request::Exec(Box::new(request))).await?;
         match connection.reply().await? {
             Reply::Started { pid } => {
@@ -187,8 +227,8 @@ impl Engine {
             Reply::Failed { reason, exit_code } => {
                 exec.state().exit_code = Some(exit_code);
                 let error = EngineError::ExecStart { reason, exit_code };
-                self.exec_event(&exec, "exec_die", &[("exitCode", exit_code.to_string())]);
-                return if options.detach { Err(error) } else { Ok(Some(told(&error, tty))) };
+                self.exec_event(exec, "exec_die", &[("exitCode", exit_code.to_string())]);
+                return Err(error);
             }
             other => {
                 return Err(EngineError::Shim {
@@ -198,7 +238,7 @@ impl Engine {
             }
         }
         let (pump, client) = Pump::new(stdin, stdout, stderr);
-        let engine = self.clone();
+        let (engine, exec) = (self.clone(), exec.clone());
         connection.pump(pump, move |exit| {
             let exit_code = exit.map_or(137, |exit| exit.code);
             {
@@ -300,9 +340,6 @@ impl Engine {
     }
 }
 
-/// An error as the only output of an exec.
-fn told(error: &EngineError, tty: bool) -> AttachedStreams {
-    let text = Bytes::from(format!("{error}\r\n"));
-    let output = futures_util::stream::iter([Ok((StreamKind::Stdout, text))]);
-    AttachedStreams { stdin: None, output: Box::pin(output), tty }
+fn already_running(exec_id: &str) -> EngineError {
+    EngineError::Conflict(format!("Error: Exec command {exec_id} is already running"))
 }

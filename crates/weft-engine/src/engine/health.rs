@@ -12,7 +12,6 @@ use super::{Engine, Result, now};
 use crate::container::health::{Health, HealthCheck, HealthStatus, Probe, uptime};
 use crate::container::live::Container;
 use crate::container::record::Record;
-use crate::options::ExecStartOptions;
 
 /// Output of a probe that is kept, in bytes.
 const OUTPUT_MAX: usize = 4096;
@@ -124,9 +123,7 @@ impl Engine {
         };
         let exec = self.exec_create(container.id.as_str(), config).await?;
         let _forgotten = Forgotten { engine: self, exec: &exec };
-        let Some(streams) = self.exec_start(&exec, ExecStartOptions::default()).await? else {
-            return Ok((PROBE_FAILED, String::new()));
-        };
+        let streams = self.exec_start_told(&exec, None).await;
         let mut collected = Collected { bytes: Vec::new(), cut: false };
         let mut output = streams.output;
         let in_time = tokio::time::timeout(check.timeout, collected.take_all(&mut output)).await.is_ok();

@@ -11,8 +11,8 @@ use bollard_stubs::models::{ContainerCreateBody, EndpointSettings, ExecConfig, H
 use bytes::Bytes;
 use futures_util::StreamExt;
 use weft_engine::{
-    AttachOptions, ContainerNetwork, Engine, EngineConfig, ExecStartOptions, LogOptions, NetworkFailure,
-    OutputStream, Reexec, RemoveOptions, SandboxKind, SandboxSpec, SandboxView, StreamKind, WaitCondition,
+    AttachOptions, ContainerNetwork, Engine, EngineConfig, LogOptions, NetworkFailure, OutputStream, Reexec,
+    RemoveOptions, SandboxKind, SandboxSpec, SandboxView, StreamKind, WaitCondition,
 };
 use weft_types::ContainerId;
 
@@ -158,7 +158,7 @@ impl Lab {
         };
         change(&mut config);
         let exec = self.engine.exec_create(id, config).await.unwrap();
-        let streams = self.engine.exec_start(&exec, ExecStartOptions::default()).await.unwrap().unwrap();
+        let streams = self.engine.exec_start_told(&exec, None).await;
         let (out, err) = collect(streams.output).await;
         // At once: clients ask for it as soon as the output has ended.
         let code = self.engine.exec_inspect(&exec).unwrap().exit_code.expect("ended");

@@ -90,6 +90,22 @@ impl Controller {
         }
     }
 
+    /// Folders of files that no sandbox accounts for: a daemon died before it had noted whose they are.
+    pub(super) fn remove_stray_files(&self, state: &State) {
+        let Ok(entries) = fs::read_dir(self.around.paths.etc_dir()) else { return };
+        for entry in entries.flatten() {
+            let is_known = |name: &str| state.sandboxes.keys().any(|container| container.as_str() == name);
+            if entry.file_name().to_str().is_some_and(is_known) {
+                continue;
+            }
+            let path = entry.path();
+            tracing::info!(path = %path.display(), "files without a container removed");
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!(path = %path.display(), %error, "files without a container not removed");
+            }
+        }
+    }
+
     /// What `host-gateway` stands for.
     fn host_gateway(&self, state: &State) -> Option<std::net::IpAddr> {
         let bridge =

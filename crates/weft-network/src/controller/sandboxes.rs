@@ -186,6 +186,7 @@ impl Controller {
                 }
             }
             self.remove_stray_namespaces(&state).await;
+            self.remove_stray_files(&state);
             self.note_change(|state| Ok(((), Touched::all(state)))).await?;
             detached
         };

@@ -4,6 +4,7 @@
 mod client;
 mod files;
 mod images;
+mod leftovers;
 mod lifecycle;
 mod listeners;
 mod macvlan;

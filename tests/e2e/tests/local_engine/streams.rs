@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use weft_e2e::Hosts;
+use weft_e2e::{Hosts, api};
 use weft_lab::eventually;
 
 use crate::{SOON, docker, exit_code, shell, up};
@@ -127,8 +127,7 @@ fn exec_without_upgrade_streams_until_the_end() {
     let hosts = up("noupgr");
     hosts.run_idle("h1", "c1", "").unwrap();
     let body = r#"{"Cmd":["sh","-c","echo out; echo err >&2"],"AttachStdout":true,"AttachStderr":true}"#;
-    let created = exchange(&hosts, "POST /v1.41/containers/c1/exec", body);
-    let id = created.split("\"Id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let id = exec(&hosts, body);
     let answer = exchange(&hosts, &format!("POST /v1.41/exec/{id}/start"), r#"{"Detach":false,"Tty":false}"#);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(" 200 ") && head.contains("application/vnd.docker.raw-stream"), "{head}");
@@ -137,6 +136,41 @@ fn exec_without_upgrade_streams_until_the_end() {
         body.contains("\u{1}\0\0\0\0\0\0\u{4}out\n") && body.contains("\u{2}\0\0\0\0\0\0\u{4}err\n"),
         "{body:?}"
     );
+}
+
+/// The SDK for Python loses what its HTTP library reads together with the head.
+#[test]
+fn output_of_an_exec_does_not_come_with_the_head() {
+    let hosts = up("headonly");
+    hosts.run_idle("h1", "c1", "").unwrap();
+    let id = exec(&hosts, r#"{"Cmd":["echo","out"],"AttachStdout":true}"#);
+    let body = r#"{"Detach":false,"Tty":false}"#;
+    let mut stream = UnixStream::connect(&hosts.daemon("h1").socket).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let head = format!(
+        "POST /v1.41/exec/{id}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // A client that has other work than to read, until the process is done.
+    eventually("the exec's end", SOON, || match api::get(&hosts, "h1", &format!("/exec/{id}/json")) {
+        Ok(exec) if exec["ExitCode"] == 0 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let mut answer = [0; 8192];
+    let length = stream.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 101 UPGRADED\r\n") && answer.ends_with("\r\n\r\n"), "{answer:?}");
+    let mut output = String::new();
+    stream.read_to_string(&mut output).unwrap();
+    assert_eq!(output, "\u{1}\0\0\0\0\0\0\u{4}out\n");
+}
+
+/// Prepares an exec in the container `c1`; its id.
+fn exec(hosts: &Hosts, body: &str) -> String {
+    let created = exchange(hosts, "POST /v1.41/containers/c1/exec", body);
+    created.split("\"Id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
 }
 
 /// One request over a connection of its own, answered whole.

@@ -1,5 +1,7 @@
 //! Limits that no container can have, whether it is made with them or given them later.
 
+use std::path::{Component, Path};
+
 use bollard_stubs::models::HostConfig;
 
 use super::{Result, invalid};
@@ -15,6 +17,7 @@ pub(crate) fn check_resources(host: &HostConfig) -> Result<()> {
     check_memory(host)?;
     check_processors(host)?;
     check_realtime(host)?;
+    check_parent(host.cgroup_parent.as_deref().unwrap_or_default())?;
     check_list("CPUs", "cpus", host.cpuset_cpus.as_deref(), "/sys/devices/system/cpu/online")?;
     check_list("memory nodes", "mems", host.cpuset_mems.as_deref(), "/sys/devices/system/node/online")?;
     match host.blkio_weight.unwrap_or(0) {
@@ -74,6 +77,15 @@ fn check_processors(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// The cgroup above the container's own stays inside the hierarchy.
+fn check_parent(parent: &str) -> Result<()> {
+    let inside = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    if Path::new(parent).components().all(inside) && !parent.contains('\0') {
+        return Ok(());
+    }
+    invalid(format!("invalid cgroup parent '{parent}': give a path without '.' and '..', for example /batch"))
+}
+
 fn check_realtime(host: &HostConfig) -> Result<()> {
     if [host.cpu_realtime_period, host.cpu_realtime_runtime].iter().flatten().all(|micros| *micros == 0) {
         return Ok(());
@@ -115,6 +127,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_cgroup_parent_stays_inside_the_hierarchy() {
+        let with =
+            |parent: &str| HostConfig { cgroup_parent: Some(parent.to_owned()), ..HostConfig::default() };
+        for fine in ["", "/batch", "batch/night", "/a/b/"] {
+            assert!(check_resources(&with(fine)).is_ok(), "{fine}");
+        }
+        for wrong in ["../other", "/a/../../b", "./a"] {
+            assert!(check_resources(&with(wrong)).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_no_container_can_have_is_refused_in_dockers_words() {

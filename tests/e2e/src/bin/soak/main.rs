@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use weft_e2e::rounds::{Fault, Quorum};
 use weft_e2e::slices::{Game, Outcome, Slices, play};
-use weft_e2e::soaks::{Damages, Outage, Partitions, Restarts, Updates};
+use weft_e2e::soaks::{Crashes, Damages, Leaks, Outage, Partitions, Restarts, Updates};
 
 const USAGE: &str =
-    "usage: soak quorum|updates|restarts|outage|partitions|damage|keys [--rounds N] [--seed N] [--slice-minutes M]
+    "usage: soak quorum|updates|restarts|outage|partitions|damage|leaks|crashes|keys [--rounds N] [--seed N] [--slice-minutes M]
                          [--state DIR] [--record FILE.md] [--commit ID]
                          [--only leader|leader-host|worker-host|cut|disk|process (with quorum)]
 
@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         "outage" => soak(&Outage::default(), &wish),
         "partitions" => soak(&Partitions, &wish),
         "damage" => soak(&Damages, &wish),
+        "leaks" => soak(&Leaks::default(), &wish),
+        "crashes" => soak(&Crashes, &wish),
         _ => keys::keys(wish.record, &wish.commit),
     }
 }
@@ -59,6 +61,8 @@ impl Wish {
             "restarts" => 400,
             "outage" => Outage::KINDS,
             "damage" => 10 * Damages::KINDS,
+            "leaks" => 10,
+            "crashes" => 200,
             "keys" => 0,
             _ => return None,
         };
