@@ -14,7 +14,7 @@ use crate::response::ok;
 use crate::state::SystemSettings;
 use crate::swarm_backend::{LocalNodeState, SwarmStatus};
 
-/// The log driver every container has.
+/// The log driver of containers that ask for none.
 const LOG_DRIVER: &str = "json-file";
 
 pub(crate) async fn info(call: Call) -> ApiResult {
@@ -66,9 +66,9 @@ fn about_daemon(system: &SystemSettings) -> Map<String, Value> {
         "DriverStatus": [["Supports d_type", "true"], ["Native Overlay Diff", "true"], ["userxattr", "false"]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null", "overlay"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"],
             "Authorization": Value::Null,
-            "Log": [LOG_DRIVER],
+            "Log": [LOG_DRIVER, "local"],
         },
         "LoggingDriver": LOG_DRIVER,
         "CgroupDriver": "cgroupfs",

@@ -40,6 +40,18 @@ pub(super) struct HostFlags {
     /// Relative weight of its input and output, 10 to 1000
     #[arg(long)]
     blkio_weight: Option<u16>,
+    /// Most bytes read in a second of a device: path:1mb (repeatable)
+    #[arg(long)]
+    device_read_bps: Vec<String>,
+    /// Most bytes written in a second to a device (repeatable)
+    #[arg(long)]
+    device_write_bps: Vec<String>,
+    /// Most reads in a second of a device: path:100 (repeatable)
+    #[arg(long)]
+    device_read_iops: Vec<String>,
+    /// Most writes in a second to a device (repeatable)
+    #[arg(long)]
+    device_write_iops: Vec<String>,
     /// Never end it for want of memory
     #[arg(long)]
     oom_kill_disable: bool,
@@ -115,6 +127,9 @@ pub(super) struct HostFlags {
     /// Time to start in
     #[arg(long)]
     health_start_period: Option<String>,
+    /// Time between two questions while it starts
+    #[arg(long)]
+    health_start_interval: Option<String>,
     /// Failures in a row after which it is unwell
     #[arg(long)]
     health_retries: Option<i64>,
@@ -161,10 +176,9 @@ impl HostFlags {
         put(body, "StopTimeout", self.stop_timeout);
         for file in &self.env_file {
             let own: Vec<Value> = body["Env"].as_array().cloned().unwrap_or_default();
-            let read =
-                lines(file)?.iter().filter_map(|line| variable(line)).map(Value::from).collect::<Vec<_>>();
+            let read = variables(file)?.into_iter().map(Value::from);
             // What is said on the command line comes later, and so counts.
-            body["Env"] = read.into_iter().chain(own).collect();
+            body["Env"] = read.chain(own).collect();
         }
         for file in &self.label_file {
             let mut all = pairs(&lines(file)?);
@@ -192,6 +206,7 @@ impl HostFlags {
             ("Interval", &self.health_interval),
             ("Timeout", &self.health_timeout),
             ("StartPeriod", &self.health_start_period),
+            ("StartInterval", &self.health_start_interval),
         ] {
             if let Some(word) = word {
                 health.insert(key.to_owned(), duration(word)?.into());
@@ -217,6 +232,15 @@ impl HostFlags {
         put(host, "CpusetCpus", self.cpuset_cpus.as_ref());
         put(host, "CpusetMems", self.cpuset_mems.as_ref());
         put(host, "BlkioWeight", self.blkio_weight);
+        for (key, words) in [
+            ("BlkioDeviceReadBps", &self.device_read_bps),
+            ("BlkioDeviceWriteBps", &self.device_write_bps),
+            ("BlkioDeviceReadIOps", &self.device_read_iops),
+            ("BlkioDeviceWriteIOps", &self.device_write_iops),
+        ] {
+            let rates = words.iter().map(|word| rate(word)).collect::<Result<Vec<_>, _>>()?;
+            put(host, key, Some(rates).filter(|rates| !rates.is_empty()));
+        }
         put(host, "OomKillDisable", self.oom_kill_disable.then_some(true));
         put(host, "OomScoreAdj", self.oom_score_adj);
         put(host, "CgroupParent", self.cgroup_parent.as_ref());
@@ -259,6 +283,11 @@ fn put(object: &mut Value, key: &str, value: Option<impl serde::Serialize>) {
     }
 }
 
+/// Variables of a file, one a line.
+pub(super) fn variables(file: &PathBuf) -> Result<Vec<String>, ClientError> {
+    Ok(lines(file)?.iter().filter_map(|line| variable(line)).collect())
+}
+
 /// Lines of a file without blanks and comments.
 fn lines(file: &PathBuf) -> Result<Vec<String>, ClientError> {
     let text =
@@ -274,6 +303,13 @@ fn ulimit(word: &str) -> Result<Value, ClientError> {
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let number = |text: &str| text.parse::<i64>().map_err(|_| bad());
     Ok(json!({"Name": name, "Soft": number(soft)?, "Hard": number(hard)?}))
+}
+
+/// `/dev/device:number`, the number with a unit or without.
+fn rate(word: &str) -> Result<Value, ClientError> {
+    let bad = || ClientError::Usage(format!("bad format: {word}: want device-path:number"));
+    let (path, number) = word.split_once(':').ok_or_else(bad)?;
+    Ok(json!({"Path": path, "Rate": bytes(number)?}))
 }
 
 /// `host[:container[:rwm]]`, also `host:rwm`.
@@ -298,6 +334,8 @@ mod tests {
         assert!(ulimit("nofile").is_err() && ulimit("nofile=x").is_err());
         assert_eq!(device("/dev/a:/dev/b:r")["CgroupPermissions"], "r");
         assert_eq!(device("/dev/a:rw")["PathInContainer"], "/dev/a");
+        assert_eq!(rate("/dev/a:1kb").unwrap(), json!({"Path": "/dev/a", "Rate": 1024}));
+        assert!(rate("/dev/a").is_err() && rate("/dev/a:x").is_err());
     }
 
     #[derive(clap::Parser)]

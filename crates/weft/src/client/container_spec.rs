@@ -103,6 +103,9 @@ pub(super) struct ContainerSpec {
     /// Bring the image: missing, always or never
     #[arg(long, default_value = "missing")]
     pub(super) pull: String,
+    /// Do not say that the image is missing
+    #[arg(short, long)]
+    pub(super) quiet: bool,
     /// Write the id to this file
     #[arg(long, value_name = "file")]
     pub(super) cidfile: Option<std::path::PathBuf>,

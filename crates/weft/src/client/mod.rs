@@ -25,6 +25,7 @@ mod prune;
 mod registry;
 mod resources;
 mod service;
+mod signals;
 mod state;
 mod stored;
 mod stream;

@@ -12,6 +12,7 @@ mod modes;
 mod networks;
 mod publishing;
 mod registries;
+mod run_flags;
 mod settings;
 mod shared_settings;
 mod stats;

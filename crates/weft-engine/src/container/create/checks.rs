@@ -1,6 +1,6 @@
 //! What is refused before anything is made.
 
-use bollard_stubs::models::{HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard_stubs::models::{RestartPolicy, RestartPolicyNameEnum};
 
 use super::{Request, Result, check_resources, invalid};
 use crate::container::{health, signal};
@@ -14,6 +14,7 @@ impl Request {
         let mut warnings = Vec::new();
         self.check_restart_policy()?;
         check_resources(&self.host)?;
+        self.check_missing()?;
         self.check_memory(&mut warnings)?;
         self.check_log_config()?;
         let host = &self.host;
@@ -91,34 +92,6 @@ impl Request {
         if host.oom_kill_disable == Some(true) && memory == 0 {
             warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
         }
-        Ok(())
-    }
-
-    fn check_log_config(&mut self) -> Result<()> {
-        let log = self.host.log_config.get_or_insert_with(HostConfigLogConfig::default);
-        let driver = log.typ.clone().filter(|typ| !typ.is_empty()).unwrap_or_else(|| "json-file".to_owned());
-        if !matches!(driver.as_str(), "json-file" | "none") {
-            return invalid(format!(
-                "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
-            ));
-        }
-        let options = log.config.get_or_insert_default();
-        let known = ["max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "compress"];
-        if let Some(option) =
-            options.keys().find(|key| !known.contains(&key.as_str()) && driver == "json-file")
-        {
-            return invalid(format!("unknown log opt '{option}' for json-file log driver"));
-        }
-        if let Some(size) = options.get("max-size") {
-            parse_size(size)?;
-        }
-        if let Some(files) = options.get("max-file") {
-            match files.parse::<u32>() {
-                Ok(files) if files >= 1 => {}
-                _ => return invalid("max-file cannot be less than 1"),
-            }
-        }
-        log.typ = Some(driver);
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! From a create request to a record: defaults of the image here, checks and mounts in the submodules.
 
 mod checks;
+mod log;
+mod missing;
 mod mounts;
 mod network_mode;
 mod resources;
