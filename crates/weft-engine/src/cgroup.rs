@@ -107,7 +107,7 @@ impl Hierarchies {
     /// no such thing.
     pub(crate) fn disable_oom_killer(&self, cgroup: &Path) -> io::Result<()> {
         let Some(root) = self.controller("memory") else { return Ok(()) };
-        std::fs::write(below(root, cgroup).join("memory.oom_control"), "1")
+        fs::write(below(root, cgroup).join("memory.oom_control"), "1")
     }
 
     /// Freezes or thaws `cgroup` and waits until the kernel has done so. What cannot be frozen in time is thawed again:

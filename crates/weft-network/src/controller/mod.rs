@@ -18,6 +18,7 @@ mod networks;
 mod sandboxes;
 mod swarm;
 mod watching;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
