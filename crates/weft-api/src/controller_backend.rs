@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio_stream::wrappers::BroadcastStream;
 use weft_engine::NetworkFailure;
 use weft_network::{
-    Controller, EncryptionScheme, EndpointOnNetwork, EndpointView, Network, NetworkError,
+    Controller, EncryptionScheme, EndpointOnNetwork, EndpointView, IpamConfig, Network, NetworkError,
     NetworkEventSubject, NetworkSpec, OverlaySpec, OverlaySubnet, Pool, ServiceOnNetwork, SwarmState,
 };
 use weft_types::Classified as _;
@@ -120,13 +120,34 @@ fn view(controller: &Controller, network: &Network, swarm: Option<&SwarmState>) 
         internal: network.internal,
         attachable: network.attachable,
         ingress: overlay.is_some_and(|o| o.ingress),
-        subnets: overlay.map_or_else(|| network.pools.iter().map(subnet).collect(), overlay_subnets),
+        subnets: match (overlay, network.config()) {
+            (Some(overlay), _) => overlay_subnets(overlay),
+            (_, Some(given)) => given.iter().map(given_subnet).collect(),
+            _ => network.pools.iter().map(subnet).collect(),
+        },
         options,
         labels: network.labels.clone(),
         ipam_options: network.ipam_options.clone(),
+        config_only: network.config().is_some(),
+        config_from: network.config_from.clone().unwrap_or_default(),
         predefined: network.is_predefined(),
         peers: overlay.and(swarm).filter(|swarm| swarm.is_of_swarm()).map(|swarm| peers(network, swarm)),
         containers: endpoints.iter().map(endpoint).chain(mesh_door(controller, network)).collect(),
+    }
+}
+
+/// As it was given: nothing is chosen for settings.
+fn given_subnet(config: &IpamConfig) -> Subnet {
+    let address = |text: &String| text.parse().ok();
+    Subnet {
+        subnet: config.subnet.as_ref().and_then(|text| text.parse().ok()),
+        range: config.ip_range.as_ref().and_then(|text| text.parse().ok()),
+        gateway: config.gateway.as_ref().and_then(address),
+        auxiliary: config
+            .auxiliary
+            .iter()
+            .filter_map(|(name, ip)| Some((name.clone(), ip.parse().ok()?)))
+            .collect(),
     }
 }
 

@@ -209,6 +209,8 @@ fn local_network(driver: &str) -> LocalNetwork {
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
         ipam_options: Some(BTreeMap::new()),
+        config_only: false,
+        config_from: String::new(),
         predefined: false,
         containers: Vec::new(),
         peers: None,

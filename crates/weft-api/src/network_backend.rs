@@ -23,7 +23,7 @@ pub struct LocalNetwork {
     pub created: SystemTime,
     /// Who owns it.
     pub scope: NetworkScope,
-    /// `bridge`, `host`, `null`, `overlay`.
+    /// `bridge`, `host`, `null`, `overlay`, `macvlan`, `ipvlan`.
     pub driver: String,
     /// Whether it has IPv4.
     pub enable_ipv4: bool,
@@ -43,6 +43,10 @@ pub struct LocalNetwork {
     pub labels: BTreeMap<String, String>,
     /// Options of the address management driver; `None` is shown as `null`.
     pub ipam_options: Option<BTreeMap<String, String>>,
+    /// No network, but settings for others.
+    pub config_only: bool,
+    /// Whose settings it took over; may be empty.
+    pub config_from: String,
     /// `host`, `none`, `bridge`: cannot be removed.
     pub predefined: bool,
     /// Endpoints of this host's containers.

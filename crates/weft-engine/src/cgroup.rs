@@ -105,6 +105,13 @@ impl Hierarchies {
         counts("memory.oom_control") || counts("memory.events")
     }
 
+    /// Lets processes that want more memory than there is wait instead of ending one of them. Hierarchies of version 2 have
+    /// no such thing.
+    pub(crate) fn disable_oom_killer(&self, cgroup: &Path) -> io::Result<()> {
+        let Some(root) = self.controller("memory") else { return Ok(()) };
+        fs::write(below(root, cgroup).join("memory.oom_control"), "1")
+    }
+
     /// Freezes or thaws `cgroup` and waits until the kernel has done so. What cannot be frozen in time is thawed again:
     /// half frozen it would not be told of signals, and nobody would know that it is.
     pub(crate) fn set_frozen(&self, cgroup: &Path, frozen: bool) -> io::Result<()> {

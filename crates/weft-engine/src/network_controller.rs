@@ -96,6 +96,12 @@ fn failure(error: &NetworkError) -> NetworkFailure {
 fn endpoint_spec(settings: &EndpointSettings) -> Result<EndpointSpec, NetworkFailure> {
     let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let ipam = settings.ipam_config.clone().unwrap_or_default();
+    if ipam.link_local_ips.iter().flatten().any(|ip| !ip.is_empty()) {
+        return Err(NetworkFailure {
+            message: "link-local addresses are not implemented: leave LinkLocalIPs out".to_owned(),
+            kind: ErrorKind::NotImplemented,
+        });
+    }
     let mac = text(&settings.mac_address).map(|mac| mac.parse()).transpose().map_err(|_| NetworkFailure {
         message: format!(
             "invalid endpoint settings:\ninvalid MAC address: {}",

@@ -226,6 +226,19 @@ impl Applier<'_> {
                 NetlinkSocket::open(&underlay, NETLINK_ROUTE)?
                     .request(RouteNetlinkMessage::NewLink(message), create)
             }
+            LinkKind::Vlan(vlan) => {
+                let parent = self.index(&vlan.parent)?;
+                let message = message::new_vlan(name, link, vlan, parent);
+                self.socket.request(RouteNetlinkMessage::NewLink(message), create)
+            }
+            LinkKind::SubInterface(sub) => {
+                let mut underlay = NetlinkSocket::open(&Netns::resolve(&sub.underlay)?, NETLINK_ROUTE)?;
+                let parent = sub.parent.clone().unwrap_or_else(LinkName::lo);
+                let absent = || KernelError::NoLink { name: parent.to_string() };
+                let found = find_link(&mut underlay, &parent)?.ok_or_else(absent)?.header.index;
+                let message = message::new_sub_interface(name, link, sub.sharing, found, self.netns);
+                underlay.request(RouteNetlinkMessage::NewLink(message), create)
+            }
             LinkKind::Tap => return self.create_tap(op, name, link),
             LinkKind::Loopback | LinkKind::Veth(None) | LinkKind::VethEnd | LinkKind::Other(_) => {
                 Err(Refusal::Errno { errno: Errno::EOPNOTSUPP as i32, explanation: None })

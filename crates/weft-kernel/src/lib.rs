@@ -28,6 +28,7 @@ mod netns;
 mod nft;
 mod observe;
 mod socket;
+mod sub_interface;
 mod sysctl;
 mod tap;
 mod unread;

@@ -7,8 +7,9 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
+    InfoVeth, InfoVlan, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    MacVlanMode,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -19,8 +20,9 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, IpProtocol};
 use weft_plan::{
-    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, Link, LinkChange, LinkName, Neighbour,
-    PolicyRule, Route, RouteTarget, RuleSelector, Vxlan, mark,
+    Address, BridgeOptions, BridgePort, FdbEntry, FdbTarget, IpvlanFlag, IpvlanMode, Link, LinkChange,
+    LinkName, MacvlanMode, Neighbour, PolicyRule, Route, RouteTarget, RuleSelector, Sharing, Vlan, Vxlan,
+    mark,
 };
 use weft_types::{MacAddr, Mtu};
 
@@ -114,6 +116,55 @@ pub(crate) fn new_veth(
     other.attributes.push(LinkAttribute::NetNsFd(there.as_fd().as_raw_fd()));
     other.attributes.extend(peer.gso_max_segments.map(LinkAttribute::GsoMaxSegs));
     with_info(new_link(name, link.mac, link.mtu), InfoKind::Veth, InfoData::Veth(InfoVeth::Peer(other)))
+}
+
+/// `parent` is the index of the interface that carries it.
+pub(crate) fn new_vlan(name: &LinkName, link: &Link, vlan: &Vlan, parent: u32) -> LinkMessage {
+    let mut message = new_link(name, link.mac, link.mtu);
+    message.attributes.push(LinkAttribute::Link(parent));
+    with_info(message, InfoKind::Vlan, InfoData::Vlan(vec![InfoVlan::Id(vlan.id)]))
+}
+
+/// To be sent in the parent's namespace, where `parent` is its index: the interface is born in `target`.
+pub(crate) fn new_sub_interface(
+    name: &LinkName,
+    link: &Link,
+    sharing: Sharing,
+    parent: u32,
+    target: &Netns,
+) -> LinkMessage {
+    let mut message = new_link(name, link.mac, link.mtu);
+    message.attributes.push(LinkAttribute::Link(parent));
+    message.attributes.push(LinkAttribute::NetNsFd(target.as_fd().as_raw_fd()));
+    match sharing {
+        Sharing::Macvlan(mode) => {
+            let data = InfoData::MacVlan(vec![InfoMacVlan::Mode(macvlan_mode(mode))]);
+            with_info(message, InfoKind::MacVlan, data)
+        }
+        Sharing::Ipvlan(mode, flag) => {
+            let mode = match mode {
+                IpvlanMode::L2 => IpVlanMode::L2,
+                IpvlanMode::L3 => IpVlanMode::L3,
+                IpvlanMode::L3S => IpVlanMode::L3S,
+            };
+            let flags = match flag {
+                IpvlanFlag::Bridge => IpVlanFlags::empty(),
+                IpvlanFlag::Private => IpVlanFlags::Private,
+                IpvlanFlag::Vepa => IpVlanFlags::Vepa,
+            };
+            let data = InfoData::IpVlan(vec![InfoIpVlan::Mode(mode), InfoIpVlan::Flags(flags)]);
+            with_info(message, InfoKind::IpVlan, data)
+        }
+    }
+}
+
+fn macvlan_mode(mode: MacvlanMode) -> MacVlanMode {
+    match mode {
+        MacvlanMode::Bridge => MacVlanMode::Bridge,
+        MacvlanMode::Private => MacVlanMode::Private,
+        MacvlanMode::Vepa => MacVlanMode::Vepa,
+        MacvlanMode::Passthru => MacVlanMode::Passthrough,
+    }
 }
 
 /// `master` is the index of the bridge for [`LinkChange::Master`], 0 for none.

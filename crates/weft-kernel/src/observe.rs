@@ -27,6 +27,7 @@ use weft_types::{EndpointAddress, MacAddr, Mtu};
 use crate::KernelError;
 use crate::message::link_indexed;
 use crate::socket::NetlinkSocket;
+use crate::sub_interface;
 
 /// The kernel's table of local and broadcast addresses; not for routing policy.
 const LOCAL_TABLE: u32 = 255;
@@ -100,7 +101,7 @@ pub(crate) fn seen_link(message: &LinkMessage, names: &HashMap<u32, LinkName>) -
             LinkAttribute::Controller(index) => link.master = names.get(index).cloned(),
             LinkAttribute::Group(group) if *group == mark::LINK_GROUP => owner = Owner::Weft,
             LinkAttribute::LinkInfo(infos) => {
-                if let Some(kind) = link_kind(infos) {
+                if let Some(kind) = link_kind(infos, sub_interface::parent(message, names)) {
                     link.kind = kind;
                 }
                 link.port = infos.iter().find_map(bridge_port);
@@ -111,7 +112,8 @@ pub(crate) fn seen_link(message: &LinkMessage, names: &HashMap<u32, LinkName>) -
     SeenLink { link, owner }
 }
 
-fn link_kind(infos: &[LinkInfo]) -> Option<LinkKind> {
+/// `parent` is the interface of the same namespace that it is a part of.
+fn link_kind(infos: &[LinkInfo], parent: Option<&LinkName>) -> Option<LinkKind> {
     let kind = infos.iter().find_map(|info| match info {
         LinkInfo::Kind(kind) => Some(kind),
         _ => None,
@@ -125,6 +127,9 @@ fn link_kind(infos: &[LinkInfo]) -> Option<LinkKind> {
         (InfoKind::Vxlan, Some(InfoData::Vxlan(data))) => vxlan_kind(data),
         (InfoKind::Veth, _) => LinkKind::Veth(None),
         (InfoKind::Tun, _) => LinkKind::Tap,
+        (InfoKind::Vlan, Some(InfoData::Vlan(data))) => sub_interface::vlan(data, parent)?,
+        (InfoKind::MacVlan, Some(InfoData::MacVlan(data))) => sub_interface::macvlan(data)?,
+        (InfoKind::IpVlan, Some(InfoData::IpVlan(data))) => sub_interface::ipvlan(data)?,
         (other, _) => LinkKind::Other(other.to_string()),
     })
 }

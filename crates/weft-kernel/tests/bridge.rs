@@ -74,8 +74,9 @@ fn sandbox(network: &BridgeNetwork, place: &Place, n: u8, host_part: u8) {
         interfaces: vec![SandboxInterface {
             name: name("eth0"),
             mac: weft_types::MacAddr([2, 0x42, 0, 0, 0, n]),
-            mtu: Mtu::ETHERNET,
+            mtu: Some(Mtu::ETHERNET),
             addresses: addresses.collect(),
+            device: SandboxDevice::VethEnd,
         }],
         gateways: gateways.map(|gateway| (gateway.ip(), name("eth0"))).collect(),
         ..Sandbox::default()
@@ -110,8 +111,13 @@ fn world_with(bridge_netfilter: bool) -> World {
     join(&mut docker0, &two, 2, vec![]);
     join(&mut other, &three, 3, vec![]);
     join(&mut inner, &four, 4, vec![]);
-    let plan =
-        HostPlan { bridges: vec![docker0, other, inner], bridge_netfilter, guard: None, ingress: None };
+    let plan = HostPlan {
+        bridges: vec![docker0, other, inner],
+        bridge_netfilter,
+        guard: None,
+        ingress: None,
+        parents: Vec::new(),
+    };
     let world = World { host, outside, one, two, three, four, plan, _switch: switch };
     world.reconcile();
     let bridges = &world.plan.bridges;

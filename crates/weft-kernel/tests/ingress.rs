@@ -87,7 +87,8 @@ fn gateway_interface(interface: &str, n: u8, number: u8) -> SandboxInterface {
     SandboxInterface {
         name: name(interface),
         mac: MacAddr([2, 0x42, 172, 18, n, number]),
-        mtu: Mtu::ETHERNET,
+        mtu: Some(Mtu::ETHERNET),
+        device: SandboxDevice::VethEnd,
         addresses: vec![net(&format!("172.18.0.{number}/16")), net(&format!("fd00:18::{number:x}/64"))],
     }
 }
@@ -128,7 +129,13 @@ fn mesh() -> Mesh {
         let mut on_bridge = vec![(100 + n, &container, "eth0")];
         on_bridge.extend((n == 2).then_some((5, &task, "eth1")));
         let bridges = vec![gateway_bridge(n, on_bridge)];
-        let plan = HostPlan { bridges, bridge_netfilter: false, guard: None, ingress: Some(ingress) };
+        let plan = HostPlan {
+            bridges,
+            bridge_netfilter: false,
+            guard: None,
+            ingress: Some(ingress),
+            parents: Vec::new(),
+        };
         let node = MeshNode { host, network, overlay, plan, container };
         node.converge();
         let inside = Sandbox {
@@ -148,7 +155,8 @@ fn task_sandbox(vteps: &[IpAddr]) -> Sandbox {
     let interface = SandboxInterface {
         name: name("eth0"),
         mac: MacAddr::from_ipv4(v4(TASK)),
-        mtu: Mtu::try_from(1450).unwrap(),
+        mtu: Some(Mtu::try_from(1450).unwrap()),
+        device: SandboxDevice::VethEnd,
         addresses: vec![net("10.0.1.2/24"), net("fd00:1::2/64")],
     };
     let ports = [PortProtocol::Tcp, PortProtocol::Udp].map(|protocol| TaskPort {

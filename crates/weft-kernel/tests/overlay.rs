@@ -158,7 +158,7 @@ fn a_new_mtu_reaches_running_interfaces() {
     let (mut nodes, _switch) = two_nodes();
     for node in &mut nodes {
         node.overlay.mtu = 1380.try_into().unwrap();
-        node.sandbox.interfaces[0].mtu = node.overlay.mtu;
+        node.sandbox.interfaces[0].mtu = Some(node.overlay.mtu);
         clean(&node.network.kernel, &node.overlay.plan());
         clean(&node.container.kernel, &node.sandbox.plan());
     }
@@ -289,8 +289,9 @@ fn building_is_fast() {
         interfaces: vec![SandboxInterface {
             name: name("eth0"),
             mac: mac("02:42:ac:11:00:02"),
-            mtu: weft_types::Mtu::ETHERNET,
+            mtu: Some(weft_types::Mtu::ETHERNET),
             addresses: vec![net("172.17.0.2/16")],
+            device: SandboxDevice::VethEnd,
         }],
         gateways: vec![(ip("172.17.0.1"), name("eth0"))],
         ..Sandbox::default()
@@ -340,7 +341,7 @@ fn the_tunnel_can_run_over_ipv6() {
         node.overlay.vtep = own;
         node.overlay.mtu = 1430.try_into().unwrap();
         node.overlay.remote[0].vtep = far;
-        node.sandbox.interfaces[0].mtu = node.overlay.mtu;
+        node.sandbox.interfaces[0].mtu = Some(node.overlay.mtu);
         let mut host = host_state(node.host.address, &[]);
         let (interface, members) = (Some(name("eth0")), vec![own, far]);
         let guard = VxlanGuard { address: own, port: PORT, interface, members, encryption: None };

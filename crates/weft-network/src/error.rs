@@ -114,6 +114,15 @@ pub enum NetworkError {
         /// Addresses that can be given out.
         total: u128,
     },
+    /// Settings for other networks say too much, are combined, or are in use.
+    #[error("{0}")]
+    Configuration(String),
+    /// No settings of that name.
+    #[error("configuration network {0:?} not found")]
+    NoConfiguration(String),
+    /// Settings are no network.
+    #[error("cannot create endpoint on configuration-only network")]
+    ConnectConfiguration,
     /// The wanted address is taken.
     #[error("Address already in use")]
     AddressInUse(IpAddr),
@@ -142,6 +151,9 @@ pub enum NetworkError {
     /// A running container cannot move to the host's namespace.
     #[error("cannot connect container to host network - container must be created in host network mode")]
     ConnectHost,
+    /// Nor may it leave it.
+    #[error("cannot disconnect container from host network - container was created in host network mode")]
+    DisconnectHost,
     /// A container that shares its namespace has no say in it.
     #[error(
         "container sharing network namespace with another container or host cannot be connected to any other network"
@@ -244,7 +256,7 @@ pub enum PortFailure {
 impl Classified for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound(_) | Self::UnknownDriver(_) => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::UnknownDriver(_) | Self::NoConfiguration(_) => ErrorKind::NotFound,
             Self::NameTaken(_) | Self::SandboxExists(_) | Self::InterfaceTaken(_) => ErrorKind::Conflict,
             Self::PredefinedName(_)
             | Self::Predefined(_)
@@ -255,6 +267,7 @@ impl Classified for NetworkError {
             | Self::SwarmInactive
             | Self::InUse { .. }
             | Self::AddressInUse(_)
+            | Self::Configuration(_)
             | Self::AlreadyConnected { .. } => ErrorKind::Forbidden,
             Self::Ambiguous { .. }
             | Self::EmptyName
@@ -262,7 +275,9 @@ impl Classified for NetworkError {
             | Self::InvalidOption(_)
             | Self::InvalidEndpoint(_)
             | Self::ConnectHost
+            | Self::DisconnectHost
             | Self::ConnectShared
+            | Self::ConnectConfiguration
             | Self::ConnectNone => ErrorKind::InvalidParameter,
             Self::UnsupportedDriver(_) | Self::NoBalancer(_) | Self::NoKernelEncryption => {
                 ErrorKind::NotImplemented

@@ -53,6 +53,7 @@ fn state() -> State {
         ipam_options: None,
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
+        config_from: None,
     };
     let swarm = SwarmState {
         node_id: member(1, true).node_id,

@@ -31,6 +31,7 @@ mod services;
 mod spec;
 mod state;
 mod store;
+mod sub_interface;
 mod swarm;
 mod view;
 mod watchers;

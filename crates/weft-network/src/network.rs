@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use weft_plan::LinkName;
 use weft_types::{EndpointAddress, Mtu, NetworkId};
 
+use crate::spec::IpamConfig;
+use crate::sub_interface::SubInterfaceSettings;
 use crate::swarm::OverlaySpec;
 use crate::view::NetworkEventSubject;
 
@@ -44,6 +46,9 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
+    /// Whose settings it took over.
+    #[serde(default)]
+    pub config_from: Option<String>,
 }
 
 /// The drivers.
@@ -58,6 +63,10 @@ pub enum Driver {
     Null,
     /// A network of the swarm.
     Overlay(Box<OverlaySpec>),
+    /// Interfaces that share one of this host's: macvlan, ipvlan.
+    SubInterface(SubInterfaceSettings),
+    /// No network, but settings for others: subnets as they were given.
+    Config(Vec<IpamConfig>),
 }
 
 /// What the bridge driver needs to know.
@@ -130,8 +139,9 @@ impl Network {
         match &self.driver {
             Driver::Bridge(_) => "bridge",
             Driver::Host => "host",
-            Driver::Null => "null",
+            Driver::Null | Driver::Config(_) => "null",
             Driver::Overlay(_) => "overlay",
+            Driver::SubInterface(settings) => settings.sharing.name(),
         }
     }
 
@@ -168,8 +178,8 @@ impl Network {
     pub fn has_resolver(&self) -> bool {
         match &self.driver {
             Driver::Bridge(_) => !self.is_default_bridge() && self.name != GATEWAY_BRIDGE,
-            Driver::Overlay(_) => true,
-            Driver::Host | Driver::Null => false,
+            Driver::Overlay(_) | Driver::SubInterface(_) => true,
+            Driver::Host | Driver::Null | Driver::Config(_) => false,
         }
     }
 
@@ -179,6 +189,29 @@ impl Network {
             Driver::Bridge(settings) => Some(settings),
             _ => None,
         }
+    }
+
+    /// The settings of interfaces that share one.
+    pub fn sub_interface(&self) -> Option<&SubInterfaceSettings> {
+        match &self.driver {
+            Driver::SubInterface(settings) => Some(settings),
+            _ => None,
+        }
+    }
+
+    /// The subnets that it holds for others, if it is there for that.
+    pub fn config(&self) -> Option<&[IpamConfig]> {
+        match &self.driver {
+            Driver::Config(ipam) => Some(ipam),
+            _ => None,
+        }
+    }
+
+    /// Whether containers get out by it to a router of its own.
+    pub(crate) fn has_way_out(&self) -> bool {
+        let outside =
+            self.bridge().is_some() || self.sub_interface().is_some_and(SubInterfaceSettings::leads_outside);
+        outside && !self.internal
     }
 
     /// The swarm's description.

@@ -39,18 +39,32 @@ pub(crate) fn bridge_settings(
             text(HOST_BINDING).unwrap_or("")
         ))
     })?;
-    let prefix = text(INTERFACE_PREFIX).unwrap_or("eth");
-    if format!("{prefix}0").parse::<LinkName>().is_err() || prefix.len() > 10 {
-        return Err(invalid(format!("invalid interface prefix {prefix:?}")));
-    }
     Ok(BridgeSettings {
         bridge,
-        mtu: mtu(text(MTU))?.unwrap_or(Mtu::ETHERNET),
+        mtu: network_mtu(options)?.unwrap_or(Mtu::ETHERNET),
         inter_container: flag(INTER_CONTAINER, text(INTER_CONTAINER))?.unwrap_or(true),
         masquerade: flag(MASQUERADE, text(MASQUERADE))?.unwrap_or(true),
         host_binding: host_binding.filter(|ip| !ip.is_unspecified()),
-        interface_prefix: prefix.to_owned(),
+        interface_prefix: interface_prefix(options)?,
     })
+}
+
+/// Begin of the interfaces' names inside.
+pub(crate) fn interface_prefix(options: &BTreeMap<String, String>) -> Result<String, NetworkError> {
+    let prefix = options
+        .get(INTERFACE_PREFIX)
+        .map(String::as_str)
+        .filter(|prefix| !prefix.is_empty())
+        .unwrap_or("eth");
+    if format!("{prefix}0").parse::<LinkName>().is_err() || prefix.len() > 10 {
+        return Err(invalid(format!("invalid interface prefix {prefix:?}")));
+    }
+    Ok(prefix.to_owned())
+}
+
+/// The MTU that the user wants; none leaves it to the driver.
+pub(crate) fn network_mtu(options: &BTreeMap<String, String>) -> Result<Option<Mtu>, NetworkError> {
+    mtu(options.get(MTU).map(String::as_str).filter(|value| !value.is_empty()))
 }
 
 fn invalid(text: String) -> NetworkError {

@@ -6,18 +6,19 @@ use std::net::IpAddr;
 use weft_plan::{
     BridgeEndpoint, BridgeNetwork, EncryptedPath, EncryptionEngine, HostPlan, IngressHost, LinkName,
     LocalEndpoint, NamespaceRef, OverlayNetwork, Published, RemoteEndpoint, ResolverHook, ResolverRedirect,
-    SandboxInterface, Segment, VxlanGuard,
+    Route, SandboxDevice, SandboxInterface, Segment, Sharing, VxlanGuard,
 };
 use weft_types::{EndpointAddress, Mtu, NetworkId, Underlay};
 
 use crate::encryption::{EncryptionScheme, EncryptionSetting};
 use crate::helper::protocol::{EncryptedSegment, EncryptionWish};
 use crate::ingress;
-use crate::network::{BridgeSettings, Network, Pool};
+use crate::network::{BridgeSettings, Driver, Network, Pool};
 use crate::paths::Paths;
 use crate::peers::NetworkPeers;
 use crate::sandbox::Sandbox;
 use crate::state::State;
+use crate::sub_interface::made_parents;
 use crate::swarm::{OverlaySpec, SwarmState};
 
 /// What plans need beside the state.
@@ -46,7 +47,8 @@ pub(crate) fn host(
         encryption: encrypted_path(state, around),
         ..guard(swarm, data_path, members)
     });
-    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress }
+    let parents = made_parents(state.networks(), &around.host);
+    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress, parents }
 }
 
 fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<IpAddr>) -> VxlanGuard {
@@ -242,9 +244,12 @@ pub(crate) fn sandbox(state: &State, around: &Surroundings, sandbox: &Sandbox) -
     let mut plan = weft_plan::Sandbox::default();
     for endpoint in &sandbox.endpoints {
         let Some(network) = state.network(&endpoint.network) else { continue };
-        let mtu = match (network.bridge(), network.overlay(), state.swarm()) {
-            (Some(settings), _, _) => settings.mtu,
-            (_, Some(spec), Some(swarm)) => overlay_mtu(spec, swarm),
+        let (mtu, device) = match (&network.driver, state.swarm()) {
+            (Driver::Bridge(settings), _) => (Some(settings.mtu), SandboxDevice::VethEnd),
+            (Driver::Overlay(spec), Some(swarm)) => (Some(overlay_mtu(spec, swarm)), SandboxDevice::VethEnd),
+            (Driver::SubInterface(settings), _) => {
+                (settings.mtu, SandboxDevice::SubInterface(settings.device(&around.host)))
+            }
             _ => continue,
         };
         plan.interfaces.push(SandboxInterface {
@@ -252,6 +257,7 @@ pub(crate) fn sandbox(state: &State, around: &Surroundings, sandbox: &Sandbox) -
             mac: endpoint.mac,
             mtu,
             addresses: endpoint.addresses().collect(),
+            device,
         });
         for (key, value) in endpoint_sysctls(&endpoint.driver_opts) {
             plan.sysctls.push((key.replace("IFNAME", endpoint.interface.as_str()), value));
@@ -259,7 +265,15 @@ pub(crate) fn sandbox(state: &State, around: &Surroundings, sandbox: &Sandbox) -
     }
     for ipv6 in [false, true] {
         if let Some((endpoint, gateway)) = state.gateway_endpoint(sandbox, ipv6) {
-            plan.gateways.push((gateway, endpoint.interface.clone()));
+            // Where the parent's namespace routes there is nobody to ask for a router's Ethernet address.
+            let sharing =
+                state.network(&endpoint.network).and_then(Network::sub_interface).map(|s| s.sharing);
+            if sharing.is_none_or(Sharing::has_neighbours) {
+                plan.gateways.push((gateway, endpoint.interface.clone()));
+            } else {
+                let all = Route::default_via(gateway, endpoint.interface.clone()).destination;
+                plan.routes.push(Route::on_link(all, endpoint.interface.clone()));
+            }
         }
     }
     plan.ingress = ingress::task(state, sandbox);

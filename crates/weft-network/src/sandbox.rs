@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use weft_plan::LinkName;
 use weft_types::{EndpointAddress, EndpointId, MacAddr, NetworkId, PortMapping, TaskId};
 
-use crate::network::Network;
+use crate::network::{Driver, Network};
 use crate::spec::{SandboxKind, SandboxSpec};
 use crate::swarm::SwarmService;
 use crate::view::EndpointView;
@@ -128,7 +128,7 @@ impl Sandbox {
     pub(crate) fn view(&self, endpoint: &Endpoint, network: &Network) -> EndpointView {
         let router = |ipv6: bool| {
             let pool = network.pools.iter().find(|pool| pool.subnet.addr().is_ipv6() == ipv6)?;
-            network.bridge().filter(|_| !network.internal).map(|_| pool.gateway)
+            network.has_way_out().then_some(pool.gateway)
         };
         let short = &self.id[..12.min(self.id.len())];
         EndpointView {
@@ -142,7 +142,8 @@ impl Sandbox {
             gateway: endpoint.address.and_then(|_| router(false)),
             gateway6: endpoint.address6.and_then(|_| router(true)),
             // Nothing is made on the host's network and on none: there is no interface to have one.
-            mac: if network.bridge().is_some() || network.overlay().is_some() {
+            mac: if matches!(network.driver, Driver::Bridge(_) | Driver::Overlay(_) | Driver::SubInterface(_))
+            {
                 endpoint.mac
             } else {
                 MacAddr([0; 6])

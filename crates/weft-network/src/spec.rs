@@ -13,7 +13,7 @@ use weft_types::{ContainerId, MacAddr, PortProtocol};
 pub struct NetworkSpec {
     /// Its name.
     pub name: String,
-    /// `bridge` (also when empty), `host`, `null`.
+    /// `bridge` (also when empty), `macvlan`, `ipvlan`, `host`, `null`.
     pub driver: String,
     /// `local`, or empty.
     pub scope: String,
@@ -35,6 +35,10 @@ pub struct NetworkSpec {
     pub options: BTreeMap<String, String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
+    /// No network, but settings for others.
+    pub config_only: bool,
+    /// The name of such a one, whose settings it takes over.
+    pub config_from: Option<String>,
 }
 
 impl NetworkSpec {
@@ -53,6 +57,8 @@ impl NetworkSpec {
             ipam_options: None,
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
+            config_only: false,
+            config_from: None,
         }
     }
 }

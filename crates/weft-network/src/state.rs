@@ -120,9 +120,11 @@ impl State {
 
     /// Whether the sandbox has a way out by one of its own networks, not counting the automatic one.
     pub(crate) fn has_own_way_out(&self, sandbox: &Sandbox) -> bool {
-        sandbox.endpoints.iter().filter(|endpoint| !endpoint.automatic).any(|endpoint| {
-            self.network(&endpoint.network).is_some_and(|n| n.bridge().is_some() && !n.internal)
-        })
+        sandbox
+            .endpoints
+            .iter()
+            .filter(|endpoint| !endpoint.automatic)
+            .any(|endpoint| self.network(&endpoint.network).is_some_and(Network::has_way_out))
     }
 
     /// Whether the sandbox is on an overlay network with a way out.
@@ -149,7 +151,7 @@ impl State {
         let mut found: Option<(&Endpoint, IpAddr, &str)> = None;
         for endpoint in &sandbox.endpoints {
             let Some(network) = self.network(&endpoint.network) else { continue };
-            if network.internal || network.bridge().is_none() {
+            if !network.has_way_out() {
                 continue;
             }
             let own = if ipv6 { endpoint.address6 } else { endpoint.address };

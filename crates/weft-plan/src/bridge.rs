@@ -16,8 +16,8 @@ use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, PortMappi
 use crate::mark::USER_TABLE;
 use crate::{
     Address, BridgeOptions, BridgePort, Chain, Family, FdbEntry, FdbTarget, Hook, HookKind, IngressHost,
-    Link, LinkKind, LinkName, NamespaceRef, NamespaceState, Neighbour, NftRule, NftSet, PolicyRule, Route,
-    RouteTarget, RuleSelector, Table, TableId, VethPeer, VxlanGuard, port_name,
+    Link, LinkKind, LinkName, NamespaceRef, NamespaceState, Neighbour, NftRule, NftSet, ParentLink,
+    PolicyRule, Route, RouteTarget, RuleSelector, Table, TableId, VethPeer, VxlanGuard, port_name,
 };
 
 /// Priorities of netfilter's hooks (`NF_IP_PRI_*`).
@@ -108,6 +108,8 @@ pub struct HostPlan {
     pub guard: Option<VxlanGuard>,
     /// The routing mesh while this node is in a swarm that has an ingress network.
     pub ingress: Option<IngressHost>,
+    /// Interfaces that containers share.
+    pub parents: Vec<ParentLink>,
 }
 
 impl HostPlan {
@@ -129,6 +131,7 @@ impl HostPlan {
             state.set("net/ipv6/conf/all/forwarding", "1");
             state.add_table(self.table(Stack::V6));
         }
+        self.parents.iter().for_each(|parent| parent.plan(&mut state));
         if let Some(guard) = &self.guard {
             state.merge(guard.plan());
         }

@@ -37,7 +37,13 @@ fn plan() -> HostPlan {
     gateway.inter_container = false;
     let mut inner = network("br-inner", &["172.19.0.1/16"]);
     inner.internal = true;
-    HostPlan { bridges: vec![docker0, gateway, inner], bridge_netfilter: false, guard: None, ingress: None }
+    HostPlan {
+        bridges: vec![docker0, gateway, inner],
+        bridge_netfilter: false,
+        guard: None,
+        ingress: None,
+        parents: Vec::new(),
+    }
 }
 
 #[test]

@@ -171,6 +171,9 @@ fn can_become(have: &LinkKind, want: &LinkKind) -> bool {
         (LinkKind::Vxlan(a), LinkKind::Vxlan(b)) => {
             (a.vni, a.local, a.port, a.sources) == (b.vni, b.local, b.port, b.sources)
         }
+        (LinkKind::Vlan(a), LinkKind::Vlan(b)) => a == b,
+        // The parent of one that is there is in another namespace, and does not change.
+        (LinkKind::SubInterface(a), LinkKind::SubInterface(b)) => a.sharing == b.sharing,
         _ => false,
     }
 }

@@ -26,10 +26,12 @@ mod nft;
 mod observed;
 mod op;
 mod overlay;
+mod parent;
 mod resolver;
 mod route;
 mod sandbox;
 mod state;
+mod sub_interface;
 
 pub use balance::{BalanceEngine, BalancedService, Balancer, MAX_SLOTS};
 pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published, user_table};
@@ -48,7 +50,9 @@ pub use nft::{
 pub use observed::{Observed, Owner, SeenLink, SeenNeighbour};
 pub use op::{LinkChange, Op};
 pub use overlay::{Entries, LocalEndpoint, OverlayNetwork, RemoteEndpoint, Segment, port_name};
+pub use parent::ParentLink;
 pub use resolver::{RESOLVER_ADDRESS, ResolverHook, ResolverRedirect};
 pub use route::{PolicyRule, Route, RouteTarget, RuleSelector};
-pub use sandbox::{Sandbox, SandboxInterface};
+pub use sandbox::{Sandbox, SandboxDevice, SandboxInterface};
 pub use state::{Address, FdbEntry, FdbTarget, NamespaceState, Neighbour};
+pub use sub_interface::{IpvlanFlag, IpvlanMode, MacvlanMode, Sharing, SubInterface, Vlan};

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use weft_types::{MacAddr, Mtu, Vni};
 
+use crate::{SubInterface, Vlan};
+
 /// Longest interface name the kernel takes, without the final zero (`IFNAMSIZ` is 16).
 const NAME_MAX: usize = 15;
 
@@ -128,6 +130,10 @@ pub enum LinkKind {
     Veth(Option<VethPeer>),
     /// The far end of such a pair: it appears when the near end is made, here it is only looked after.
     VethEnd,
+    /// A VLAN of another interface here.
+    Vlan(Vlan),
+    /// One that shares an interface of another namespace.
+    SubInterface(SubInterface),
     /// Anything else; only ever observed.
     Other(String),
 }
@@ -141,6 +147,8 @@ impl LinkKind {
             Self::Vxlan(_) => "vxlan",
             Self::Tap => "tun",
             Self::Veth(_) | Self::VethEnd => "veth",
+            Self::Vlan(_) => "vlan",
+            Self::SubInterface(sub) => sub.sharing.name(),
             Self::Other(kind) => kind,
         }
     }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, MacAddr, Mtu};
 
-use crate::{Address, IngressTask, Link, LinkKind, LinkName, NamespaceState, ResolverRedirect, Route};
+use crate::{
+    Address, IngressTask, Link, LinkKind, LinkName, NamespaceState, ResolverRedirect, Route, Sharing,
+    SubInterface,
+};
 
 /// A container's namespace as it shall be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,17 +30,30 @@ pub struct Sandbox {
     pub sysctls: Vec<(String, String)>,
 }
 
-/// One interface of a container: the far end of a veth pair.
+/// One interface of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxInterface {
     /// Its name, for example `eth0`.
     pub name: LinkName,
     /// Its Ethernet address.
     pub mac: MacAddr,
-    /// Its MTU.
-    pub mtu: Mtu,
+    /// Its MTU; none leaves it to the kernel.
+    pub mtu: Option<Mtu>,
     /// Its addresses.
     pub addresses: Vec<EndpointAddress>,
+    /// What it is.
+    #[serde(default)]
+    pub device: SandboxDevice,
+}
+
+/// What a container's interface is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxDevice {
+    /// The far end of a pair, whose near end is made with it elsewhere.
+    #[default]
+    VethEnd,
+    /// One that shares an interface of the host.
+    SubInterface(SubInterface),
 }
 
 impl Sandbox {
@@ -69,7 +85,13 @@ impl Sandbox {
 }
 
 fn plan_interface(interface: &SandboxInterface, state: &mut NamespaceState) {
-    let link = Link { mac: Some(interface.mac), mtu: Some(interface.mtu), ..Link::new(LinkKind::VethEnd) };
+    let (kind, own_mac) = match &interface.device {
+        SandboxDevice::VethEnd => (LinkKind::VethEnd, true),
+        SandboxDevice::SubInterface(sub) => {
+            (LinkKind::SubInterface(sub.clone()), matches!(sub.sharing, Sharing::Macvlan(_)))
+        }
+    };
+    let link = Link { mac: own_mac.then_some(interface.mac), mtu: interface.mtu, ..Link::new(kind) };
     state.links.insert(interface.name.clone(), link);
     for address in &interface.addresses {
         state.addresses.insert(Address { link: interface.name.clone(), address: *address });
@@ -92,8 +114,9 @@ mod tests {
             interfaces: vec![SandboxInterface {
                 name: eth0.clone(),
                 mac: "02:42:0a:00:01:02".parse().unwrap(),
-                mtu: Mtu::ETHERNET,
+                mtu: Some(Mtu::ETHERNET),
                 addresses: vec!["10.0.1.2/24".parse().unwrap()],
+                device: SandboxDevice::VethEnd,
             }],
             gateways: vec![("10.0.1.1".parse().unwrap(), eth0.clone())],
             ..Sandbox::default()

@@ -23,16 +23,12 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
     if request.name.trim().is_empty() {
         return Err(ApiError::invalid("invalid name: name is empty"));
     }
-    if request.config_only.unwrap_or_default()
-        || request.config_from.as_ref().is_some_and(|c| c.network.is_some())
-    {
-        return Err(ApiError::not_implemented("a network that holds or takes over another's configuration"));
-    }
     let ipam_driver = request.ipam.as_ref().and_then(|i| i.driver.as_deref()).unwrap_or_default();
     if !matches!(ipam_driver, "" | DEFAULT_IPAM) {
         return Err(ApiError::not_found(format!("plugin {ipam_driver:?} not found")));
     }
     let id = if wants_swarm(&request)? {
+        refuse_configuration(&request)?;
         match call.state.swarm.network_scope() {
             NetworkScope::Global => create_global(&call.state, request).await?,
             _ => create_in_swarm(&call.state, request).await?,
@@ -41,6 +37,20 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
         create_here(&call.state, request).await?
     };
     created(&json!({ "Id": id, "Warning": "" }))
+}
+
+/// The managers' networks have their own settings.
+fn refuse_configuration(request: &NetworkCreateRequest) -> Result<(), ApiError> {
+    if request.config_only.unwrap_or_default() || config_from(request).is_some() {
+        return Err(ApiError::not_implemented(
+            "a network of the swarm that holds or takes over another's configuration",
+        ));
+    }
+    Ok(())
+}
+
+fn config_from(request: &NetworkCreateRequest) -> Option<String> {
+    request.config_from.as_ref().and_then(|from| from.network.clone()).filter(|name| !name.is_empty())
 }
 
 /// Whether networks are made and removed here that other hosts have too.
@@ -68,6 +78,7 @@ async fn create_here(state: &ApiState, request: NetworkCreateRequest) -> Result<
     if !PREDEFINED.contains(&request.name.as_str()) && is_shared_here(state) {
         name_is_free(state, &request.name).await?;
     }
+    let config_from = config_from(&request);
     let ipam = request.ipam.unwrap_or_default();
     let spec = NetworkSpec {
         name: request.name,
@@ -82,6 +93,8 @@ async fn create_here(state: &ApiState, request: NetworkCreateRequest) -> Result<
         ipam_options: ipam.options.map(|options| convert::labels(Some(options))),
         options: convert::labels(request.options),
         labels: convert::labels(request.labels),
+        config_only: request.config_only.unwrap_or_default(),
+        config_from,
     };
     Ok(state.networks.create_network(spec).await?)
 }

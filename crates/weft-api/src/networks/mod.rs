@@ -204,7 +204,7 @@ pub(crate) async fn prune(call: Call) -> ApiResult {
     let until = weft_engine::until(&filters.clone().into_map())?;
     let mut deleted = Vec::new();
     for network in call.state.networks.networks() {
-        let unused = network.containers.is_empty() && !network.predefined;
+        let unused = network.containers.is_empty() && !network.predefined && !network.config_only;
         if unused
             && network.scope == NetworkScope::Local
             && filters.labels_match(&network.labels)

@@ -15,7 +15,7 @@ use crate::state::SystemSettings;
 use crate::swarm_backend::{LocalNodeState, SwarmStatus};
 use crate::version::ApiVersion;
 
-/// The log driver every container has.
+/// The log driver of containers that ask for none.
 const LOG_DRIVER: &str = "json-file";
 
 pub(crate) async fn info(call: Call) -> ApiResult {
@@ -98,9 +98,9 @@ fn about_daemon(system: &SystemSettings) -> Map<String, Value> {
         "FirewallBackend": { "Driver": "nftables" },
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null", "overlay"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"],
             "Authorization": Value::Null,
-            "Log": [LOG_DRIVER],
+            "Log": [LOG_DRIVER, "local"],
         },
         "LoggingDriver": LOG_DRIVER,
         "CgroupDriver": "cgroupfs",

@@ -195,6 +195,8 @@ impl NetworkBackend for FakeNetworks {
             options: Default::default(),
             labels: Default::default(),
             ipam_options: None,
+            config_only: false,
+            config_from: String::new(),
             predefined: true,
             containers: Vec::new(),
             peers: None,

@@ -26,10 +26,17 @@ impl Engine {
             return Err(EngineError::Invalid("no image specified".to_owned()));
         }
         let image = self.images.for_container(&image_name)?;
+        // Of the user's wishes alone: what the image exposes is in nobody's way.
+        let mut warnings = request.check_network_mode()?;
+        if request.host.oom_kill_disable == Some(true) && self.hierarchies.is_pure_v2() {
+            request.host.oom_kill_disable = None;
+            let text = "Your kernel does not support OomKillDisable. OomKillDisable discarded.";
+            warnings.push(text.to_owned());
+        }
         request.merge_image(&image.config)?;
         let (path, args) = request.command()?;
         self.apply_log_defaults(&mut request);
-        let warnings = request.check(self.config.default_shm_size)?;
+        warnings.extend(request.check(self.config.default_shm_size)?);
         self.fill_cgroup_namespace(&mut request);
         self.check_networks(&mut request)?;
         let id = ContainerId::random(&mut rand::rng());

@@ -69,7 +69,8 @@ impl Engine {
     fn sandbox_kind(&self, record: &Record) -> Result<SandboxKind> {
         Ok(match record.network_mode() {
             "host" => SandboxKind::Host,
-            "none" => SandboxKind::None,
+            // Who was taken from none to networks stays on these.
+            "none" if record.endpoints.keys().all(|name| name == "none") => SandboxKind::None,
             mode => match mode.strip_prefix("container:") {
                 Some(other) => SandboxKind::Shared(self.shared_owner(other)?),
                 None => SandboxKind::Own,

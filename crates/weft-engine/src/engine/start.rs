@@ -18,6 +18,9 @@ use crate::spec::{self, Joined, Namespace, SpecInput};
 /// Exit code of a container that could not be started for another reason than its program.
 const CANNOT_START: i64 = 128;
 
+/// Bytes of a log file with the driver `local`, and how many are kept; Docker's.
+const LOCAL_LOG_SIZE: u64 = 20 << 20;
+const LOCAL_LOG_FILES: u32 = 5;
 /// First processes for `--init`, statically linked: they run in any image.
 const INIT_PROGRAMS: [&str; 2] = ["docker-init", "tini-static"];
 
@@ -271,6 +274,12 @@ impl Engine {
             }
             other => return Err(shim_error(container, &other)),
         };
+        if record.host.oom_kill_disable == Some(true) {
+            // The runtime library leaves it out.
+            let done = self.hierarchies.disable_oom_killer(&container.cgroup(&self.config.cgroup_parent));
+            let reason = |error| format!("disable the OOM killer: {error}");
+            done.map_err(|e| EngineError::Start { reason: reason(e), exit_code: CANNOT_START })?;
+        }
         let pumps = std::mem::take(&mut *container.pending_pumps());
         for pump in pumps {
             self.attach_pump(container, pump).await?;
@@ -302,8 +311,16 @@ impl Engine {
             return Ok(None);
         }
         let option = |key: &str| log.config.as_ref().and_then(|options| options.get(key)).cloned();
-        let max_size = option("max-size").map(|text| parse_size(&text)).transpose()?.filter(|size| *size > 0);
-        let max_files = option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1).max(1);
+        // Both drivers write the same form, which only the daemon reads; they differ in what is kept.
+        let (size, files) = match log.typ.as_deref() {
+            Some("local") => (Some(LOCAL_LOG_SIZE), LOCAL_LOG_FILES),
+            _ => (None, 1),
+        };
+        let max_size = match option("max-size") {
+            Some(text) => Some(parse_size(&text)?).filter(|size| *size > 0),
+            None => size,
+        };
+        let max_files = option("max-file").and_then(|text| text.parse().ok()).unwrap_or(files).max(1);
         Ok(Some(LogConfig { path: container.log_path(), max_size, max_files }))
     }
 }

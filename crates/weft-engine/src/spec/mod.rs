@@ -2,6 +2,7 @@
 
 pub(crate) mod capabilities;
 mod devices;
+mod resources;
 pub(crate) mod seccomp;
 pub(crate) mod security;
 pub(crate) mod user;
@@ -258,7 +259,7 @@ fn linux(
     let mut linux = json!({
         "cgroupsPath": input.cgroup,
         "namespaces": namespaces(input),
-        "resources": resources(input)?,
+        "resources": resources::of(input)?,
         "sysctl": sysctls(input),
     });
     if privileged {
@@ -337,64 +338,6 @@ fn sysctls(input: &SpecInput<'_>) -> Map<String, Value> {
     sysctls
 }
 
-fn resources(input: &SpecInput<'_>) -> Result<Value, EngineError> {
-    let host = &input.record.host;
-    let positive = |number: Option<i64>| number.filter(|number| *number > 0);
-    let mut memory = Map::new();
-    if let Some(limit) = positive(host.memory) {
-        memory.insert("limit".to_owned(), json!(limit));
-    }
-    if let Some(reservation) = positive(host.memory_reservation) {
-        memory.insert("reservation".to_owned(), json!(reservation));
-    }
-    // Kernels without accounting of swap have no such limit.
-    let swap_is_counted = input.hierarchies.is_pure_v2()
-        || input
-            .hierarchies
-            .controller("memory")
-            .is_some_and(|root| root.join("memory.memsw.limit_in_bytes").exists());
-    if let (Some(swap), true) = (host.memory_swap.filter(|swap| *swap != 0), swap_is_counted) {
-        memory.insert("swap".to_owned(), json!(swap));
-    }
-    if let Some(swappiness) = host.memory_swappiness.filter(|number| (0..=100).contains(number)) {
-        memory.insert("swappiness".to_owned(), json!(swappiness));
-    }
-    let mut cpu = Map::new();
-    if let Some(shares) = positive(host.cpu_shares) {
-        cpu.insert("shares".to_owned(), json!(shares));
-    }
-    if let Some(nano) = positive(host.nano_cpus) {
-        cpu.insert("period".to_owned(), json!(CPU_PERIOD));
-        cpu.insert("quota".to_owned(), json!(nano * CPU_PERIOD / 1_000_000_000));
-    } else {
-        if let Some(period) = positive(host.cpu_period) {
-            cpu.insert("period".to_owned(), json!(period));
-        }
-        if let Some(quota) = positive(host.cpu_quota) {
-            cpu.insert("quota".to_owned(), json!(quota));
-        }
-    }
-    for (key, value) in [("cpus", &host.cpuset_cpus), ("mems", &host.cpuset_mems)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            cpu.insert(key.to_owned(), json!(value));
-        }
-    }
-    let mut resources = json!({ "devices": devices::rules(host)? });
-    if !memory.is_empty() {
-        resources["memory"] = Value::Object(memory);
-    }
-    if !cpu.is_empty() {
-        resources["cpu"] = Value::Object(cpu);
-    }
-    if let Some(limit) = positive(host.pids_limit) {
-        resources["pids"] = json!({ "limit": limit });
-    }
-    if let Some(weight) = host.blkio_weight.filter(|weight| *weight > 0) {
-        resources["blockIO"] = json!({ "weight": weight });
-    }
-    Ok(resources)
-}
-
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({ "destination": destination, "type": kind, "source": source, "options": options })
 }
@@ -423,6 +366,7 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
     system(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     match &input.joined.shm {
         Some(path) => system(mount("/dev/shm", "bind", &path.display().to_string(), &["rbind", "rprivate"])),
+        None if host.ipc_mode.as_deref() == Some("none") => {}
         None => {
             let size = format!("size={}", host.shm_size.unwrap_or(64 << 20));
             system(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));

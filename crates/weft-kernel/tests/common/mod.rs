@@ -161,7 +161,8 @@ pub(crate) fn overlay(hosts: Vec<Host>) -> Vec<Node> {
             interfaces: vec![SandboxInterface {
                 name: name("eth0"),
                 mac: MacAddr::from_ipv4(v4(n)),
-                mtu: overlay.mtu,
+                mtu: Some(overlay.mtu),
+                device: SandboxDevice::VethEnd,
                 addresses: vec![net(&format!("{}/24", v4(n))), net(&format!("fd00:1::{n:x}/64"))],
             }],
             ..Sandbox::default()

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weft_plan::LinkName;
 use weft_types::{ContainerId, EndpointAddress, EndpointId, MacAddr, NetworkId, TaskId};
 
 use crate::config::ControllerConfig;
 use crate::controller::networks::gateway_bridge;
+use crate::controller::wishes::{
+    check_endpoint, leaves_predefined, refuse_interface, refuse_kind, refuse_second,
+};
 use crate::controller::{Controller, Touched};
 use crate::error::NetworkError;
-use crate::ipam::{first_free, join_complaints, pool_use, takes};
+use crate::ipam::{first_free, pool_use, takes};
 use crate::network::{Driver, GATEWAY_BRIDGE, Network};
 use crate::sandbox::{Endpoint, Sandbox};
-use crate::spec::{EndpointSpec, SandboxKind};
+use crate::spec::EndpointSpec;
 use crate::state::State;
 use crate::swarm::{AttachRefused, OverlaySpec, SwarmAttachment, SwarmNetworks};
 use crate::view::{EndpointView, NetworkEvent};
@@ -202,6 +204,9 @@ impl Controller {
         let (attachment, subject) = self
             .note_change(|state| {
                 let network = state.find(term)?.clone();
+                if leaves_predefined(state, container, &network)? {
+                    return Ok(((None, network.subject()), Touched::default()));
+                }
                 let absent = || NetworkError::NotConnected {
                     container: container.to_string(),
                     network: network.name.clone(),
@@ -225,78 +230,12 @@ fn touched<'a>(container: &ContainerId, networks: impl IntoIterator<Item = &'a N
     Touched { host: true, overlays, sandboxes: BTreeSet::from([container.clone()]), ..Touched::default() }
 }
 
-/// Docker's complaints about wishes, all together.
-fn check_endpoint(network: &Network, spec: &EndpointSpec) -> Result<(), NetworkError> {
-    let mut complaints = Vec::new();
-    let wished: Vec<(bool, &String)> =
-        spec.ipv4.iter().map(|ip| (false, ip)).chain(spec.ipv6.iter().map(|ip| (true, ip))).collect();
-    for (ipv6, text) in &wished {
-        if text.parse::<IpAddr>().map(|ip| ip.is_ipv6()) != Ok(*ipv6) {
-            complaints.push(format!("invalid {} address: {text}", if *ipv6 { "IPv6" } else { "IPv4" }));
-        }
-    }
-    if !wished.is_empty() && network.is_predefined() {
-        complaints.push("user specified IP address is supported on user defined networks only".to_owned());
-    }
-    let pools = local_or_swarm_pools(network);
-    for (ipv6, text) in &wished {
-        let mut own = pools.iter().filter(|pool| pool.0.addr().is_ipv6() == *ipv6).peekable();
-        if own.peek().is_none_or(|pool| !pool.2) {
-            let text = "user specified IP address is supported only when connecting to networks with user configured subnets";
-            complaints.push(text.to_owned());
-        } else if let Ok(ip) = text.parse::<IpAddr>()
-            && !own.any(|(subnet, range, _)| {
-                subnet.contains(&ip) && range.is_none_or(|range| range.contains(&ip))
-            })
-        {
-            complaints.push(format!("no configured subnet or ip-range contain the IP address {ip}"));
-        }
-    }
-    if !spec.aliases.is_empty() && network.is_predefined() {
-        complaints.push("network-scoped aliases are only supported for user-defined networks".to_owned());
-    }
-    if complaints.is_empty() {
-        Ok(())
-    } else {
-        Err(NetworkError::InvalidEndpoint(join_complaints(&complaints)))
-    }
-}
-
-/// Subnet, range, and whether the user may ask for an address of it.
-fn local_or_swarm_pools(network: &Network) -> Vec<(IpNet, Option<IpNet>, bool)> {
-    match network.overlay() {
-        Some(spec) => spec.subnets.iter().map(|subnet| (subnet.subnet, None, true)).collect(),
-        None => network.pools.iter().map(|pool| (pool.subnet, pool.range, pool.user_subnet)).collect(),
-    }
-}
-
 fn wished_addresses(spec: &EndpointSpec) -> Result<Vec<IpAddr>, NetworkError> {
     let texts = spec.ipv4.iter().chain(&spec.ipv6);
     let parse = |text: &String| {
         text.parse().map_err(|_| NetworkError::InvalidEndpoint(format!("invalid IP address: {text}")))
     };
     texts.map(parse).collect()
-}
-
-fn refuse_kind(sandbox: &Sandbox, network: &Network, state: &State) -> Result<(), NetworkError> {
-    match (&sandbox.spec.kind, &network.driver) {
-        (SandboxKind::Shared(_), _) | (SandboxKind::Host, Driver::Bridge(_) | Driver::Overlay(_)) => {
-            Err(NetworkError::ConnectShared)
-        }
-        (SandboxKind::Host, _) => Ok(()),
-        (SandboxKind::Handed, Driver::Overlay(_)) => Ok(()),
-        (SandboxKind::Handed, _) => {
-            let text = format!("{} is no overlay network: no other can be handed on", network.name);
-            Err(NetworkError::InvalidEndpoint(text))
-        }
-        (_, Driver::Host) => Err(NetworkError::ConnectHost),
-        (SandboxKind::None, Driver::Null) => Ok(()),
-        (SandboxKind::None, _) | (_, Driver::Null) => Err(NetworkError::ConnectNone),
-        _ => {
-            let on_null = |e: &Endpoint| state.network(&e.network).is_some_and(|n| n.driver == Driver::Null);
-            if sandbox.endpoints.iter().any(on_null) { Err(NetworkError::ConnectNone) } else { Ok(()) }
-        }
-    }
 }
 
 /// The id by which the managers know a network that a container is to join; none: it is this host's own.
@@ -308,25 +247,6 @@ fn place_in_swarm(
     let Driver::Overlay(overlay) = &network.driver else { return Ok(None) };
     refuse_second(state.sandbox(container)?, network)?;
     Ok(Some(overlay.id.to_string()))
-}
-
-fn refuse_second(sandbox: &Sandbox, network: &Network) -> Result<(), NetworkError> {
-    // The automatic place on the gateway bridge gives way to one that the user asks for.
-    match sandbox.endpoint_on(&network.id) {
-        Some(endpoint) if !endpoint.automatic => Err(NetworkError::AlreadyConnected {
-            container: sandbox.spec.name.clone(),
-            network: network.name.clone(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// A wished interface must have a name that the kernel takes, and that nothing of ours has in this sandbox.
-fn refuse_interface(sandbox: &Sandbox, spec: &EndpointSpec) -> Result<(), NetworkError> {
-    let Some(text) = &spec.interface else { return Ok(()) };
-    let name = text.parse::<LinkName>().map_err(|error| NetworkError::InvalidEndpoint(error.to_string()))?;
-    let is_taken = name == LinkName::lo() || sandbox.endpoints.iter().any(|e| e.interface == name);
-    if is_taken { Err(NetworkError::InterfaceTaken(name.to_string())) } else { Ok(()) }
 }
 
 /// Puts the network of an attachment among the known ones, or brings it up to date.
@@ -349,6 +269,7 @@ pub(super) fn note_swarm_network<'a>(state: &'a mut State, spec: &OverlaySpec) -
         ipam_options: None,
         options: spec.options.clone(),
         labels: spec.labels.clone(),
+        config_from: None,
     });
     network.driver = Driver::Overlay(Box::new(spec.clone()));
     network.enable_ipv6 = spec.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6());
@@ -426,7 +347,11 @@ fn local_endpoint(
     let address = local_address(state, network, false, spec.ipv4.as_deref())?;
     let address6 = local_address(state, network, true, spec.ipv6.as_deref())?;
     let mac = mac_of(spec.mac, [address, address6]);
-    let prefix = network.bridge().map_or("eth", |bridge| &bridge.interface_prefix);
+    let prefix = match &network.driver {
+        Driver::Bridge(settings) => &settings.interface_prefix,
+        Driver::SubInterface(settings) => &settings.interface_prefix,
+        _ => "eth",
+    };
     Ok(endpoint(sandbox, network.id.clone(), prefix, spec, mac, address, address6))
 }
 

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 
 use weft_kernel::Netns;
 use weft_plan::Op;
-use weft_types::ContainerId;
+use weft_types::{ContainerId, Mtu};
 
 use crate::controller::Controller;
 use crate::error::NetworkError;
@@ -63,7 +63,7 @@ impl Controller {
     pub fn interface_mtu(&self, container: &ContainerId, interface: &str) -> Option<u32> {
         let state = self.state.load();
         let plan = crate::plans::sandbox(&state, &self.around, state.sandboxes.get(container)?);
-        plan.interfaces.iter().find(|i| i.name.as_str() == interface).map(|i| i.mtu.get())
+        plan.interfaces.iter().find(|i| i.name.as_str() == interface).and_then(|i| i.mtu).map(Mtu::get)
     }
 
     /// What a container's namespace lacks of what it shall hold, one line each; also what somebody else's object stands

@@ -2,6 +2,7 @@
 
 mod audit;
 mod balance;
+mod config_only;
 mod dataplane;
 mod doubts;
 mod encryption;
@@ -17,6 +18,7 @@ mod networks;
 mod sandboxes;
 mod swarm;
 mod watching;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
-use weft_plan::Owner;
+use weft_plan::{Observed, Owner};
 use weft_types::NetworkId;
 
 use crate::config::ControllerConfig;
-use crate::controller::{Controller, OnFailure, Touched};
+use crate::controller::{Controller, OnFailure, Touched, config_only};
 use crate::error::NetworkError;
 use crate::ipam::{check_config, default_pools, free_subnet, overlaps_any, resolve_config};
-use crate::network::{DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
+use crate::network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, Pool};
 use crate::options::{BRIDGE_NAME, DEFAULT, HOST_BINDING, INTER_CONTAINER, MASQUERADE, MTU, bridge_settings};
 use crate::spec::{IpamConfig, NetworkSpec};
 use crate::state::State;
+use crate::sub_interface::SubInterfaceSettings;
 use crate::view::NetworkEvent;
 
 /// Names that mean something to `docker run --network`.
@@ -28,11 +29,16 @@ impl Controller {
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Network, NetworkError> {
         check_spec(&spec)?;
         let _turn = self.turn.lock().await;
+        let host = self.dataplane.host().observe(&weft_plan::NamespaceState::empty()).await?;
         let reserved = self.host_routes().await;
         let (replaced, network) = self
             .change(|state| {
+                if spec.config_only {
+                    return Ok(((None, config_only::add(state, spec)?), Touched::default()));
+                }
+                let spec = config_only::filled(state, spec)?;
                 let replaced = give_way(state, &spec.name);
-                let network = add_network(state, &self.config, spec, &reserved)?;
+                let network = add_network(state, &self.config, spec, &reserved, Some(&host))?;
                 Ok(((replaced, network), Touched { host: true, ..Touched::default() }))
             })
             .await?;
@@ -64,6 +70,7 @@ impl Controller {
                 if !users.is_empty() {
                     return Err(NetworkError::InUse { network: network.name, endpoints: users.join(", ") });
                 }
+                config_only::refuse_used(state, &network)?;
                 state.networks_mut().remove(&network.id);
                 Ok((network, Touched { host: true, ..Touched::default() }))
             })
@@ -149,40 +156,44 @@ fn check_spec(spec: &NetworkSpec) -> Result<(), NetworkError> {
     match spec.driver.as_str() {
         "" | "bridge" => {}
         "host" | "null" => return Err(NetworkError::OnlyOne(spec.driver.clone())),
-        "overlay" | "macvlan" | "ipvlan" => return Err(NetworkError::UnsupportedDriver(spec.driver.clone())),
+        "macvlan" | "ipvlan" => {}
+        "overlay" => return Err(NetworkError::UnsupportedDriver(spec.driver.clone())),
         other => return Err(NetworkError::UnknownDriver(other.to_owned())),
     }
     let given: Vec<IpamConfig> =
         spec.ipam.iter().filter(|config| **config != IpamConfig::default()).cloned().collect();
-    check_config(&given, spec.enable_ipv6)
+    check_config(&given, spec.enable_ipv6)?;
+    config_only::check(spec)
 }
 
-/// Adds a bridge network to the state.
+/// Adds a network to the state; interfaces that share one need to know what the host has.
 pub(super) fn add_network(
     state: &mut State,
     config: &ControllerConfig,
     spec: NetworkSpec,
     reserved: &[IpNet],
+    host: Option<&Observed>,
 ) -> Result<Network, NetworkError> {
     if state.networks().any(|network| network.name == spec.name) {
         return Err(NetworkError::NameTaken(spec.name));
     }
     let id = NetworkId::random_local(&mut rand::rng());
-    let settings = bridge_settings(&id, &spec.options)?;
-    let same = |n: &&Network| n.bridge().is_some_and(|other| other.bridge == settings.bridge);
-    if let Some(other) = state.networks().find(same) {
-        return Err(NetworkError::SameBridge {
-            id: id.to_string(),
-            other: other.id.to_string(),
-            bridge: settings.bridge.to_string(),
-        });
-    }
+    let driver = match (spec.driver.as_str(), host) {
+        (name @ ("macvlan" | "ipvlan"), Some(host)) => Driver::SubInterface(SubInterfaceSettings::read(
+            &id,
+            name,
+            &spec.options,
+            host,
+            state.networks(),
+        )?),
+        _ => Driver::Bridge(new_bridge(state, &id, &spec)?),
+    };
     let pools = pools(state, config, &spec, reserved)?;
     let network = Network {
         id: id.clone(),
         name: spec.name,
         created: SystemTime::now(),
-        driver: Driver::Bridge(settings),
+        driver,
         enable_ipv4: spec.enable_ipv4,
         enable_ipv6: spec.enable_ipv6,
         internal: spec.internal,
@@ -191,9 +202,24 @@ pub(super) fn add_network(
         ipam_options: spec.ipam_options,
         options: spec.options,
         labels: spec.labels,
+        config_from: spec.config_from,
     };
     state.networks_mut().insert(id, network.clone());
     Ok(network)
+}
+
+/// A bridge is one network's.
+fn new_bridge(state: &State, id: &NetworkId, spec: &NetworkSpec) -> Result<BridgeSettings, NetworkError> {
+    let settings = bridge_settings(id, &spec.options)?;
+    let same = |n: &&Network| n.bridge().is_some_and(|other| other.bridge == settings.bridge);
+    match state.networks().find(same) {
+        None => Ok(settings),
+        Some(other) => Err(NetworkError::SameBridge {
+            id: id.to_string(),
+            other: other.id.to_string(),
+            bridge: settings.bridge.to_string(),
+        }),
+    }
 }
 
 /// The subnets of a new network: the named ones, and chosen ones for families without.
@@ -267,6 +293,7 @@ fn plain(name: &str, driver: Driver) -> Network {
         ipam_options: None,
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
+        config_from: None,
     }
 }
 
@@ -318,7 +345,7 @@ fn add_default_bridge(
         }];
         check_config(&spec.ipam, false)?;
     }
-    let network = add_network(state, config, spec, reserved)?;
+    let network = add_network(state, config, spec, reserved, None)?;
     let id = old.as_ref().map_or(network.id.clone(), |old| old.id.clone());
     state.networks_mut().remove(&network.id);
     let mut network = Network { id: id.clone(), ipam_options: None, ..network };
@@ -365,7 +392,7 @@ pub(super) fn gateway_bridge(
         return Ok(network.id.clone());
     }
     let spec = NetworkSpec { options: gateway_options(), ..NetworkSpec::bridge(GATEWAY_BRIDGE) };
-    add_network(state, config, spec, reserved).map(|network| network.id)
+    add_network(state, config, spec, reserved, None).map(|network| network.id)
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! `run`, `create`, `start`, `stop`, `kill`, `rm`, `exec`, `attach`, `wait` and what else is done to containers.
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use futures_util::TryStreamExt as _;
 use http_body_util::BodyDataStream;
 use serde_json::{Value, json};
 use tokio_util::io::StreamReader;
 
 use super::connection::{Call, Daemon, escape};
+use super::container_host::variables;
 use super::container_spec::ContainerSpec;
 use super::error::{ClientError, Outcome};
 use super::logs::Logs;
+use super::signals::pass_on;
 use super::system::{for_each, text};
 use super::terminal::{RawMode, follow_size, stdin_is_terminal};
-use super::{state, stream};
+use super::{image, state, stream};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -95,6 +97,8 @@ pub(super) enum Verb {
         /// Without standard input
         #[arg(long)]
         no_stdin: bool,
+        #[command(flatten)]
+        signals: SignalFlags,
     },
     /// Show what a container wrote
     Logs(Logs),
@@ -115,6 +119,23 @@ pub(super) struct Start {
     /// Connect standard input, too
     #[arg(short, long)]
     interactive: bool,
+    #[command(flatten)]
+    signals: SignalFlags,
+}
+
+/// As docker has it: on unless it says `=false`.
+#[derive(Debug, Args)]
+pub(super) struct SignalFlags {
+    /// Signals that this process gets are the container's
+    #[arg(long = "sig-proxy", action = ArgAction::Set, default_value_t = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    pass_on: bool,
+}
+
+impl SignalFlags {
+    fn to<'a>(&self, container: &'a str) -> Option<&'a str> {
+        Some(container).filter(|_| self.pass_on)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +143,8 @@ pub(super) struct Run {
     /// Print the id and return
     #[arg(short, long)]
     detach: bool,
+    #[command(flatten)]
+    signals: SignalFlags,
     #[command(flatten)]
     spec: ContainerSpec,
 }
@@ -139,6 +162,9 @@ pub(super) struct Exec {
     tty: bool,
     #[arg(short, long)]
     env: Vec<String>,
+    /// Variables from a file, one a line (repeatable)
+    #[arg(long)]
+    env_file: Vec<std::path::PathBuf>,
     #[arg(short, long)]
     user: Option<String>,
     #[arg(short, long)]
@@ -186,7 +212,9 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
             for_each(daemon, &containers, call).await
         }
         Verb::Exec(exec) => self::exec(daemon, exec).await,
-        Verb::Attach { container, no_stdin } => attach(daemon, &escape(&container), !no_stdin).await,
+        Verb::Attach { container, no_stdin, signals } => {
+            attach(daemon, &container, !no_stdin, &signals).await
+        }
         Verb::Logs(logs) => logs.execute(daemon).await,
         Verb::Wait { containers } => {
             for name in containers {
@@ -225,21 +253,59 @@ async fn start(daemon: &Daemon, start: &Start) -> Outcome {
     let exit =
         daemon.call(Call::post(format!("/containers/{name}/wait")).query("condition", condition)).await?;
     daemon.json(Call::post(path(&name))).await?;
-    converse(daemon, attached, input, tty, &format!("/containers/{name}/resize")).await?;
+    let beside = Beside {
+        resize: &format!("/containers/{name}/resize"),
+        signals: start.signals.to(&start.containers[0]),
+    };
+    converse(daemon, attached, input, tty, beside).await?;
     status_of(exit).await
 }
 
 async fn create(daemon: &Daemon, spec: &ContainerSpec, attached: bool) -> Result<String, ClientError> {
-    let call = Call::post("/containers/create").query_if(
-        spec.name.is_some(),
-        "name",
-        spec.name.clone().unwrap_or_default(),
-    );
-    let answer = daemon.json(call.json_body(&spec.body(attached)?)).await?;
+    let body = spec.body(attached)?;
+    let call = || {
+        let call = Call::post("/containers/create").query_if(
+            spec.name.is_some(),
+            "name",
+            spec.name.clone().unwrap_or_default(),
+        );
+        let call = call.query_if(spec.platform().is_some(), "platform", spec.platform().unwrap_or_default());
+        call.json_body(&body)
+    };
+    if let Some(file) = spec.cidfile.as_ref().filter(|file| file.exists()) {
+        return Err(ClientError::Usage(format!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            file.display()
+        )));
+    }
+    if spec.pull == "always" {
+        image::bring(daemon, &spec.image, spec.platform()).await?;
+    }
+    let answer = match daemon.json(call()).await {
+        Err(ClientError::Daemon { status: 404, message })
+            if spec.pull == "missing" && is_no_image(&message) =>
+        {
+            if !spec.quiet {
+                eprintln!("Unable to find image '{}' locally", spec.image);
+            }
+            image::bring(daemon, &spec.image, spec.platform()).await?;
+            daemon.json(call()).await?
+        }
+        answer => answer?,
+    };
+    if let Some(file) = &spec.cidfile {
+        let failed = |source| ClientError::File { path: file.clone(), source };
+        std::fs::write(file, text(&answer["Id"])).map_err(failed)?;
+    }
     for warning in answer["Warnings"].as_array().into_iter().flatten() {
         eprintln!("WARNING: {}", text(warning));
     }
     Ok(text(&answer["Id"]))
+}
+
+/// Not a network or volume that is missing.
+fn is_no_image(message: &str) -> bool {
+    message.to_ascii_lowercase().starts_with("no such image")
 }
 
 async fn run(daemon: &Daemon, run: Run) -> Outcome {
@@ -264,8 +330,18 @@ async fn run(daemon: &Daemon, run: Run) -> Outcome {
     let exit =
         daemon.call(Call::post(format!("/containers/{id}/wait")).query("condition", condition)).await?;
     daemon.json(Call::post(format!("/containers/{id}/start"))).await?;
-    converse(daemon, attached, spec.interactive, spec.tty, &format!("/containers/{id}/resize")).await?;
+    let beside = Beside { resize: &format!("/containers/{id}/resize"), signals: run.signals.to(&id) };
+    converse(daemon, attached, spec.interactive, spec.tty, beside).await?;
     status_of(exit).await
+}
+
+/// What is done beside the streams.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    /// Where the size of the terminal is told.
+    resize: &'a str,
+    /// The container that gets this process's signals.
+    signals: Option<&'a str>,
 }
 
 /// Streams until the container closes them, with the user's terminal in raw mode where the container has one.
@@ -274,18 +350,28 @@ async fn converse(
     stream: super::connection::Hijacked,
     input: bool,
     tty: bool,
-    resize: &str,
+    beside: Beside<'_>,
 ) -> Result<(), ClientError> {
     let _raw = if tty { RawMode::enter() } else { None };
-    let sizes = follow_size(daemon, resize);
+    let sizes = async {
+        if tty {
+            follow_size(daemon, beside.resize).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let signals = async {
+        match beside.signals {
+            Some(container) => pass_on(daemon, container).await,
+            None => std::future::pending().await,
+        }
+    };
     let conversation = stream::connect(stream, input, tty);
-    tokio::pin!(sizes, conversation);
-    if !tty {
-        return conversation.await;
-    }
     tokio::select! {
-        outcome = &mut conversation => outcome,
-        () = &mut sizes => conversation.await,
+        outcome = conversation => outcome,
+        () = signals => {
+            Err(ClientError::Usage("got 3 SIGTERM/SIGINTs, forcefully exiting".to_owned()))
+        }
+        () = sizes => Ok(()),
     }
 }
 
@@ -309,7 +395,8 @@ async fn wait(daemon: &Daemon, name: &str) -> Result<i64, ClientError> {
     Ok(answer["StatusCode"].as_i64().unwrap_or_default())
 }
 
-async fn attach(daemon: &Daemon, name: &str, input: bool) -> Outcome {
+async fn attach(daemon: &Daemon, container_name: &str, input: bool, signals: &SignalFlags) -> Outcome {
+    let name = escape(container_name);
     let exit = daemon.call(Call::post(format!("/containers/{name}/wait"))).await?;
     let container = daemon.json(Call::get(format!("/containers/{name}/json"))).await?;
     if container["State"]["Running"] != true {
@@ -325,18 +412,23 @@ async fn attach(daemon: &Daemon, name: &str, input: bool) -> Outcome {
         .query("stderr", 1)
         .query_if(input, "stdin", 1);
     let stream = daemon.hijack(call).await?;
-    converse(daemon, stream, input, tty, &format!("/containers/{name}/resize")).await?;
+    let beside =
+        Beside { resize: &format!("/containers/{name}/resize"), signals: signals.to(container_name) };
+    converse(daemon, stream, input, tty, beside).await?;
     status_of(exit).await
 }
 
 async fn exec(daemon: &Daemon, exec: Exec) -> Outcome {
     let attached = !exec.detach;
+    let files = exec.env_file.iter().map(variables).collect::<Result<Vec<_>, _>>()?;
+    // What is said on the command line comes later, and so counts.
+    let env: Vec<String> = files.into_iter().flatten().chain(exec.env).collect();
     let body = json!({
         "AttachStdin": attached && exec.interactive,
         "AttachStdout": attached,
         "AttachStderr": attached,
         "Tty": exec.tty,
-        "Env": exec.env,
+        "Env": env,
         "User": exec.user.unwrap_or_default(),
         "WorkingDir": exec.workdir.unwrap_or_default(),
         "Privileged": exec.privileged,
@@ -353,7 +445,8 @@ async fn exec(daemon: &Daemon, exec: Exec) -> Outcome {
         return Ok(0);
     }
     let stream = daemon.hijack(start).await?;
-    converse(daemon, stream, exec.interactive, exec.tty, &format!("/exec/{id}/resize")).await?;
+    let beside = Beside { resize: &format!("/exec/{id}/resize"), signals: None };
+    converse(daemon, stream, exec.interactive, exec.tty, beside).await?;
     let state = daemon.json(Call::get(format!("/exec/{id}/json"))).await?;
     Ok(exit_code(&state["ExitCode"]))
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::container_host::HostFlags;
 use super::error::ClientError;
 use super::network::pairs;
 
@@ -87,6 +88,29 @@ pub(super) struct ContainerSpec {
     /// no, on-failure[:N], always or unless-stopped
     #[arg(long, default_value = "no")]
     restart: String,
+    /// Address of its first interface, 02:…
+    #[arg(long)]
+    mac_address: Option<String>,
+    /// Port or range that it listens at: 80[/proto] (repeatable)
+    #[arg(long)]
+    expose: Vec<String>,
+    /// Publish all that it listens at
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// os/architecture of the image
+    #[arg(long)]
+    platform: Option<String>,
+    /// Bring the image: missing, always or never
+    #[arg(long, default_value = "missing")]
+    pub(super) pull: String,
+    /// Do not say that the image is missing
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Write the id to this file
+    #[arg(long, value_name = "file")]
+    pub(super) cidfile: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    host: HostFlags,
     /// Remove the container when it ends
     #[arg(long)]
     pub(super) rm: bool,
@@ -97,7 +121,7 @@ pub(super) struct ContainerSpec {
     #[arg(short, long)]
     pub(super) tty: bool,
     /// Image
-    image: String,
+    pub(super) image: String,
     /// Command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
@@ -106,12 +130,20 @@ pub(super) struct ContainerSpec {
 impl ContainerSpec {
     /// The body of `POST /containers/create`.
     pub(super) fn body(&self, attached: bool) -> Result<Value, ClientError> {
-        let (exposed, bindings) = ports(&self.publish)?;
+        let (mut exposed, bindings) = ports(&self.publish)?;
+        for word in &self.expose {
+            let (range, proto) = word.rsplit_once('/').unwrap_or((word, "tcp"));
+            for port in port_range(range)
+                .ok_or_else(|| usage(format!("invalid range format for --expose: {word}")))?
+            {
+                exposed[format!("{port}/{proto}")] = json!({});
+            }
+        }
         let (mode, networking) = self.networks();
         let (restart, retries) = self.restart.split_once(':').unwrap_or((&self.restart, "0"));
         let retries: i64 =
             retries.parse().map_err(|_| usage(format!("invalid restart policy: {}", self.restart)))?;
-        Ok(json!({
+        let mut body = json!({
             "Hostname": self.hostname.clone().unwrap_or_default(),
             "User": self.user.clone().unwrap_or_default(),
             "AttachStdin": attached && self.interactive,
@@ -145,9 +177,20 @@ impl ContainerSpec {
                 "Memory": self.memory.as_deref().map(bytes).transpose()?.unwrap_or(0),
                 "NanoCpus": self.cpus.map_or(0, |c| (c * 1e9) as i64),
                 "PidsLimit": self.pids_limit,
+                "PublishAllPorts": self.publish_all,
             },
             "NetworkingConfig": {"EndpointsConfig": networking},
-        }))
+        });
+        if let Some(mac) = &self.mac_address {
+            body["MacAddress"] = json!(mac);
+        }
+        self.host.apply(&mut body)?;
+        Ok(body)
+    }
+
+    /// `os/architecture[/variant]`, where it was asked for.
+    pub(super) fn platform(&self) -> Option<&str> {
+        self.platform.as_deref()
     }
 
     /// The first network is the mode; addresses and aliases belong to it.
@@ -164,6 +207,7 @@ impl ContainerSpec {
                         "IPv6Address": self.ip6.clone().filter(|_| own).unwrap_or_default(),
                     },
                     "Aliases": if own { self.network_alias.clone() } else { Vec::new() },
+                    "MacAddress": self.mac_address.clone().filter(|_| own).unwrap_or_default(),
                 }),
             );
         }
@@ -188,25 +232,46 @@ pub(super) fn variable(word: &str) -> Option<String> {
     std::env::var(word).ok().map(|value| format!("{word}={value}"))
 }
 
-/// `[ip:][host:]container[/proto]` words as exposed ports and bindings.
+/// `80` or `80-90`.
+fn port_range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (0 < first && first <= last).then_some(first..=last)
+}
+
+/// `[ip:][host:]container[/proto]` words as exposed ports and bindings; ranges of one length go side by side, and a single
+/// port may have one of several of the host's.
 fn ports(words: &[String]) -> Result<(Value, Value), ClientError> {
-    let mut exposed = Map::new();
-    let mut bindings: Map<String, Value> = Map::new();
+    let (mut exposed, mut bindings) = (Map::new(), Map::<String, Value>::new());
     for word in words {
+        let refused = || {
+            usage(format!(
+                "invalid published port {word}: want [ip:][host:]container[/tcp|udp|sctp], ports or ranges"
+            ))
+        };
         let (spec, proto) = word.rsplit_once('/').unwrap_or((word, "tcp"));
         let (rest, container) = spec.rsplit_once(':').unwrap_or(("", spec));
         let (ip, host) = rest.rsplit_once(':').unwrap_or(("", rest));
         let ip = ip.trim_start_matches('[').trim_end_matches(']');
-        if container.parse::<u16>().is_err() || (!host.is_empty() && host.parse::<u16>().is_err()) {
+        let inside = port_range(container).ok_or_else(refused)?;
+        let outside = if host.is_empty() { None } else { Some(port_range(host).ok_or_else(refused)?) };
+        let single = inside.len() == 1;
+        if outside.as_ref().is_some_and(|outside| !single && outside.len() != inside.len()) {
             return Err(usage(format!(
-                "invalid published port {word}: want [ip:][host:]container[/tcp|udp|sctp]"
+                "invalid ranges specified for container and host Ports: {container} and {host}"
             )));
         }
-        let key = format!("{container}/{proto}");
-        exposed.insert(key.clone(), json!({}));
-        let binding = json!({"HostIp": ip, "HostPort": host});
-        if let Value::Array(list) = bindings.entry(key).or_insert_with(|| json!([])) {
-            list.push(binding);
+        for (at, port) in inside.enumerate() {
+            let key = format!("{port}/{proto}");
+            let of_host = match &outside {
+                Some(_) if single => host.to_owned(),
+                Some(outside) => outside.clone().nth(at).map(|port| port.to_string()).unwrap_or_default(),
+                None => String::new(),
+            };
+            exposed.insert(key.clone(), json!({}));
+            if let Value::Array(list) = bindings.entry(key).or_insert_with(|| json!([])) {
+                list.push(json!({"HostIp": ip, "HostPort": of_host}));
+            }
         }
     }
     Ok((Value::Object(exposed), Value::Object(bindings)))
@@ -222,6 +287,25 @@ pub(super) fn mount(word: &str) -> Result<Value, ClientError> {
             "source" | "src" => mount["Source"] = json!(value),
             "target" | "dst" | "destination" => mount["Target"] = json!(value),
             "readonly" | "ro" => mount["ReadOnly"] = json!(value != "false" && value != "0"),
+            "bind-propagation" => mount["BindOptions"]["Propagation"] = json!(value),
+            "bind-nonrecursive" => mount["BindOptions"]["NonRecursive"] = json!(value != "false"),
+            "volume-nocopy" => mount["VolumeOptions"]["NoCopy"] = json!(value != "false"),
+            "volume-subpath" => mount["VolumeOptions"]["Subpath"] = json!(value),
+            "volume-driver" => mount["VolumeOptions"]["DriverConfig"]["Name"] = json!(value),
+            "volume-label" | "volume-opt" => {
+                let (name, value) = value.split_once('=').unwrap_or((value, ""));
+                let options = &mut mount["VolumeOptions"];
+                match key {
+                    "volume-label" => options["Labels"][name] = json!(value),
+                    _ => options["DriverConfig"]["Options"][name] = json!(value),
+                }
+            }
+            "tmpfs-size" => mount["TmpfsOptions"]["SizeBytes"] = json!(bytes(value)?),
+            "tmpfs-mode" => {
+                let mode = u32::from_str_radix(value, 8)
+                    .map_err(|_| usage(format!("invalid value for tmpfs-mode: {value}")))?;
+                mount["TmpfsOptions"]["Mode"] = json!(mode);
+            }
             other => return Err(usage(format!("unexpected key '{other}' in '{word}'"))),
         }
     }
@@ -255,6 +339,13 @@ mod tests {
         assert_eq!(bindings["2/tcp"][0], json!({"HostIp": "::1", "HostPort": "1"}));
         assert_eq!(bindings["80/tcp"].as_array().unwrap().len(), 2);
         assert!(ports(&["x:80".to_owned()]).is_err());
+        let (exposed, bindings) = ports(&["8000-8001:80-81".to_owned(), "9000-9005:90".to_owned()]).unwrap();
+        assert_eq!(
+            (exposed.as_object().unwrap().len(), &bindings["81/tcp"][0]["HostPort"]),
+            (3, &json!("8001"))
+        );
+        assert_eq!(bindings["90/tcp"][0]["HostPort"], "9000-9005");
+        assert!(ports(&["8000-8005:80-81".to_owned()]).is_err() && ports(&["81-80".to_owned()]).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{ArgAction, Subcommand};
 use futures_util::TryStreamExt as _;
 use http_body_util::BodyDataStream;
 use hyper::Response;
@@ -42,7 +42,11 @@ pub(super) enum Verb {
         /// A Dockerfile instruction to apply (repeatable)
         #[arg(short, long)]
         change: Vec<String>,
-        /// Let the container run on meanwhile
+        /// Let the container wait meanwhile
+        #[arg(short, long, action = ArgAction::Set, default_value_t = true, num_args = 0..=1,
+            require_equals = true, default_missing_value = "true")]
+        pause: bool,
+        /// Let it run on
         #[arg(long)]
         no_pause: bool,
     },
@@ -56,10 +60,10 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
             let call = Call::get(format!("/containers/{}/export", escape(&container)));
             download(daemon.call(call).await?, output.as_deref()).await
         }
-        Verb::Commit { container, reference, author, message, change, no_pause } => {
+        Verb::Commit { container, reference, author, message, change, pause, no_pause } => {
             let (name, tag) = split_tag(reference.as_deref().unwrap_or_default());
             let mut call = Call::post("/commit").query("container", container).query("repo", name);
-            call = call.query("tag", tag).query_if(no_pause, "pause", 0);
+            call = call.query("tag", tag).query_if(no_pause || !pause, "pause", 0);
             call = call.query("author", author.unwrap_or_default());
             call = call.query("comment", message.unwrap_or_default());
             for instruction in change {

@@ -150,6 +150,20 @@ async fn remove(daemon: &Daemon, images: &[String], force: bool, no_prune: bool)
 }
 
 async fn pull(daemon: &Daemon, image: &str, quiet: bool, platform: Option<String>) -> Outcome {
+    fetch(daemon, image, quiet, platform.as_deref()).await?;
+    if quiet {
+        let is_whole = image.contains('@') || !split_tag(image).1.is_empty();
+        println!("{image}{}", if is_whole { "" } else { ":latest" });
+    }
+    Ok(0)
+}
+
+/// Brings an image that a container is to be made of; standard output stays the container's.
+pub(super) async fn bring(daemon: &Daemon, image: &str, platform: Option<&str>) -> Result<(), ClientError> {
+    fetch(daemon, image, true, platform).await
+}
+
+async fn fetch(daemon: &Daemon, image: &str, quiet: bool, platform: Option<&str>) -> Result<(), ClientError> {
     let (name, tag) = match image.contains('@') {
         true => (image, ""),
         false => match split_tag(image) {
@@ -160,11 +174,7 @@ async fn pull(daemon: &Daemon, image: &str, quiet: bool, platform: Option<String
     let auth = Credentials::load()?.header(registry_of(name))?;
     let call = Call::post("/images/create").query("fromImage", name).query_if(!tag.is_empty(), "tag", tag);
     let call = call.query_if(platform.is_some(), "platform", platform.unwrap_or_default());
-    layers::follow(daemon.call(call.header("X-Registry-Auth", auth)).await?, quiet).await?;
-    if quiet {
-        println!("{}", if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") });
-    }
-    Ok(0)
+    layers::follow(daemon.call(call.header("X-Registry-Auth", auth)).await?, quiet).await
 }
 
 /// Sends a file as the body with a progress bar and prints what the daemon says of it.

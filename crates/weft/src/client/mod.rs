@@ -5,6 +5,7 @@
 
 mod connection;
 mod container;
+mod container_host;
 mod container_spec;
 mod copy;
 mod credentials;
@@ -24,6 +25,7 @@ mod prune;
 mod registry;
 mod resources;
 mod service;
+mod signals;
 mod state;
 mod stored;
 mod stream;

@@ -48,6 +48,9 @@ pub(super) enum Verb {
     Rm {
         #[arg(required = true)]
         networks: Vec<String>,
+        /// A network that is not there is no mistake
+        #[arg(short, long)]
+        force: bool,
     },
     /// Connect a container to a network
     Connect(Connect),
@@ -102,6 +105,9 @@ pub(super) struct Create {
     /// Driver of addresses
     #[arg(long, default_value = "default")]
     ipam_driver: String,
+    /// Option of that driver key=value (repeatable)
+    #[arg(long)]
+    ipam_opt: Vec<String>,
     /// local or swarm
     #[arg(long, default_value = "")]
     scope: String,
@@ -132,6 +138,9 @@ pub(super) struct Connect {
     /// Option of the driver key=value (repeatable)
     #[arg(long)]
     driver_opt: Vec<String>,
+    /// Of the container's networks the one with the highest is the way out
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    gw_priority: i64,
 }
 
 pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
@@ -142,7 +151,10 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
             let suffix = if verbose { "?verbose=true" } else { "" };
             inspect::all(daemon, "/networks/", suffix, &networks, &shown).await
         }
-        Verb::Rm { networks } => {
+        Verb::Rm { mut networks, force } => {
+            if force {
+                networks = there(daemon, networks).await?;
+            }
             for_each(daemon, &networks, |n| Call::delete(format!("/networks/{n}"))).await
         }
         Verb::Connect(connect) => self::connect(daemon, connect).await,
@@ -157,6 +169,19 @@ pub(super) async fn execute(daemon: &Daemon, verb: Verb) -> Outcome {
     }
 }
 
+/// Those that the daemon knows.
+async fn there(daemon: &Daemon, networks: Vec<String>) -> Result<Vec<String>, ClientError> {
+    let mut known = Vec::new();
+    for network in networks {
+        match daemon.json(Call::get(format!("/networks/{}", escape(&network)))).await {
+            Err(ClientError::Daemon { status: 404, .. }) => {}
+            Err(error) => return Err(error),
+            Ok(_) => known.push(network),
+        }
+    }
+    Ok(known)
+}
+
 async fn create(daemon: &Daemon, create: Create) -> Outcome {
     let body = json!({
         "Name": create.name,
@@ -168,7 +193,7 @@ async fn create(daemon: &Daemon, create: Create) -> Outcome {
         "Ingress": create.ingress,
         "ConfigOnly": create.config_only,
         "ConfigFrom": create.config_from.as_ref().map(|from| json!({"Network": from})),
-        "IPAM": {"Driver": create.ipam_driver, "Options": {}, "Config": ipam_config(&create)?},
+        "IPAM": {"Driver": create.ipam_driver, "Options": pairs(&create.ipam_opt), "Config": ipam_config(&create)?},
         "Options": pairs(&create.opt),
         "Labels": pairs(&create.label),
     });
@@ -256,6 +281,7 @@ async fn connect(daemon: &Daemon, connect: Connect) -> Outcome {
             "Aliases": connect.alias,
             "Links": connect.link,
             "DriverOpts": pairs(&connect.driver_opt),
+            "GwPriority": connect.gw_priority,
         },
     });
     daemon

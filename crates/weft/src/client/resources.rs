@@ -88,6 +88,9 @@ pub(super) struct Update {
     /// Memory nodes it may use
     #[arg(long)]
     cpuset_mems: Option<String>,
+    /// Relative weight of its input and output, 10 to 1000
+    #[arg(long)]
+    blkio_weight: Option<u16>,
     /// Most processes, -1 for no limit
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
@@ -129,6 +132,7 @@ impl Update {
             "CpusetCpus": self.cpuset_cpus.clone().unwrap_or_default(),
             "CpusetMems": self.cpuset_mems.clone().unwrap_or_default(),
             "PidsLimit": self.pids_limit,
+            "BlkioWeight": self.blkio_weight,
             "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         }))
     }

@@ -41,7 +41,7 @@ pub(super) fn run(hosts: &Hosts, host: &str, parent: &str, name: &str, kind: u64
             let health =
                 "--health-cmd true --health-interval 10ms --log-opt max-size=1k --log-opt max-file=2";
             let line = format!("run -d {of} {health} busybox sh -c");
-            let words = line.split(' ').chain(["yes | head -n 5000; exec sleep 1000"]);
+            let words = line.split(' ').chain(["yes | head -n 5000; exec sleep 1000"]).map(str::to_owned);
             hosts.docker(host, words.collect::<Vec<_>>())?;
             docker(&format!("kill {name}"))?;
             docker(&format!("rm {name}"))

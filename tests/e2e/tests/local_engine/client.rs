@@ -314,3 +314,38 @@ fn colours_and_bars_are_for_terminals() {
     let bad = refusal(hosts.weft("h1", "pull localhost:1/nosuch"));
     assert!(!bad.contains('\u{1b}'), "{bad}");
 }
+
+#[test]
+fn wefts_client_passes_signals_on_and_has_dockers_further_flags() {
+    let hosts = up("signals");
+    let trap = "trap 'echo heard; exit 7' USR1; echo ready; while :; do sleep 0.1; done";
+    let line = format!(
+        "weft run --name c1 busybox sh -c \"{trap}\" > {dir}/out & client=$!; \
+         for i in $(seq 100); do grep -q ready {dir}/out && break; sleep 0.1; done; \
+         kill -USR1 $client; wait $client; echo $?; cat {dir}/out",
+        dir = hosts.host("h1").dir.display()
+    );
+    assert_eq!(works(&hosts, &line), "7\nready\nheard");
+    // A program that does not listen keeps nobody: the third time counts.
+    let line = format!(
+        "weft run --name deaf busybox sh -c 'trap \"\" TERM; echo ready; sleep 100' > {dir}/deaf 2>&1 & client=$!; \
+         for i in $(seq 100); do grep -q ready {dir}/deaf && break; sleep 0.1; done; \
+         while kill -TERM $client 2> {dir}/gone; do sleep 0.1; done; wait $client; tail -n 1 {dir}/deaf",
+        dir = hosts.host("h1").dir.display()
+    );
+    assert!(works(&hosts, &line).contains("got 3 SIGTERM/SIGINTs, forcefully exiting"));
+    docker(&hosts, ["rm", "-f", "deaf"]);
+    let vars = hosts.host("h1").dir.join("vars");
+    std::fs::write(&vars, "# these\nONE=1\nTWO=2\n").unwrap();
+    hosts.run_idle("h1", "c2", "").unwrap();
+    let line = format!("weft exec --env-file {} -e TWO=3 c2 sh -c 'echo $ONE$TWO'", vars.display());
+    assert_eq!(works(&hosts, &line), "13");
+    works(&hosts, "weft update --pids-limit 50 c2 && weft commit --pause=false c2 kept");
+    works(&hosts, "weft network create n1 && weft network connect --gw-priority 5 n1 c2");
+    let shown = "{{.NetworkSettings.Networks.n1.GwPriority}} {{.HostConfig.PidsLimit}}";
+    assert_eq!(hosts.inspect("h1", "c2", shown).unwrap(), "5 50");
+    assert!(refusal(hosts.weft("h1", "network rm nosuch")).contains("network nosuch not found"));
+    works(&hosts, "weft network rm -f nosuch");
+    let text = refusal(hosts.weft("h1", "run --rm --device-read-bps /dev/null:1mb busybox true"));
+    assert!(text.contains("limit of device \"/dev/null\": not a block device"), "{text}");
+}

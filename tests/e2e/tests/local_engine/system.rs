@@ -41,7 +41,7 @@ fn version_and_info_are_what_the_client_prints() {
         " Storage Driver: overlay2",
         " Swarm: inactive",
         " OSType: linux",
-        "  Network: bridge host null overlay",
+        "  Network: bridge host ipvlan macvlan null overlay",
     ] {
         assert!(info.lines().any(|l| l == line), "{line:?} is missing in:\n{info}");
     }

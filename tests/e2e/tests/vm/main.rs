@@ -9,6 +9,7 @@ mod apparmor;
 mod encryption;
 mod ipvs;
 mod kernel;
+mod macvlan;
 mod resolver;
 mod sctp;
 

@@ -1,6 +1,6 @@
 //! What is refused before anything is made.
 
-use bollard_stubs::models::{HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard_stubs::models::{RestartPolicy, RestartPolicyNameEnum};
 
 use super::{Request, Result, check_resources, invalid};
 use crate::container::{health, signal};
@@ -14,6 +14,7 @@ impl Request {
         let mut warnings = Vec::new();
         self.check_restart_policy()?;
         check_resources(&self.host)?;
+        self.check_missing()?;
         self.check_memory(&mut warnings)?;
         self.check_log_config()?;
         let host = &self.host;
@@ -41,18 +42,6 @@ impl Request {
         }
         if host.auto_remove == Some(true) && self.has_restart_policy() {
             return invalid("can't create 'AutoRemove' container with restart policy");
-        }
-        if let Some(mode) = host.network_mode.as_deref().filter(|mode| mode.starts_with("container:")) {
-            let published = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
-            if published || host.publish_all_ports == Some(true) {
-                return invalid("conflicting options: port publishing and the container type network mode");
-            }
-            if self.config.hostname.as_deref().is_some_and(|name| !name.is_empty()) {
-                return invalid("conflicting options: hostname and the network mode");
-            }
-            if mode == "container:" {
-                return invalid("Invalid network mode: invalid container format container:<name|id>");
-            }
         }
         if self.config.working_dir.as_deref().is_some_and(|dir| !dir.is_empty() && !dir.starts_with('/')) {
             let dir = self.config.working_dir.as_deref().unwrap_or_default();
@@ -117,34 +106,6 @@ impl Request {
         if host.oom_kill_disable == Some(true) && memory == 0 {
             warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
         }
-        Ok(())
-    }
-
-    fn check_log_config(&mut self) -> Result<()> {
-        let log = self.host.log_config.get_or_insert_with(HostConfigLogConfig::default);
-        let driver = log.typ.clone().filter(|typ| !typ.is_empty()).unwrap_or_else(|| "json-file".to_owned());
-        if !matches!(driver.as_str(), "json-file" | "none") {
-            return invalid(format!(
-                "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
-            ));
-        }
-        let options = log.config.get_or_insert_default();
-        let known = ["max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "compress"];
-        if let Some(option) =
-            options.keys().find(|key| !known.contains(&key.as_str()) && driver == "json-file")
-        {
-            return invalid(format!("unknown log opt '{option}' for json-file log driver"));
-        }
-        if let Some(size) = options.get("max-size") {
-            parse_size(size)?;
-        }
-        if let Some(files) = options.get("max-file") {
-            match files.parse::<u32>() {
-                Ok(files) if files >= 1 => {}
-                _ => return invalid("max-file cannot be less than 1"),
-            }
-        }
-        log.typ = Some(driver);
         Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! From a create request to a record: defaults of the image here, checks and mounts in the submodules.
 
 mod checks;
+mod log;
+mod missing;
 mod mounts;
+mod network_mode;
 #[cfg(test)]
 mod requests_test;
 mod resources;

@@ -9,7 +9,7 @@ pub(super) fn usage(text: impl Into<String>) -> ClientError {
 }
 
 /// Go's durations as far as people type them: `1h30m`, `5s`, `250ms`; in nanoseconds.
-pub(super) fn duration(word: &str) -> Result<i64, ClientError> {
+pub(in crate::client) fn duration(word: &str) -> Result<i64, ClientError> {
     let refused = || usage(format!("invalid duration {word:?}: want for example 1m30s or 250ms"));
     if word == "0" {
         return Ok(0);

@@ -10,6 +10,7 @@ mod update;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+pub(super) use flags::duration;
 pub(super) use pretty::binary;
 
 use super::connection::{Call, Daemon, escape};
