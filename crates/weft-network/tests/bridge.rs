@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use common::{Host, ask, at, container, sandbox, serve, shell};
+use common::{Host, ask, at, container, eventually, sandbox, serve, shell};
 use weft_kernel::Netns;
 use weft_network::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind};
 use weft_types::{Classified, ErrorKind, PortProtocol};
@@ -45,10 +45,13 @@ async fn two_containers_talk_on_the_default_bridge() {
 
     controller.remove_sandbox(&a.0).await.unwrap();
     controller.remove_sandbox(&a.0).await.unwrap();
-    assert!(!a.3.netns.as_ref().unwrap().exists() && !a.3.hosts.exists());
     assert_eq!(controller.endpoints_of(&b.2.network_id).len(), 1);
-    let ports = host.shell("ip -o link show type veth");
-    assert_eq!(ports.lines().count(), 1, "{ports}");
+    // The kernel follows behind the answer.
+    eventually("nothing of it is left", || {
+        let ports = host.shell("ip -o link show type veth").lines().count();
+        ports == 1 && !a.3.netns.as_ref().unwrap().exists() && !a.3.hosts.exists()
+    })
+    .await;
 }
 
 /// Neighbours remember for half a minute and more which Ethernet address had an IP address.

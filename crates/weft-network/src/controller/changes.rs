@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{OwnedMutexGuard, oneshot};
@@ -99,6 +100,7 @@ impl Controller {
         let mut after = State::clone(&before);
         let (value, touched) = edit(&mut after)?;
         let Some(this) = Weak::upgrade(&self.this) else { return Err(NetworkError::Stopped) };
+        self.departing.store(false, Ordering::Release);
         let (saved, is_saved) = oneshot::channel();
         let mut commit = tokio::spawn(async move {
             let _settled = settled;
@@ -114,6 +116,14 @@ impl Controller {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(NetworkError::Stopped),
             },
+        }
+    }
+
+    /// Waits until the state shows every change: one whose caller gave up may be under way. To be called with the turn.
+    pub(super) async fn noted(&self) {
+        // Of a departure the state shows everything, though the kernel may still be at it.
+        if !self.departing.load(Ordering::Acquire) {
+            drop(self.settled().await);
         }
     }
 
@@ -137,6 +147,7 @@ impl Controller {
         self.save(&after, &before).await?;
         let saved = begin.elapsed();
         self.state.store(after.clone());
+        self.departing.store(on_failure == OnFailure::StandBehind, Ordering::Release);
         // Who does not listen waits for the end.
         let _ = saved_now.send(());
         let touched = touched.and(self.refresh_peers());

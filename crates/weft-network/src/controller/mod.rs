@@ -23,6 +23,7 @@ mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -71,6 +72,8 @@ pub struct Controller {
     turn: tokio::sync::Mutex<()>,
     /// Held while a change is brought about, by the task that does it.
     committing: Arc<tokio::sync::Mutex<()>>,
+    /// Whether the last change takes something away, and the state shows it.
+    departing: AtomicBool,
     this: Weak<Self>,
     swarm: RwLock<Option<Arc<dyn SwarmNetworks>>>,
     gossiped: Mutex<Gossiped>,
@@ -136,6 +139,7 @@ impl Controller {
         let controller = Arc::new_cyclic(|this| Self {
             this: this.clone(),
             committing: Arc::default(),
+            departing: AtomicBool::default(),
             store,
             around,
             dataplane: DataPlane::new(kernel),

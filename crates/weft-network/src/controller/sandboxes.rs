@@ -198,7 +198,7 @@ impl Controller {
         &self,
         containers: &BTreeSet<ContainerId>,
     ) -> Result<Vec<TaskId>, NetworkError> {
-        drop(self.settled().await);
+        self.noted().await;
         let before = self.state.load_full();
         let gone: Vec<&Sandbox> = containers.iter().filter_map(|id| before.sandboxes.get(id)).collect();
         if gone.is_empty() {

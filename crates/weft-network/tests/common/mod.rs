@@ -137,7 +137,8 @@ pub fn serve(netns: &Netns, address: SocketAddr, text: &'static str) {
 /// What the server at `address` says to a client in `netns`.
 pub fn ask(netns: &Netns, address: SocketAddr) -> std::io::Result<String> {
     let run = || {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        // Long enough for a second SYN, which goes out after a second.
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(2500))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
