@@ -43,8 +43,11 @@ impl Holdings {
         let folders = [inside.join("run/weft"), hosts.host(host).dir.join("weft.data")];
         folders.iter().for_each(|folder| walk(folder, folder, DEPTH, &mut state));
         let point = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+        let is_own =
+            |at: &String| at.starts_with("/run/weft") || Path::new(at).starts_with(&hosts.host(host).dir);
         Self {
-            mounts: mounts.lines().filter_map(point).filter(|at| !at.starts_with("/run/netns/")).collect(),
+            // Without the machine's own, which come and go by others.
+            mounts: mounts.lines().filter_map(point).filter(is_own).collect(),
             state,
             network: network(hosts, host),
             cgroups: cgroups(parent),

@@ -212,6 +212,11 @@ impl Record {
         Ok((wish, serde_json::to_vec(&now).map_err(failed)?))
     }
 
+    /// Whether a folder holds one, readable or not.
+    pub(crate) fn is_in(dir: &Path) -> bool {
+        !matches!(dir.join(WISH_FILE).try_exists(), Ok(false))
+    }
+
     /// Reads it back. A lost or damaged state is that of a container that never ran.
     pub(crate) fn load(dir: &Path) -> Result<Self, EngineError> {
         let path = dir.join(WISH_FILE);

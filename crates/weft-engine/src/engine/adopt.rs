@@ -86,6 +86,14 @@ impl Engine {
         let mut registry = self.registry();
         for entry in entries.flatten() {
             let dir = entry.path();
+            if !Record::is_in(&dir) {
+                // Its creation, or its removal, was interrupted: nobody knows of it.
+                tracing::info!(dir = %dir.display(), "folder without a container removed");
+                if let Err(error) = super::remove::remove_whole(&dir) {
+                    tracing::warn!(dir = %dir.display(), %error, "folder without a container not removed");
+                }
+                continue;
+            }
             match Record::load(&dir) {
                 Ok(record) => {
                     let bundle = Bundle::new(self.bundle_dir(&record.id));
@@ -94,7 +102,7 @@ impl Engine {
                         .containers
                         .insert(record.id.clone(), Arc::new(Container::new(record, dir, bundle)));
                 }
-                // A creation that was interrupted, or a file that is damaged: kept for a look, but not in the way.
+                // A file that is damaged: kept for a look, but not in the way.
                 Err(error) => tracing::warn!(dir = %dir.display(), %error, "container not loaded"),
             }
         }

@@ -19,30 +19,35 @@ impl Engine {
     /// Removes it.
     pub async fn remove(self: &Arc<Self>, term: &str, options: RemoveOptions) -> Result<()> {
         let container = self.find(term)?;
+        loop {
+            let state = container.state();
+            if state.is_running() {
+                self.make_way(&container, term, options.force).await?;
+            }
+            let _operation = container.operation.lock().await;
+            // A restart policy, or a start that had its turn first, may have been faster.
+            if !container.state().is_running() {
+                return self.remove_files(&container, options.volumes).await;
+            }
+        }
+    }
+
+    /// Kills what runs and shall be removed, if that is wanted.
+    async fn make_way(self: &Arc<Self>, container: &Arc<Container>, term: &str, force: bool) -> Result<()> {
         let state = container.state();
-        if state.is_running() && !options.force {
+        if !force {
             let what = if state.paused { "paused" } else { "running" };
             let hint = if state.paused { "unpause and stop" } else { "stop" };
             return Err(EngineError::Conflict(format!(
                 "cannot remove container \"{term}\": container is {what}: {hint} the container before removing or force remove"
             )));
         }
-        if state.is_running() {
-            match self.kill(container.id.as_str(), None).await {
-                Err(error) if container.state().is_running() => {
-                    return Err(error
-                        .context(format!("cannot remove container \"{term}\": could not kill container")));
-                }
-                _ => {}
+        match self.kill(container.id.as_str(), None).await {
+            Err(error) if container.state().is_running() => {
+                Err(error.context(format!("cannot remove container \"{term}\": could not kill container")))
             }
+            _ => Ok(()),
         }
-        let _operation = container.operation.lock().await;
-        if container.state().is_running() {
-            return Err(EngineError::Conflict(format!(
-                "cannot remove container \"{term}\": container is running: stop the container before removing or force remove"
-            )));
-        }
-        self.remove_files(&container, options.volumes).await
     }
 
     /// Removes a container that has ended, for `--rm`; its anonymous volumes go with it.
@@ -161,7 +166,7 @@ impl Engine {
 }
 
 /// Removes a folder also where somebody still writes into it, such as whoever saves what a container was last.
-fn remove_whole(dir: &Path) -> io::Result<()> {
+pub(super) fn remove_whole(dir: &Path) -> io::Result<()> {
     for _ in 0..REMOVALS {
         match std::fs::remove_dir_all(dir) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}

@@ -18,6 +18,8 @@ use crate::support::{Lab, collect, eventually, host, read_until, run, timeout};
 pub(crate) const TESTS: &[Test] = &[
     ("on_failure_gives_up_after_its_retries", || run(on_failure_gives_up)),
     ("always_restarts_until_stopped", || run(always_restarts_until_stopped)),
+    ("a_forced_removal_wins_over_restarts", || run(a_forced_removal_wins_over_restarts)),
+    ("a_folder_without_a_record_goes", || run(a_folder_without_a_record_goes)),
     ("live_restore_adopts_what_runs", || run(live_restore_adopts_what_runs)),
     ("what_runs_counts_not_what_was_saved", || run(what_runs_counts_not_what_was_saved)),
     ("a_shim_without_creator_ends", || run(a_shim_without_creator_ends)),
@@ -75,6 +77,28 @@ async fn always_restarts_until_stopped(lab: Lab) {
     assert_eq!(lab.status(&id), "exited");
     lab.run("sleep 0.5", |_| {}).await;
     assert_eq!((lab.status(&id).as_str(), restarts(&lab, &id)), ("exited", count));
+}
+
+async fn a_forced_removal_wins_over_restarts(lab: Lab) {
+    for round in 0..10 {
+        let id = lab
+            .start("exit 1", |body| {
+                host(body).restart_policy = policy(RestartPolicyNameEnum::ALWAYS, 0);
+            })
+            .await;
+        eventually(|| (restarts(&lab, &id) >= round % 3).then_some(())).await;
+        lab.engine.remove(&id, RemoveOptions { force: true, volumes: false }).await.unwrap();
+        assert!(lab.engine.inspect(&id, false).is_err());
+    }
+}
+
+async fn a_folder_without_a_record_goes(mut lab: Lab) {
+    let begun = lab.dir.path().join("data/containers").join("ab".repeat(32));
+    std::fs::create_dir(&begun).unwrap();
+    std::fs::write(begun.join(".container.json.tmp"), "{").unwrap();
+    lab.engine.shutdown().await;
+    lab.reopen(true).await;
+    assert!(!begun.exists());
 }
 
 async fn live_restore_adopts_what_runs(mut lab: Lab) {
