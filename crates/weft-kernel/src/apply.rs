@@ -7,11 +7,13 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
-use weft_plan::{Link, LinkChange, LinkKind, LinkName, Op, Owner, SourcePorts};
+use weft_plan::{Link, LinkChange, LinkKind, LinkName, Op, Owner, SourcePorts, SubInterface};
 
 use crate::kernel::Sockets;
 use crate::socket::{NetlinkSocket, Refusal};
-use crate::{ApplyError, KernelError, Netns, Tap, Xfrm, ipvs, message, netfilter, nft, observe, sysctl};
+use crate::{
+    ApplyError, KernelError, Netns, Tap, Xfrm, ipvs, message, netfilter, nft, observe, sub_interface, sysctl,
+};
 
 /// What became of a list of operations.
 #[derive(Debug, Default)]
@@ -231,14 +233,7 @@ impl Applier<'_> {
                 let message = message::new_vlan(name, link, vlan, parent);
                 self.socket.request(RouteNetlinkMessage::NewLink(message), create)
             }
-            LinkKind::SubInterface(sub) => {
-                let mut underlay = NetlinkSocket::open(&Netns::resolve(&sub.underlay)?, NETLINK_ROUTE)?;
-                let parent = sub.parent.clone().unwrap_or_else(LinkName::lo);
-                let absent = || KernelError::NoLink { name: parent.to_string() };
-                let found = find_link(&mut underlay, &parent)?.ok_or_else(absent)?.header.index;
-                let message = message::new_sub_interface(name, link, sub.sharing, found, self.netns);
-                underlay.request(RouteNetlinkMessage::NewLink(message), create)
-            }
+            LinkKind::SubInterface(sub) => self.create_sub_interface(name, link, sub)?,
             LinkKind::Tap => return self.create_tap(op, name, link),
             LinkKind::Loopback | LinkKind::Veth(None) | LinkKind::VethEnd | LinkKind::Other(_) => {
                 Err(Refusal::Errno { errno: Errno::EOPNOTSUPP as i32, explanation: None })
@@ -251,6 +246,32 @@ impl Applier<'_> {
             }
             Err(refusal) => Err(refusal.of(op.to_string())),
         }
+    }
+
+    /// The name must be free in the parent's namespace, too: kernels before 6.7 look there. So it is born under another one.
+    fn create_sub_interface(
+        &mut self,
+        name: &LinkName,
+        link: &Link,
+        sub: &SubInterface,
+    ) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, KernelError> {
+        let mut underlay = NetlinkSocket::open(&Netns::resolve(&sub.underlay)?, NETLINK_ROUTE)?;
+        let parent = sub.parent.clone().unwrap_or_else(LinkName::lo);
+        let absent = |name: &LinkName| KernelError::NoLink { name: name.to_string() };
+        let found = find_link(&mut underlay, &parent)?.ok_or_else(|| absent(&parent))?.header.index;
+        let born = sub_interface::passing_name();
+        let message = message::new_sub_interface(&born, link, sub.sharing, found, self.netns);
+        if let Err(refusal) =
+            underlay.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+        {
+            return Ok(Err(refusal));
+        }
+        let index = find_link(self.socket, &born)?.ok_or_else(|| absent(&born))?.header.index;
+        let named = self.socket.request(RouteNetlinkMessage::SetLink(message::renamed(index, name)), 0);
+        if named.is_err() {
+            let _ = self.socket.request(RouteNetlinkMessage::DelLink(message::link_indexed(index)), 0);
+        }
+        Ok(named)
     }
 
     /// Such devices are made by opening one. It stays only when it has our mark: a half-made one goes with the file.

@@ -49,6 +49,13 @@ pub(crate) fn link_indexed(index: u32) -> LinkMessage {
     message
 }
 
+/// An interface that is down gets another name.
+pub(crate) fn renamed(index: u32, name: &LinkName) -> LinkMessage {
+    let mut message = link_indexed(index);
+    message.attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
+    message
+}
+
 /// A new link with our mark, down.
 fn new_link(name: &LinkName, mac: Option<MacAddr>, mtu: Option<Mtu>) -> LinkMessage {
     let mut message = link_named(name);

@@ -1,6 +1,7 @@
 //! Reading interfaces that share another one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use netlink_packet_route::link::{
     InfoIpVlan, InfoMacVlan, InfoVlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkMessage, MacVlanMode,
@@ -8,6 +9,16 @@ use netlink_packet_route::link::{
 use weft_plan::{
     IpvlanFlag, IpvlanMode, LinkKind, LinkName, MacvlanMode, NamespaceRef, Sharing, SubInterface, Vlan,
 };
+
+/// A name that no interface has, for one that gets its own in a moment. What a crash leaves under such a name has our mark
+/// and is in no plan: it goes.
+pub(crate) fn passing_name() -> LinkName {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // Numbers of processes are below 2^22.
+    let name = format!("wt{:06x}{number:04x}", std::process::id());
+    name.parse().unwrap_or_else(|_| LinkName::lo())
+}
 
 /// The interface of the same namespace that a link is a part of.
 pub(crate) fn parent<'a>(message: &LinkMessage, names: &'a HashMap<u32, LinkName>) -> Option<&'a LinkName> {

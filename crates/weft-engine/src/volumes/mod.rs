@@ -6,7 +6,7 @@ mod users;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,10 @@ use crate::events::{EventBus, EventType};
 
 /// Label of volumes that nobody named; prunes take those only. Docker's.
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+
+/// Before the name of a folder that is being made, or removed. No volume's name begins like that.
+const MADE: &str = ".made-";
+const REMOVED: &str = ".removed-";
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -68,6 +72,7 @@ pub struct Volumes {
 impl Volumes {
     pub(crate) fn open(root: PathBuf, events: EventBus) -> Result<Self> {
         fs::create_dir_all(&root).map_err(EngineError::file("create", &root))?;
+        remove_halves(&root);
         Ok(Self { root, users: UsersByVolume::default(), events })
     }
 
@@ -110,16 +115,29 @@ impl Volumes {
         if wanted.is_none() {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
-        let dir = self.root.join(&name);
-        let mountpoint = dir.join("_data");
-        fs::create_dir_all(&mountpoint).map_err(EngineError::file("create", &mountpoint))?;
+        let mountpoint = self.root.join(&name).join("_data");
         let created = jiff::Timestamp::now().to_string();
         let volume = Volume { name, mountpoint, created, labels, anonymous: wanted.is_none(), options };
-        let path = dir.join("volume.json");
-        let bytes = serde_json::to_vec(&volume).unwrap_or_default();
-        weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))?;
+        self.make(&volume)?;
         self.tell(&volume.name, "create", &[]);
         Ok(volume)
+    }
+
+    /// Its folder is there whole or not at all. Data without a description, as somebody put it there, is taken over.
+    fn make(&self, volume: &Volume) -> Result<()> {
+        let whole = self.root.join(&volume.name);
+        let dir =
+            if whole.exists() { whole.clone() } else { self.root.join(format!("{MADE}{}", volume.name)) };
+        let data = dir.join("_data");
+        fs::create_dir_all(&data).map_err(EngineError::file("create", data))?;
+        let path = dir.join("volume.json");
+        let bytes = serde_json::to_vec(volume).unwrap_or_default();
+        weft_durable::replace(&path, &bytes, 0o600).map_err(EngineError::file("write", path))?;
+        if dir != whole {
+            fs::rename(&dir, &whole).map_err(EngineError::file("create", &whole))?;
+            weft_durable::sync_dir(&self.root).map_err(EngineError::file("save", &self.root))?;
+        }
+        Ok(())
     }
 
     /// Removes a volume; whether it is in use the caller knows.
@@ -130,8 +148,9 @@ impl Volumes {
             users::unmounted(&volume)?;
         }
         self.users.forget(name);
-        let dir = self.root.join(name);
-        fs::remove_dir_all(&dir).map_err(EngineError::file("remove", dir))?;
+        let (dir, removed) = (self.root.join(name), self.root.join(format!("{REMOVED}{name}")));
+        fs::rename(&dir, &removed).map_err(EngineError::file("remove", dir))?;
+        fs::remove_dir_all(&removed).map_err(EngineError::file("remove", removed))?;
         self.tell(name, "destroy", &[]);
         Ok(())
     }
@@ -148,6 +167,19 @@ impl VolumeMaker for Volumes {
     fn volume(&self, name: Option<&str>, wish: VolumeWish) -> Result<(String, PathBuf)> {
         let volume = self.create(name, wish)?;
         Ok((volume.name, volume.mountpoint))
+    }
+}
+
+/// What a daemon was making or removing when it was killed.
+fn remove_halves(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_half = |name: &str| name.starts_with(MADE) || name.starts_with(REMOVED);
+        if name.to_str().is_some_and(is_half)
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(folder = %entry.path().display(), %error, "half a volume left behind");
+        }
     }
 }
 
@@ -177,6 +209,13 @@ mod tests {
         assert_eq!(volumes.create(Some("data"), VolumeWish::default()).unwrap(), named);
         let anonymous = volumes.create(None, VolumeWish::default()).unwrap();
         assert!(anonymous.is_anonymous() && anonymous.name.len() == 64);
+        assert_eq!(volumes.list().len(), 2);
+        // What a crash left of others goes.
+        for half in [".made-x", ".removed-data"] {
+            fs::create_dir_all(dir.path().join("volumes").join(half).join("_data/d")).unwrap();
+        }
+        let volumes = Volumes::open(dir.path().join("volumes"), EventBus::new()).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("volumes")).unwrap().count(), 2);
         assert_eq!(volumes.list().len(), 2);
         for bad in ["../x", "rel/path", "", "."] {
             assert!(volumes.get(bad).is_err());
