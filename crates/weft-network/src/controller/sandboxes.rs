@@ -262,10 +262,12 @@ impl Controller {
     }
 }
 
-/// Whether nobody on other hosts knows of it, and no flow of UDP has to be forgotten once its rules are gone.
+/// Whether nobody waits for the kernel when it goes: no other engine, which gives the namespace to others then; nobody on
+/// other hosts; and no flow of UDP has to be forgotten once its rules are gone.
 fn is_local(state: &State, sandbox: &Sandbox) -> bool {
     let is_bridge = |network| state.network(network).is_some_and(|network| network.bridge().is_some());
-    sandbox.endpoints.iter().all(|endpoint| is_bridge(&endpoint.network))
+    !matches!(sandbox.spec.kind, SandboxKind::Foreign(_) | SandboxKind::Handed)
+        && sandbox.endpoints.iter().all(|endpoint| is_bridge(&endpoint.network))
         && sandbox.ports.iter().all(|port| port.protocol != weft_types::PortProtocol::Udp)
 }
 
