@@ -47,7 +47,7 @@ const INTEROP: &str = "interop";
 const ACROSS: &str = "across::services_lead_across::manager_weft_worker_docker";
 
 /// Time for everything in a run of all checks.
-const DEADLINE: Duration = Duration::from_secs(900);
+const DEADLINE: Duration = Duration::from_secs(1200);
 /// The same where only some are run, which may be slow ones: Docker's engine takes minutes to get ready there.
 const LONG: Duration = Duration::from_secs(2400);
 
