@@ -1,5 +1,5 @@
 //! The last steps inside the new process, before the user's program takes over: find the program, load the system
-//! call filter of an exec, enter the working directory.
+//! call filter, enter the working directory.
 //!
 //! Runs in the forked child inside the container; its errors travel to the user as text, between [`FAILURE_MARK`]s.
 
@@ -19,25 +19,31 @@ pub(crate) const FAILURE_MARK: &str = "\u{1}weft\u{1}";
 /// Runs the program of a container or an exec.
 #[derive(Debug, Clone)]
 pub(crate) struct WeftExecutor {
-    /// The filter to load; libcontainer does it for the container itself.
-    seccomp: Option<LinuxSeccomp>,
+    /// The filter to load; none where there is none, or libcontainer loads it.
+    filter: Option<Filter>,
     /// Capabilities to keep after the filter is loaded.
     capabilities: Option<LinuxCapabilities>,
     /// Working directory to enter; libcontainer does it for the container itself.
     cwd: Option<PathBuf>,
 }
 
+/// A filter of system calls.
+#[derive(Debug, Clone)]
+pub(crate) enum Filter {
+    /// Ready to be loaded: building it takes ten times as long.
+    Compiled(Vec<u8>),
+    /// To be built here.
+    Rules(LinuxSeccomp),
+}
+
 impl WeftExecutor {
-    pub(crate) fn for_container() -> Self {
-        Self { seccomp: None, capabilities: None, cwd: None }
+    pub(crate) fn new(filter: Option<Filter>, capabilities: Option<LinuxCapabilities>) -> Self {
+        Self { filter, capabilities, cwd: None }
     }
 
-    pub(crate) fn for_exec(
-        seccomp: Option<LinuxSeccomp>,
-        capabilities: Option<LinuxCapabilities>,
-        cwd: PathBuf,
-    ) -> Self {
-        Self { seccomp, capabilities, cwd: Some(cwd) }
+    /// Of one that enters its working directory itself.
+    pub(crate) fn in_directory(self, cwd: PathBuf) -> Self {
+        Self { cwd: Some(cwd), ..self }
     }
 
     fn enter_cwd(&self) -> Result<(), ExecutorValidationError> {
@@ -48,9 +54,16 @@ impl WeftExecutor {
     }
 
     fn load_filter(&self) -> Result<(), ExecutorValidationError> {
-        if let Some(seccomp) = &self.seccomp {
-            libcontainer::seccomp::initialize_seccomp(seccomp)
-                .map_err(|error| refused(128, &format!("error loading seccomp filter: {error}")))?;
+        let failed =
+            |error: &dyn std::error::Error| refused(128, &format!("error loading seccomp filter: {error}"));
+        match &self.filter {
+            Some(Filter::Compiled(program)) => {
+                weft_kernel::load_filter(program).map_err(|error| failed(&error))?
+            }
+            Some(Filter::Rules(rules)) => {
+                libcontainer::seccomp::initialize_seccomp(rules).map_err(|error| failed(&error))?;
+            }
+            None => {}
         }
         if let Some(capabilities) = &self.capabilities {
             libcontainer::capabilities::drop_privileges(capabilities, create_syscall().as_ref())

@@ -3,7 +3,8 @@
 //! libcontainer forks without exec, changes the caller's directory, dumpable flag and OOM score: nothing of that may
 //! happen in the daemon or in a shim.
 //!
-//! `create` stays until the shim lets the container run (or goes away); `exec` ends once the process runs.
+//! `create` is started ahead: it enters the cgroup and waits for word that the bundle is complete. It stays until the shim
+//! lets the container run (or goes away); `exec` ends once the process runs.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -13,13 +14,13 @@ use std::path::PathBuf;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
-use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
 
 use crate::cgroup::Hierarchies;
-use crate::executor::{FAILURE_MARK, WeftExecutor};
+use crate::executor::{FAILURE_MARK, Filter, WeftExecutor};
 use crate::shim::bundle::Bundle;
 use crate::shim::process::eprint_line;
-use crate::shim::runtime_child::Report;
+use crate::shim::runtime_child::{ORDER, Report};
 
 /// Entry point of `weft runtime …`. The caller has created no thread.
 pub fn runtime_main(args: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
@@ -74,6 +75,8 @@ enum RuntimeError {
     Cgroup(#[source] std::io::Error),
     #[error("read {0}: {1}")]
     Read(&'static str, #[source] std::io::Error),
+    #[error("write {0}: {1}")]
+    Write(&'static str, #[source] std::io::Error),
     #[error("parse {0}: {1}")]
     Parse(&'static str, #[source] serde_json::Error),
     #[error(transparent)]
@@ -118,41 +121,48 @@ fn builder(arguments: &Arguments, bundle: &Bundle) -> Result<ContainerBuilder, L
 
 fn create(arguments: &Arguments, reports: &mut File) -> Result<(), RuntimeError> {
     let bundle = Bundle::new(&arguments.bundle);
-    Hierarchies::read()
-        .and_then(|hierarchies| hierarchies.enter_unified(&arguments.cgroup))
-        .map_err(RuntimeError::Cgroup)?;
+    // Opened before the shim can be gone: then reading ends.
+    let mut orders = File::open(format!("/proc/self/fd/{}", arguments.go))
+        .map_err(|error| RuntimeError::Read("the shim's orders", error))?;
+    enter_cgroup(arguments)?;
+    if !is_told(&mut orders) {
+        return Ok(());
+    }
     std::fs::create_dir_all(bundle.state()).map_err(|error| RuntimeError::Read("state", error))?;
     let mut container = builder(arguments, &bundle)?
-        .with_executor(WeftExecutor::for_container())
+        .with_executor(confine_container(&bundle)?)
         .as_init(bundle.path())
         .with_systemd(false)
         .with_detach(true)
         .build()?;
     let pid = container.pid().ok_or(RuntimeError::NoPid)?.as_raw();
     report(reports, &Report::Ready { pid });
-    let mut word = [0u8; 2];
-    // An error or an end means that the shim has gone: the container is undone by whoever finds it.
-    let go =
-        File::open(format!("/proc/self/fd/{}", arguments.go)).and_then(|mut go| go.read_exact(&mut word));
-    if go.is_ok() {
+    if is_told(&mut orders) {
         container.start()?;
         report(reports, &Report::Running);
     }
     Ok(())
 }
 
+/// Waits for the shim's next word. Without one the shim has gone: the container is undone by whoever finds it.
+fn is_told(orders: &mut File) -> bool {
+    let mut word = [0u8; ORDER.len()];
+    orders.read_exact(&mut word).is_ok()
+}
+
+/// Takes milliseconds, in which the kernel waits for its readers.
+fn enter_cgroup(arguments: &Arguments) -> Result<(), RuntimeError> {
+    let hierarchies = Hierarchies::read().map_err(RuntimeError::Cgroup)?;
+    hierarchies.enter_unified(&arguments.cgroup).map_err(RuntimeError::Cgroup)
+}
+
 fn exec(arguments: &Arguments, reports: &mut File) -> Result<(), RuntimeError> {
     let bundle = Bundle::new(&arguments.bundle);
     let file = arguments.process.clone().unwrap_or_default();
     let mut process: Process = read_json("process", &file)?;
-    let spec: Spec = read_json("config.json", &bundle.spec())?;
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
-    let executor = confine(&mut process, seccomp);
-    let bytes = serde_json::to_vec(&process).map_err(|error| RuntimeError::Parse("process", error))?;
-    std::fs::write(&file, bytes).map_err(|error| RuntimeError::Read("process", error))?;
-    Hierarchies::read()
-        .and_then(|hierarchies| hierarchies.enter_unified(&arguments.cgroup))
-        .map_err(RuntimeError::Cgroup)?;
+    let executor = confine_exec(&bundle, &mut process)?;
+    write_json("process", &file, &process)?;
+    enter_cgroup(arguments)?;
     let pid = builder(arguments, &bundle)?
         .with_executor(executor)
         .as_tenant()
@@ -164,20 +174,50 @@ fn exec(arguments: &Arguments, reports: &mut File) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// libcontainer 0.7 leaves the container's system call filter out of execs. Our executor loads it, at the last
-/// moment. Without `no_new_privs` loading needs `CAP_SYS_ADMIN` (seccomp(2)), so the process keeps that and
-/// `CAP_SETPCAP` until then; the executor drops both right after the filter stands. The working directory too is
-/// entered there, for an error that says which one.
-fn confine(process: &mut Process, seccomp: Option<LinuxSeccomp>) -> WeftExecutor {
+/// libcontainer builds a container's filter anew each time, of a thousand rules. Where the daemon has compiled it, our
+/// executor loads it.
+fn confine_container(bundle: &Bundle) -> Result<WeftExecutor, RuntimeError> {
+    let Some(filter) = compiled_filter(bundle)? else { return Ok(WeftExecutor::new(None, None)) };
+    let mut spec: Spec = read_json("config.json", &bundle.spec())?;
+    let mut process = spec.process().clone().unwrap_or_default();
+    let executor = confine(&mut process, Some(filter));
+    spec.set_process(Some(process));
+    write_json("config.json", &bundle.spec(), &spec)?;
+    Ok(executor)
+}
+
+/// libcontainer 0.7 leaves the container's filter out of execs. The working directory too is entered by our executor, for
+/// an error that says which one.
+fn confine_exec(bundle: &Bundle, process: &mut Process) -> Result<WeftExecutor, RuntimeError> {
+    let filter = match compiled_filter(bundle)? {
+        Some(filter) => Some(filter),
+        None => {
+            let spec: Spec = read_json("config.json", &bundle.spec())?;
+            spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()).map(Filter::Rules)
+        }
+    };
     let cwd = process.cwd().clone();
     process.set_cwd(PathBuf::from("/"));
-    let no_new_privileges = process.no_new_privileges() == Some(true);
+    Ok(confine(process, filter).in_directory(cwd))
+}
+
+/// Our executor loads the filter at the last moment. Without `no_new_privs` that needs `CAP_SYS_ADMIN` (seccomp(2)), so the
+/// process keeps that and `CAP_SETPCAP` until then; the executor drops both right after the filter stands.
+fn confine(process: &mut Process, filter: Option<Filter>) -> WeftExecutor {
     let wanted = process.capabilities().clone().unwrap_or_else(no_capabilities);
-    if seccomp.is_some() && !no_new_privileges {
+    if filter.is_some() && process.no_new_privileges() != Some(true) {
         process.set_capabilities(Some(with_loader_capabilities(&wanted)));
-        return WeftExecutor::for_exec(seccomp, Some(wanted), cwd);
+        return WeftExecutor::new(filter, Some(wanted));
     }
-    WeftExecutor::for_exec(seccomp, None, cwd)
+    WeftExecutor::new(filter, None)
+}
+
+fn compiled_filter(bundle: &Bundle) -> Result<Option<Filter>, RuntimeError> {
+    match std::fs::read(bundle.filter()) {
+        Ok(program) => Ok(Some(Filter::Compiled(program))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RuntimeError::Read("filter.bpf", error)),
+    }
 }
 
 fn no_capabilities() -> LinuxCapabilities {
@@ -207,6 +247,15 @@ fn read_json<T: serde::de::DeserializeOwned>(
 ) -> Result<T, RuntimeError> {
     let bytes = std::fs::read(path).map_err(|error| RuntimeError::Read(what, error))?;
     serde_json::from_slice(&bytes).map_err(|error| RuntimeError::Parse(what, error))
+}
+
+fn write_json(
+    what: &'static str,
+    path: &std::path::Path,
+    value: &impl serde::Serialize,
+) -> Result<(), RuntimeError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| RuntimeError::Parse(what, error))?;
+    std::fs::write(path, bytes).map_err(|error| RuntimeError::Write(what, error))
 }
 
 /// The whole chain of causes, or just the part that our executor has marked as meant for the user.

@@ -44,8 +44,9 @@ impl ShimClient {
         EngineError::Shim { container: self.container.clone(), detail: detail.into() }
     }
 
-    /// Starts the shim of a bundle that has its `config.json`; returns once it listens.
-    pub(crate) async fn spawn(&self, config: &ShimConfig, reexec: &Reexec) -> Result<()> {
+    /// Starts the shim of a bundle; returns once it listens. With the end of the connection it is undone, until
+    /// [`Request::Create`] is sent on it: for that the bundle must be complete.
+    pub(crate) async fn spawn(&self, config: &ShimConfig, reexec: &Reexec) -> Result<ShimConnection> {
         let path = self.bundle.shim_config();
         let bytes = serde_json::to_vec(config).map_err(|error| self.error(error.to_string()))?;
         std::fs::write(&path, bytes).map_err(EngineError::file("write", path))?;
@@ -60,7 +61,7 @@ impl ShimClient {
         tokio::spawn(async move { child.wait().await });
         let mut word = [0u8; crate::shim::READY.len()];
         match tokio::time::timeout(READY_TIMEOUT, stdout.read_exact(&mut word)).await {
-            Ok(Ok(_)) if word == crate::shim::READY => Ok(()),
+            Ok(Ok(_)) if word == crate::shim::READY => self.connect().await,
             Err(_) => Err(self.error("does not listen in time")),
             _ => {
                 let log = std::fs::read_to_string(self.bundle.shim_log()).unwrap_or_default();
@@ -69,15 +70,18 @@ impl ShimClient {
         }
     }
 
-    /// A connection with its request sent.
-    pub(crate) async fn open(&self, request: &Request) -> Result<ShimConnection> {
+    async fn connect(&self) -> Result<ShimConnection> {
         let failed = |error: std::io::Error| self.error(format!("connect: {error}"));
         let (_dir, path) = self.bundle.short_path(SOCKET).map_err(failed)?;
-        let mut stream = UnixStream::connect(path).await.map_err(failed)?;
-        let mut line = serde_json::to_vec(request).map_err(|error| self.error(error.to_string()))?;
-        line.push(b'\n');
-        stream.write_all(&line).await.map_err(failed)?;
+        let stream = UnixStream::connect(path).await.map_err(failed)?;
         Ok(ShimConnection { stream, container: self.container.clone() })
+    }
+
+    /// A connection with its request sent.
+    pub(crate) async fn open(&self, request: &Request) -> Result<ShimConnection> {
+        let mut connection = self.connect().await?;
+        connection.send(request).await?;
+        Ok(connection)
     }
 
     /// An operation with one answer.
@@ -101,6 +105,13 @@ pub(crate) enum Frame {
 impl ShimConnection {
     fn error(&self, detail: impl Into<String>) -> EngineError {
         EngineError::Shim { container: self.container.clone(), detail: detail.into() }
+    }
+
+    /// Says what it is for.
+    pub(crate) async fn send(&mut self, request: &Request) -> Result<()> {
+        let mut line = serde_json::to_vec(request).map_err(|error| self.error(error.to_string()))?;
+        line.push(b'\n');
+        self.stream.write_all(&line).await.map_err(|error| self.error(format!("connect: {error}")))
     }
 
     /// The next reply.

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{Engine, Result, blocking, now};
 use crate::container::create::parse_size;
 use crate::container::live::Container;
@@ -13,7 +15,7 @@ use crate::shim::bundle::{LogConfig, ShimConfig};
 use crate::shim::protocol::{Reply, Request};
 use crate::shim_client::{Pump, ShimConnection};
 use crate::spec::user::User;
-use crate::spec::{self, Joined, Namespace, SpecInput};
+use crate::spec::{self, Joined, Namespace, SpecInput, filter};
 
 /// Exit code of a container that could not be started for another reason than its program.
 const CANNOT_START: i64 = 128;
@@ -124,13 +126,10 @@ impl Engine {
     async fn launch(self: &Arc<Self>, container: &Arc<Container>) -> Result<Launched> {
         let record = container.record();
         self.prepare_bundle(container)?;
-        self.mount_rootfs(container, &record).await?;
-        let (hostname, sandbox) = self.make_sandbox(container, &record).await?;
-        let user = self.prepare_files(container, &record).await?;
-        let joined = self.joined_namespaces(&record)?;
-        let cgroup = container.cgroup(&self.config.cgroup_parent);
-        let rootfs = container.rootfs().merged();
-        let init = init_program(&record)?;
+        // Side by side: both wait for the kernel most of the time.
+        let (network, process) =
+            tokio::join!(self.make_sandbox(container, &record), self.prepare_process(container, &record));
+        let ((hostname, sandbox), (user, shim)) = (network?, process?);
         let apparmor = self.apparmor_profile(&record);
         if let Some(profile) = apparmor.clone() {
             let engine = self.clone();
@@ -138,22 +137,53 @@ impl Engine {
         }
         let spec = spec::build(&SpecInput {
             record: &record,
-            rootfs: &rootfs,
+            rootfs: &container.rootfs().merged(),
             user: &user,
             hostname: &hostname,
             sandbox: &sandbox,
-            joined: &joined,
-            cgroup: &cgroup,
+            joined: &self.joined_namespaces(&record)?,
+            cgroup: &container.cgroup(&self.config.cgroup_parent),
             hierarchies: &self.hierarchies,
             apparmor,
-            init: init.as_deref(),
+            init: init_program(&record)?.as_deref(),
         })?;
-        let path = container.bundle.spec();
-        let bytes = serde_json::to_vec(&spec)
-            .map_err(|error| EngineError::Malformed { what: "specification", detail: error.to_string() })?;
-        std::fs::write(&path, bytes).map_err(EngineError::file("write", path))?;
-        let (pid, watcher) = self.run_shim(container, &record, &user).await?;
+        self.write_spec(container, spec).await?;
+        let (pid, watcher) = self.run_shim(container, &record, shim).await?;
         Ok(Launched { pid, watcher, sandbox })
+    }
+
+    /// All that needs no network: its files, and a shim whose runtime waits for the specification.
+    async fn prepare_process(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        record: &Record,
+    ) -> Result<(User, ShimConnection)> {
+        self.mount_rootfs(container, record).await?;
+        let user = self.prepare_files(container, record).await?;
+        let config = self.shim_config(container, record, &user)?;
+        let shim = container.shim().spawn(&config, &self.config.reexec).await?;
+        Ok((user, shim))
+    }
+
+    /// The specification, and beside it the filter of system calls where it can be compiled ahead.
+    async fn write_spec(self: &Arc<Self>, container: &Arc<Container>, mut spec: Value) -> Result<()> {
+        let (engine, bundle) = (self.clone(), container.bundle.clone());
+        blocking(move || {
+            match engine.filters.of(&spec)? {
+                Some(program) => {
+                    std::fs::write(bundle.filter(), &*program)
+                        .map_err(EngineError::file("write", bundle.filter()))?;
+                    spec["linux"]["seccomp"].take();
+                }
+                None => filter::for_library(&mut spec),
+            }
+            let bytes = serde_json::to_vec(&spec).map_err(|error| EngineError::Malformed {
+                what: "specification",
+                detail: error.to_string(),
+            })?;
+            std::fs::write(bundle.spec(), bytes).map_err(EngineError::file("write", bundle.spec()))
+        })
+        .await
     }
 
     /// A fresh bundle: what the last run has left is of no use.
@@ -244,15 +274,9 @@ impl Engine {
         Ok(joined)
     }
 
-    async fn run_shim(
-        &self,
-        container: &Arc<Container>,
-        record: &Record,
-        user: &User,
-    ) -> Result<(i32, ShimConnection)> {
+    fn shim_config(&self, container: &Container, record: &Record, user: &User) -> Result<ShimConfig> {
         let reexec = &self.config.reexec;
-        let args = reexec.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        let config = ShimConfig {
+        Ok(ShimConfig {
             id: container.id.to_string(),
             tty: record.tty(),
             open_stdin: record.config.open_stdin == Some(true),
@@ -262,11 +286,17 @@ impl Engine {
             log: self.log_config(container, record)?,
             cgroup: container.cgroup(&self.config.cgroup_parent),
             exe: reexec.exe.clone(),
-            args,
-        };
-        let shim = container.shim();
-        shim.spawn(&config, reexec).await?;
-        let mut watcher = shim.open(&Request::Create).await?;
+            args: reexec.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        })
+    }
+
+    async fn run_shim(
+        &self,
+        container: &Arc<Container>,
+        record: &Record,
+        mut watcher: ShimConnection,
+    ) -> Result<(i32, ShimConnection)> {
+        watcher.send(&Request::Create).await?;
         let pid = match watcher.reply().await? {
             Reply::Started { pid } => pid,
             Reply::Failed { reason, exit_code } => {
@@ -280,6 +310,7 @@ impl Engine {
             let reason = |error| format!("disable the OOM killer: {error}");
             done.map_err(|e| EngineError::Start { reason: reason(e), exit_code: CANNOT_START })?;
         }
+        let shim = container.shim();
         let pumps = std::mem::take(&mut *container.pending_pumps());
         for pump in pumps {
             self.attach_pump(container, pump).await?;

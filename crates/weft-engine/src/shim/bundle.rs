@@ -72,6 +72,11 @@ impl Bundle {
         self.0.join("config.json")
     }
 
+    /// The compiled filter of system calls, where there is one; `config.json` has none then.
+    pub(crate) fn filter(&self) -> PathBuf {
+        self.0.join("filter.bpf")
+    }
+
     pub(crate) fn shim_config(&self) -> PathBuf {
         self.0.join("shim.json")
     }

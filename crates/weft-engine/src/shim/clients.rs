@@ -84,6 +84,8 @@ impl Shim {
                 eprint_line("the creator went away before the start; undoing");
                 self.kill_container();
             }
+            // The creator, which could not go through with it: the runtime ends with this process.
+            Role::New if matches!(self.state, State::Empty(_)) => self.state = State::Ended(Instant::now()),
             // A client that vanishes has no more input either.
             Role::Stream { process, stdin: true, .. } if process != CONTAINER => {
                 if let Some(process) = self.processes.get_mut(&process) {

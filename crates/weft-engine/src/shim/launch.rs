@@ -13,10 +13,8 @@ use super::runtime_child::{ChildStreams, Report, RuntimeChild};
 use super::{CONTAINER, Shim, State, now};
 
 impl Shim {
-    pub(super) fn create(&mut self) -> io::Result<()> {
-        if !matches!(self.state, State::Empty(_)) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "already created"));
-        }
+    /// Starts the runtime ahead of the bundle: until that is complete it has its cgroup entered.
+    pub(super) fn prepare(&mut self) -> io::Result<()> {
         let mut process = Process::default();
         let owner = (self.config.uid, self.config.gid);
         let streams = open_streams(&mut process, self.config.tty, self.config.open_stdin, owner)?;
@@ -24,7 +22,18 @@ impl Shim {
             RuntimeChild::spawn(&self.config, &self.bundle, CONTAINER, None, self.config.tty, streams)?;
         self.processes.insert(CONTAINER, process);
         self.children.push(child);
+        Ok(())
+    }
+
+    pub(super) fn create(&mut self) -> io::Result<()> {
+        if !matches!(self.state, State::Empty(_)) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "already created"));
+        }
         self.state = State::Creating;
+        match self.unfit.take() {
+            Some((reason, exit_code)) => self.on_start_failure(CONTAINER, reason, exit_code),
+            None => self.runtime_goes_on()?,
+        }
         Ok(())
     }
 
@@ -32,12 +41,15 @@ impl Shim {
         if self.state != State::Created {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not created"));
         }
-        if let Some(child) = self.children.iter_mut().find(|child| child.process == CONTAINER) {
-            child.go()?;
-        }
+        self.runtime_goes_on()?;
         self.state = State::Running;
         self.starter = Some(key);
         Ok(())
+    }
+
+    fn runtime_goes_on(&mut self) -> io::Result<()> {
+        let runtime = self.children.iter_mut().find(|child| child.process == CONTAINER);
+        runtime.map_or(Ok(()), RuntimeChild::go_on)
     }
 
     pub(super) fn answer_starter(&mut self, reply: &Reply) {
@@ -127,6 +139,12 @@ impl Shim {
     }
 
     pub(super) fn on_start_failure(&mut self, key: ProcessKey, reason: String, exit_code: i64) {
+        if key == CONTAINER && matches!(self.state, State::Empty(_)) {
+            // Nobody has asked yet.
+            self.processes.remove(&key);
+            self.unfit = Some((reason, exit_code));
+            return;
+        }
         let failed = Reply::Failed { reason, exit_code };
         if key == CONTAINER {
             self.answer_starter(&failed);

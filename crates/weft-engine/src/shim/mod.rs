@@ -4,9 +4,9 @@
 //! status on disk. It only polls: everything that takes time runs in a [`RuntimeChild`]. A stream that nobody reads
 //! stops only itself: each attached client and each exec has a connection of its own.
 //!
-//! Life: bind the socket, say so on standard output; `create`, `start`; poll; at the end of the container drain its
-//! output, remove its cgroups and runtime state, write the exit file, answer the watchers, exit. A creator that goes
-//! away before `start` undoes the creation; without any, the shim ends.
+//! Life: bind the socket, start the runtime, say so on standard output; `create`, `start`; poll; at the end of the
+//! container drain its output, remove its cgroups and runtime state, write the exit file, answer the watchers, exit. A
+//! creator that goes away before `start` undoes the creation; without any, the shim ends.
 
 pub(crate) mod bundle;
 mod clients;
@@ -85,9 +85,6 @@ fn run(bundle: &Bundle) -> io::Result<()> {
     let listener = UnixListener::bind(short)?;
     listener.set_nonblocking(true)?;
     let log = config.log.clone().map(LogFile::open).transpose()?;
-    io::stdout().write_all(READY)?;
-    io::stdout().flush()?;
-    rustix::stdio::dup2_stdout(fs::OpenOptions::new().write(true).open("/dev/null")?)?;
     let mut shim = Shim {
         bundle: bundle.clone(),
         config,
@@ -103,8 +100,13 @@ fn run(bundle: &Bundle) -> io::Result<()> {
         log,
         state: State::Empty(Instant::now() + CREATOR),
         starter: None,
+        unfit: None,
         buffer: vec![0; CHUNK],
     };
+    shim.prepare()?;
+    io::stdout().write_all(READY)?;
+    io::stdout().flush()?;
+    rustix::stdio::dup2_stdout(fs::OpenOptions::new().write(true).open("/dev/null")?)?;
     shim.poll_until_done()
 }
 
@@ -140,6 +142,8 @@ struct Shim {
     state: State,
     /// Who asked for the start: answered once the runtime has noted it, so that an exec finds the container running.
     starter: Option<u32>,
+    /// Why the runtime failed before anybody asked for the container, and its exit code.
+    unfit: Option<(String, i64)>,
     buffer: Vec<u8>,
 }
 
@@ -150,8 +154,11 @@ impl Shim {
                 State::Ended(deadline) if self.connections.is_empty() || Instant::now() > deadline => {
                     return Ok(());
                 }
-                // Another shim may be at work in the bundle by now: nothing is touched.
-                State::Empty(deadline) if Instant::now() > deadline => return Ok(()),
+                // Another shim may be at work in the bundle by now: nothing is touched. The runtime ends by itself.
+                State::Empty(deadline) if self.connections.is_empty() && Instant::now() > deadline => {
+                    self.children.drain(..).for_each(std::mem::forget);
+                    return Ok(());
+                }
                 _ => {}
             }
             for source in self.wait()? {

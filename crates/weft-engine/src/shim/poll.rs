@@ -83,8 +83,9 @@ impl Shim {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let own = match self.state {
-            State::Empty(deadline) | State::Ended(deadline) => Some(deadline),
-            State::Creating | State::Created | State::Running => None,
+            State::Empty(deadline) if self.connections.is_empty() => Some(deadline),
+            State::Ended(deadline) => Some(deadline),
+            State::Empty(_) | State::Creating | State::Created | State::Running => None,
         };
         self.processes.values().filter_map(|process| process.drain_deadline).chain(own).min()
     }

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::bundle::{Bundle, ShimConfig};
 use super::connection::ProcessKey;
 
+/// What the shim tells a child that creates a container: the first time to go about it, the second to let it run.
+pub(crate) const ORDER: &[u8; 2] = b"go";
+
 /// What the runtime child tells the shim, one line of JSON each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -44,8 +47,8 @@ pub(crate) struct RuntimeChild {
     /// Where its reports come from; `None` after their end.
     pub(crate) reports: Option<File>,
     received: Vec<u8>,
-    /// Lets a created container run.
-    go: Option<File>,
+    /// Where its orders go.
+    orders: File,
     /// Where the terminal will come from.
     pub(crate) console: Option<UnixListener>,
     /// The runtime, connected to hand over the terminal.
@@ -61,7 +64,7 @@ pub(crate) struct ChildStreams {
 }
 
 impl RuntimeChild {
-    /// Starts a child. `verb` is `create` or `exec`; `process_file` is the exec's OCI process.
+    /// Starts a child: for an exec where there is a `process_file`, its OCI process; else one that creates.
     pub(crate) fn spawn(
         config: &ShimConfig,
         bundle: &Bundle,
@@ -71,7 +74,7 @@ impl RuntimeChild {
         streams: ChildStreams,
     ) -> io::Result<Self> {
         let (reports, report_end) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (go_end, go) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (go_end, orders) = pipe_with(PipeFlags::CLOEXEC)?;
         fcntl_setfl(&reports, rustix::fs::OFlags::NONBLOCK)?;
         let mut cleanup: Vec<PathBuf> = process_file.iter().map(|path| path.to_path_buf()).collect();
         let mut command = config.reexec().command("runtime");
@@ -106,19 +109,16 @@ impl RuntimeChild {
             process,
             reports: Some(File::from(reports)),
             received: Vec::new(),
-            go: Some(File::from(go)),
+            orders: File::from(orders),
             console,
             console_peer: None,
             cleanup,
         })
     }
 
-    /// Lets the created container run.
-    pub(crate) fn go(&mut self) -> io::Result<()> {
-        match self.go.take() {
-            Some(mut pipe) => pipe.write_all(b"go"),
-            None => Err(io::ErrorKind::AlreadyExists.into()),
-        }
+    /// Lets a child that creates go on: the first time to the container, the second lets that run.
+    pub(crate) fn go_on(&mut self) -> io::Result<()> {
+        self.orders.write_all(ORDER)
     }
 
     /// Reports that have arrived.

@@ -2,6 +2,7 @@
 
 pub(crate) mod capabilities;
 mod devices;
+pub(crate) mod filter;
 mod resources;
 pub(crate) mod seccomp;
 pub(crate) mod security;

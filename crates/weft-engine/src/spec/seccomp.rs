@@ -18,12 +18,12 @@ const AF_VSOCK: u64 = 40;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Profile {
-    default_action: String,
-    default_errno_ret: Option<u32>,
-    architectures: Vec<String>,
+    pub(super) default_action: String,
+    pub(super) default_errno_ret: Option<u32>,
+    pub(super) architectures: Vec<String>,
     arch_map: Vec<ArchMap>,
-    flags: Vec<String>,
-    syscalls: Vec<Rule>,
+    pub(super) flags: Vec<String>,
+    pub(super) syscalls: Vec<Rule>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -35,23 +35,23 @@ struct ArchMap {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Rule {
+pub(super) struct Rule {
     name: String,
-    names: Option<Vec<String>>,
-    action: String,
-    errno_ret: Option<u32>,
-    args: Option<Vec<Argument>>,
+    pub(super) names: Option<Vec<String>>,
+    pub(super) action: String,
+    pub(super) errno_ret: Option<u32>,
+    pub(super) args: Option<Vec<Argument>>,
     includes: Condition,
     excludes: Condition,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Argument {
-    index: u32,
-    value: u64,
-    value_two: u64,
-    op: String,
+pub(super) struct Argument {
+    pub(super) index: u32,
+    pub(super) value: u64,
+    pub(super) value_two: u64,
+    pub(super) op: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

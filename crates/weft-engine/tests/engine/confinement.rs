@@ -48,7 +48,7 @@ async fn default_confinement_holds(lab: Lab) {
     let (_, out, _) = lab.run(&refused_calls(), with_probe(&lab)).await;
     assert_eq!(
         out,
-        "keyctl EPERM\nadd_key EPERM\nmount EPERM\nunshare EPERM\nclone3 ENOSYS\nbpf EPERM\ngetpid ok\n"
+        "keyctl EPERM\nadd_key EPERM\nmount EPERM\nunshare EPERM\nclone3 ENOSYS\nbpf EPERM\nclone EPERM\ngetpid ok\n"
     );
 }
 
@@ -56,23 +56,25 @@ async fn default_confinement_holds(lab: Lab) {
 const PROBE: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-static void call(const char *name, long number) {
+static void call(const char *name, long number, long first) {
     errno = 0;
-    long result = syscall(number, 0, 0, 0, 0, 0, 0);
+    long result = syscall(number, first, 0, 0, 0, 0, 0);
     const char *word = result >= 0 ? "ok" : errno == EPERM ? "EPERM" : errno == ENOSYS ? "ENOSYS" : "other";
     printf("%s %s\n", name, word);
 }
 int main(void) {
-    call("keyctl", SYS_keyctl);
-    call("add_key", SYS_add_key);
-    call("mount", SYS_mount);
-    call("unshare", SYS_unshare);
-    call("clone3", SYS_clone3);
-    call("bpf", SYS_bpf);
-    call("getpid", SYS_getpid);
+    call("keyctl", SYS_keyctl, 0);
+    call("add_key", SYS_add_key, 0);
+    call("mount", SYS_mount, 0);
+    call("unshare", SYS_unshare, 0);
+    call("clone3", SYS_clone3, 0);
+    call("bpf", SYS_bpf, 0);
+    call("clone", SYS_clone, CLONE_NEWUSER);
+    call("getpid", SYS_getpid, 0);
     return 0;
 }
 "#;

@@ -230,16 +230,18 @@ async fn a_created_container_is_undone_when_its_creator_goes(lab: Lab) {
 
 /// Starts a container and goes away once it is made; false: it ran already.
 async fn is_left_when_created(lab: &Lab, id: &str) -> bool {
+    // What the runtime library knows: begun once the container is asked for.
+    let library = lab.dir.path().join("run/containers").join(id).join("state");
     let mut start = Box::pin(lab.engine.start(id));
     tokio::select! {
         started = &mut start => {
             started.unwrap();
             return false;
         }
-        _ = eventually(|| lab.runtime(id)) => {}
+        _ = eventually(|| library.exists().then_some(())) => {}
     }
     // Nobody drives the start from here on.
-    let state = lab.dir.path().join("run/containers").join(id).join("state").join(id).join("state.json");
+    let state = library.join(id).join("state.json");
     let is_made = |text: &String| ["\"created\"", "\"running\""].iter().any(|status| text.contains(status));
     let text = eventually(|| std::fs::read_to_string(&state).ok().filter(is_made)).await;
     if text.contains("\"running\"") {
