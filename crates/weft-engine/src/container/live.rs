@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -36,7 +36,7 @@ pub(crate) struct Container {
     pub(crate) id: ContainerId,
     pub(crate) dir: PathBuf,
     pub(crate) bundle: Bundle,
-    record: Mutex<Record>,
+    record: Mutex<Arc<Record>>,
     /// The files may lack what the record says. Changed with the record's lock held.
     unsaved: AtomicBool,
     /// Held by start, stop, restart, remove: one at a time. Never by the handling of an exit, which a stop waits for.
@@ -67,7 +67,7 @@ impl Container {
             id: record.id.clone(),
             dir,
             bundle,
-            record: Mutex::new(record),
+            record: Mutex::new(Arc::new(record)),
             unsaved: AtomicBool::new(false),
             operation: tokio::sync::Mutex::new(()),
             removal: tokio::sync::Mutex::new(()),
@@ -87,12 +87,12 @@ impl Container {
         *self.health_task.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = task;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Record> {
+    fn lock(&self) -> MutexGuard<'_, Arc<Record>> {
         self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A copy of what is known.
-    pub(crate) fn record(&self) -> Record {
+    /// What is known, as it stands now.
+    pub(crate) fn record(&self) -> Arc<Record> {
         self.lock().clone()
     }
 
@@ -112,10 +112,10 @@ impl Container {
     /// Changes the record, on disk first: a crash shows the old or the new state.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Result<(), EngineError> {
         let mut record = self.lock();
-        let mut changed = record.clone();
+        let mut changed = Record::clone(&record);
         change(&mut changed);
         self.save(&changed, &record)?;
-        *record = changed;
+        *record = Arc::new(changed);
         Ok(())
     }
 
@@ -124,7 +124,7 @@ impl Container {
     pub(crate) fn note(&self, change: impl FnOnce(&mut Record)) {
         let mut record = self.lock();
         let before = record.clone();
-        change(&mut record);
+        change(Arc::make_mut(&mut record));
         if let Err(error) = self.save(&record, &before) {
             tracing::error!(container = %self.id, %error, "state not saved");
         }

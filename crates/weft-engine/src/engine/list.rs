@@ -1,6 +1,7 @@
 //! Listing with Docker's filters.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bollard_stubs::models::{
     ContainerSummary, ContainerSummaryHostConfig, ContainerSummaryNetworkSettings, ContainerSummaryStateEnum,
@@ -39,7 +40,7 @@ impl Engine {
     pub fn list(&self, options: &ListOptions) -> Result<Vec<ContainerSummary>> {
         let filters = &options.filters;
         check(filters)?;
-        let mut records: Vec<Record> = self.containers().iter().map(|container| container.record()).collect();
+        let mut records: Vec<Arc<Record>> = self.containers().iter().map(|container| container.record()).collect();
         records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         let newer = self.bounds(filters, "since")?;
         let older = self.bounds(filters, "before")?;
