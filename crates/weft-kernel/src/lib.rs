@@ -13,6 +13,7 @@
 //! neither a runtime's worker nor its blocking pool can be left behind in a foreign namespace.
 
 mod apply;
+mod bpf;
 mod capabilities;
 mod change;
 mod conntrack;
@@ -35,6 +36,7 @@ mod unread;
 mod xfrm;
 
 pub use apply::Report;
+pub use bpf::{FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
 pub use capabilities::Capabilities;
 pub use change::Change;
 pub use conntrack::ConntrackFilter;
