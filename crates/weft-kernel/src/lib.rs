@@ -36,7 +36,7 @@ mod unread;
 mod xfrm;
 
 pub use apply::Report;
-pub use bpf::{FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
+pub use bpf::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
 pub use capabilities::Capabilities;
 pub use change::Change;
 pub use conntrack::ConntrackFilter;

@@ -43,8 +43,10 @@ pub struct FastPathCounters {
     pub malformed: u64,
     /// Dropped: congestion was to be marked on a frame that cannot be marked (RFC 6040, section 4.2).
     pub congestion_dropped: u64,
-    /// Dropped: no way to the other node, or what no program had sent came in by an uplink.
-    pub dropped: u64,
+    /// Dropped: what came in by an uplink and no program had sent there.
+    pub stray: u64,
+    /// Dropped: the host has no route to the other node.
+    pub unroutable: u64,
     /// The kernel refused to change or to redirect a frame.
     pub errors: u64,
 }
