@@ -38,8 +38,7 @@
 
 #define HELPER(result, name, ...) static result (*const bpf_##name)(__VA_ARGS__) = (void *)BPF_FUNC_##name
 HELPER(void *, map_lookup_elem, void *map, const void *key);
-HELPER(__u32, get_prandom_u32, void);
-HELPER(long, skb_store_bytes, struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags);
+HELPER(__u64, ktime_get_coarse_ns, void);
 HELPER(long, redirect, __u32 ifindex, __u64 flags);
 HELPER(long, skb_change_type, struct __sk_buff *skb, __u32 type);
 HELPER(__u32, get_hash_recalc, struct __sk_buff *skb);
@@ -141,12 +140,17 @@ struct {
 	TYPE(value, __u64);
 } counters SEC(".maps");
 
-INLINE int counted(enum counter which, int verdict)
+/* Gives back how many there were before, on this processor. */
+INLINE __u64 count(enum counter which)
 {
 	__u32 index = which;
-	__u64 *count = bpf_map_lookup_elem(&counters, &index);
-	if (count)
-		*count += 1;
+	__u64 *each = bpf_map_lookup_elem(&counters, &index);
+	return each ? (*each)++ : 0;
+}
+
+INLINE int counted(enum counter which, int verdict)
+{
+	count(which);
 	return verdict;
 }
 
@@ -196,23 +200,23 @@ INLINE __u8 ecn_of(const __u8 *ip, __be16 ethertype)
 /* The checksum of an IPv4 header without options; 0 for one that carries its right one. */
 INLINE __u16 header_checksum(const struct iphdr *ip)
 {
-	const __u16 *words = (const void *)ip;
-	__u32 sum = 0;
-#pragma unroll
-	for (int i = 0; i < (int)(sizeof(*ip) / 2); i++)
-		sum += words[i];
+	const __u32 *words = (const void *)ip;
+	__u64 sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
+	/* RFC 1071: halves of the sum add up to the same, however wide the words were. */
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (__u16)~sum;
 }
 
 /* Into the namespace at the other end of the pair that `ifindex` is an end of. */
-INLINE int hand_over(struct __sk_buff *skb, __u32 ifindex, enum counter which)
+INLINE int hand_over(struct __sk_buff *skb, __u32 ifindex)
 {
 	/* Addressed to a station behind the pair, it was another host's for the interface that it came in by. */
 	if (skb->pkt_type != PACKET_HOST && bpf_skb_change_type(skb, PACKET_HOST))
 		return counted(ERRORS, TC_ACT_SHOT);
-	return counted(which, (int)bpf_redirect_peer(ifindex, 0));
+	return (int)bpf_redirect_peer(ifindex, 0);
 }
 
 #endif

@@ -5,6 +5,57 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+/*
+ * Where packets to another node leave. The route is asked for anew after WAY_NS, so that changes are followed, and not
+ * for every packet. The neighbour is the kernel's business with each packet: resolved, confirmed and aged as for the
+ * host's own.
+ */
+struct way {
+	__u64 until;
+	__be32 to;
+	__u32 ifindex;
+	struct bpf_redir_neigh next;
+};
+#define WAY_NS 10000000ULL
+#define WAYS 64
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	NUMBER(max_entries, WAYS);
+	TYPE(key, __u32);
+	TYPE(value, struct way);
+} ways SEC(".maps");
+
+/* Whether the host's routes lead there. */
+INLINE int find_way(struct __sk_buff *skb, const struct iphdr *ip, const struct udphdr *udp, struct way *way)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.l4_protocol = IPPROTO_UDP,
+		.sport = udp->source,
+		.dport = udp->dest,
+		.ifindex = skb->ifindex,
+		.ipv4_src = ip->saddr,
+		.ipv4_dst = ip->daddr,
+	};
+	way->to = ip->daddr;
+	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH);
+	/* A kernel that always looks for the neighbour, too. It need not be known: see above. */
+	if (found < 0)
+		found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	way->until = 0;
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return 0;
+	way->ifindex = fib.ifindex;
+	way->next.nh_family = fib.family;
+	if (fib.family == AF_INET6)
+		__builtin_memcpy(way->next.ipv6_nh, fib.ipv6_dst, sizeof(way->next.ipv6_nh));
+	else
+		way->next.ipv4_nh = fib.ipv4_dst;
+	way->until = bpf_ktime_get_coarse_ns() + WAY_NS;
+	return 1;
+}
+
 /* Ingress of an uplink's outer end: tunnel packets that from_endpoint made. */
 SEC("classifier") int from_uplink_outside(struct __sk_buff *skb)
 {
@@ -18,29 +69,17 @@ SEC("classifier") int from_uplink_outside(struct __sk_buff *skb)
 	    udp->dest != set->port)
 		return counted(STRAY, TC_ACT_SHOT);
 
-	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
-		.l4_protocol = IPPROTO_UDP,
-		.sport = udp->source,
-		.dport = udp->dest,
-		.ifindex = skb->ifindex,
-		.ipv4_src = ip->saddr,
-		.ipv4_dst = ip->daddr,
-	};
-	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH);
-	/* A kernel that always looks for the neighbour, too. It need not be known: see below. */
-	if (found < 0)
-		found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return counted(UNROUTABLE, TC_ACT_SHOT);
-
-	/* The kernel's own table of neighbours: resolved, confirmed and aged as for the host's own packets. */
-	struct bpf_redir_neigh next = { .nh_family = fib.family };
-	if (fib.family == AF_INET6)
-		__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, sizeof(next.ipv6_nh));
-	else
-		next.ipv4_nh = fib.ipv4_dst;
-	return (int)bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0);
+	/* Packets of one flow leave by one way; flows may have several (ECMP). */
+	__u32 slot = (__u32)(CPU16(udp->source) ^ CPU32(ip->daddr)) % WAYS;
+	struct way *way = bpf_map_lookup_elem(&ways, &slot);
+	if (!way)
+		return counted(ERRORS, TC_ACT_SHOT);
+	if (way->to != ip->daddr || way->until < bpf_ktime_get_coarse_ns()) {
+		if (!find_way(skb, ip, udp, way))
+			return counted(UNROUTABLE, TC_ACT_SHOT);
+	}
+	struct bpf_redir_neigh next = way->next;
+	return (int)bpf_redirect_neigh(way->ifindex, &next, sizeof(next), 0);
 }
 
 /* A tunnel packet for this node, as far as it was looked at. */
@@ -107,7 +146,7 @@ INLINE int decapsulate(struct __sk_buff *skb, const struct udphdr *udp, const st
 	if (to->flags & FORWARDS && skb->gso_size)
 		return counted(SLOW_PATH, GO_ON);
 
-	__u32 outside = to->outside;
+	__u32 outside = to->outside, port = to->ifindex;
 	struct ethhdr inner = *(const struct ethhdr *)((const void *)(udp + 1) + sizeof(struct vxlanhdr));
 	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	if (skb->protocol != inner.h_proto)
@@ -116,11 +155,15 @@ INLINE int decapsulate(struct __sk_buff *skb, const struct udphdr *udp, const st
 		return counted(SLOW_PATH, GO_ON);
 	/* What the interface checked was the outer checksum; an inner one only where it said so. Fails where it said nothing. */
 	bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
-	if (bpf_skb_store_bytes(skb, 0, &inner, sizeof(inner), 0))
+	struct ethhdr *eth = first_bytes(skb, ETH_HLEN);
+	if (!eth)
 		return counted(ERRORS, TC_ACT_SHOT);
+	*eth = inner;
 	if (packet->ecn == ECN_CE && bpf_skb_ecn_set_ce(skb) != 1)
 		return counted(ERRORS, TC_ACT_SHOT);
-	return hand_over(skb, outside, DECAPSULATED);
+	/* Spares the program over there to look again. */
+	skb->mark = port;
+	return counted(DECAPSULATED, hand_over(skb, outside));
 }
 
 /* How much must be there after the outer IP header, up to the shortest inner one. */

@@ -9,17 +9,15 @@ volatile const __u32 vni = 0;
 #define PORT_FIRST 0x8000U
 #define PORT_COUNT 0x7000U
 
-/* What stands between the outer Ethernet header and the inner IP header, and the outer's type before it. */
+/* What stands between the outer Ethernet header and the inner IP header. */
 struct outer {
-	__u16 align;
-	__be16 ethertype;
 	struct iphdr ip;
 	struct udphdr udp;
 	struct vxlanhdr vxlan;
 	struct ethhdr inner;
 };
-#define OUTER_LEN                                                                                            \
-	((__u32)(sizeof(struct iphdr) + sizeof(struct udphdr) + sizeof(struct vxlanhdr) + sizeof(struct ethhdr)))
+/* Without what the compiler adds for alignment. */
+#define OUTER_LEN ((__u32)(__builtin_offsetof(struct outer, inner) + ETH_HLEN))
 
 #define ENCAPSULATE                                                                                          \
 	(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH |          \
@@ -43,33 +41,47 @@ INLINE int encapsulate(struct __sk_buff *skb, const struct ethhdr *eth, const st
 	if (!set || !set->vtep4 || !station->ifindex || !fits(skb, set))
 		return counted(SLOW_PATH, GO_ON);
 
-	struct outer outer = {
-		.ethertype = BE16(ETH_P_IP),
-		.ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .saddr = set->vtep4 },
-		.udp = { .dest = set->port },
-		.vxlan = { .flags = VXLAN_VNI_VALID, .vni = BE32(vni << 8) },
-		.inner = *eth,
-	};
-	__u32 total = skb->len - ETH_HLEN + OUTER_LEN;
+	struct ethhdr inner = *eth;
+	__u8 ecn = ecn_of((const __u8 *)(eth + 1), eth->h_proto);
 	__u64 flow = bpf_get_hash_recalc(skb);
-	__builtin_memcpy(&outer.ip.daddr, &station->tunnel_end[12], 4);
-	/* RFC 6040, section 4.1: normal mode. */
-	outer.ip.tos = ecn_of((const __u8 *)(eth + 1), eth->h_proto);
-	outer.ip.tot_len = BE16(total);
-	/* It may be cut on its way, as the kernel's own tunnel packets may. */
-	outer.ip.id = (__be16)bpf_get_prandom_u32();
-	outer.ip.check = header_checksum(&outer.ip);
-	outer.udp.source = BE16(PORT_FIRST + (__u32)(flow * PORT_COUNT >> 32));
-	outer.udp.len = BE16(total - sizeof(struct iphdr));
-
 	__u32 inside = station->ifindex;
+	__be32 to;
+	__builtin_memcpy(&to, &station->tunnel_end[12], sizeof(to));
 	/* Refused, with nothing changed: what is a tunnel packet already, or cut by rules that do not fit. */
 	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, ENCAPSULATE))
 		return counted(SLOW_PATH, GO_ON);
-	__u32 stored = sizeof(outer.ethertype) + OUTER_LEN;
-	if (bpf_skb_store_bytes(skb, ETH_HLEN - sizeof(outer.ethertype), &outer.ethertype, stored, 0))
+
+	struct ethhdr *outer_eth = first_bytes(skb, ETH_HLEN + OUTER_LEN);
+	if (!outer_eth)
 		return counted(ERRORS, TC_ACT_SHOT);
-	return hand_over(skb, inside, ENCAPSULATED);
+	struct outer *outer = (void *)(outer_eth + 1);
+	__u32 total = skb->len - ETH_HLEN;
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = 5,
+		/* RFC 6040, section 4.1: normal mode. */
+		.tos = ecn,
+		.tot_len = BE16(total),
+		/* It may be cut on its way, as the kernel's own tunnel packets may: no DF, and a number that does not
+		 * come again soon in this flow. */
+		.id = (__be16)(count(ENCAPSULATED) + flow),
+		.ttl = 64,
+		.protocol = IPPROTO_UDP,
+		.saddr = set->vtep4,
+		.daddr = to,
+	};
+	ip.check = header_checksum(&ip);
+	outer_eth->h_proto = BE16(ETH_P_IP);
+	outer->ip = ip;
+	outer->udp.source = BE16(PORT_FIRST + (__u32)(flow * PORT_COUNT >> 32));
+	outer->udp.dest = set->port;
+	outer->udp.len = BE16(total - sizeof(struct iphdr));
+	/* None: RFC 7348, section 5. */
+	outer->udp.check = 0;
+	outer->vxlan.flags = VXLAN_VNI_VALID;
+	outer->vxlan.vni = BE32(vni << 8);
+	outer->inner = inner;
+	return (int)bpf_redirect_peer(inside, 0);
 }
 
 /* The Ethernet header of a frame that may take the fast path. */
@@ -94,7 +106,7 @@ SEC("classifier") int from_endpoint(struct __sk_buff *skb)
 		return counted(SLOW_PATH, GO_ON);
 	switch (station->kind) {
 	case LOCAL:
-		return hand_over(skb, station->ifindex, DELIVERED);
+		return counted(DELIVERED, hand_over(skb, station->ifindex));
 	case TUNNEL:
 		return encapsulate(skb, eth, station);
 	case DEVICE:
@@ -104,25 +116,35 @@ SEC("classifier") int from_endpoint(struct __sk_buff *skb)
 	}
 }
 
-INLINE int deliver(struct __sk_buff *skb, enum counter otherwise, int verdict)
+INLINE const struct station *local_station(struct __sk_buff *skb)
 {
 	const struct ethhdr *eth = fast_frame(skb);
 	const struct station *station = eth ? find_station(vni, eth->h_dest) : 0;
-	if (!station || station->kind != LOCAL)
-		return counted(otherwise, verdict);
-	return hand_over(skb, station->ifindex, RECEIVED);
+	return station && station->kind == LOCAL ? station : 0;
 }
 
 /* Ingress of the uplink's end in this namespace: what from_underlay took out of tunnel packets. */
 SEC("classifier") int from_uplink_inside(struct __sk_buff *skb)
 {
-	return deliver(skb, STRAY, TC_ACT_SHOT);
+	/* It found the port already. Nothing else leaves a mark on a packet that comes here: pairs take marks off. */
+	__u32 port = skb->mark;
+	if (port) {
+		skb->mark = 0;
+		return counted(RECEIVED, (int)bpf_redirect_peer(port, 0));
+	}
+	const struct station *station = local_station(skb);
+	if (!station)
+		return counted(STRAY, TC_ACT_SHOT);
+	return counted(RECEIVED, hand_over(skb, station->ifindex));
 }
 
 /* Ingress of a device that another engine serves, a port of the bridge. */
 SEC("classifier") int from_device(struct __sk_buff *skb)
 {
-	return deliver(skb, SLOW_PATH, GO_ON);
+	const struct station *station = local_station(skb);
+	if (!station)
+		return counted(SLOW_PATH, GO_ON);
+	return counted(RECEIVED, hand_over(skb, station->ifindex));
 }
 
 char licence[] SEC("license") = "GPL";

@@ -33,7 +33,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-lq").arg(self.path()).status();
+        let _ = std::process::Command::new("umount").arg("-lq").arg(self.path()).output();
     }
 }
 
@@ -280,5 +280,184 @@ fn a_restarted_daemon_finds_all_as_it_was() {
     assert!(report.is_unchanged(), "{report:?}");
     a.restart();
     assert!(a.reconcile().is_unchanged());
-    drop(b);
+    assert!(pings(b.container(), "10.0.1.2"));
+}
+
+#[test]
+fn the_other_end_may_be_any_vxlan() {
+    let (mut nodes, _neighbour, _switch) = prepared();
+    let plain = nodes.pop().unwrap();
+    let a = Fast::new(nodes.pop().unwrap(), Attachment::Tcx);
+    let (from, to) = (a.container(), &plain.container.netns);
+    for offloads in ["on", "off"] {
+        for host in [&a.node.host.netns, &plain.host.netns] {
+            let wires = format!("ethtool -K eth0 tso {offloads} gso {offloads} gro {offloads} tx {offloads}");
+            ok(host, &wires);
+        }
+        for address in ["10.0.1.3", "fd00:1::3"] {
+            assert!(pings(from, address), "{address}");
+        }
+        let before = a.counters();
+        transfer(from, to, "10.0.1.3:9001", 8 << 20);
+        transfer(from, to, "[fd00:1::3]:9002", 8 << 20);
+        transfer(to, from, "10.0.1.2:9003", 8 << 20);
+        transfer(to, from, "[fd00:1::2]:9004", 8 << 20);
+        let by = a.carried(&before);
+        assert!(by.encapsulated > 200 && by.decapsulated > 200 && by.slow_path < 20, "{offloads}: {by:?}");
+        assert_eq!((by.errors, by.unroutable, by.wrong_sender), (0, 0, 0), "{by:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_joined_is_cut_right() {
+    let (a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    for host in [&a.node.host.netns, &b.node.host.netns] {
+        ok(host, "ethtool -K eth0 tso off gso off gro off tx off");
+    }
+    everything_flows(&a, &b);
+}
+
+#[test]
+fn what_somebody_removed_comes_back_and_traffic_goes_on() {
+    for attachment in [Attachment::Tcx, Attachment::Filter] {
+        let (mut a, b, _neighbour, _switch) = two(attachment);
+        assert!(pings(a.container(), "10.0.1.3"));
+        let port = port_name(&endpoint_id(2));
+        let pins = ok(&a.node.host.netns, &format!("find {}/attached", a.folder.path().display()));
+        let pin = |program: &str| pins.lines().find(|line| line.contains(program)).unwrap().to_owned();
+        let mut damages = vec![
+            (&a.node.network.netns, format!("rm {}", pin("from_endpoint"))),
+            (&a.node.host.netns, format!("rm {}", pin("from_underlay"))),
+            (&a.node.host.netns, "sysctl -qw net.ipv4.conf.up-out.forwarding=0".to_owned()),
+        ];
+        if attachment == Attachment::Filter {
+            damages.push((&a.node.network.netns, format!("tc qdisc del dev {port} clsact")));
+            damages.push((&a.node.host.netns, "tc filter del dev eth0 ingress".to_owned()));
+        }
+        for (place, damage) in damages {
+            ok(place, &damage);
+            if !damage.contains("up-out") {
+                assert!(pings(a.container(), "10.0.1.3"), "after {damage}");
+            }
+            let report = a.engine.as_mut().unwrap().reconcile_blocking(Some(&a.wish)).unwrap();
+            assert!(!report.repaired.is_empty() && report.failed.is_empty(), "{damage}: {report:?}");
+            let before = (a.counters(), b.counters());
+            floods(a.container(), "10.0.1.3", 10);
+            assert!(a.carried(&before.0).encapsulated >= 10, "after {damage}");
+            assert!(a.carried(&before.0).received >= 10, "after {damage}");
+            assert!(a.engine.as_mut().unwrap().reconcile_blocking(Some(&a.wish)).unwrap().is_unchanged());
+        }
+    }
+}
+
+#[test]
+fn a_port_that_was_made_anew_is_found_again() {
+    let (mut a, _b, _neighbour, _switch) = two(Attachment::Tcx);
+    ok(&a.node.container.netns, "ip link del eth0");
+    let report = a.reconcile();
+    assert_eq!(report.absent.len(), 1, "{report:?}");
+    clean(&a.node.network.kernel, &uplink_state(&a.node));
+    clean(&a.node.container.kernel, &a.node.sandbox.plan());
+    let report = a.reconcile();
+    assert!(report.absent.is_empty() && report.failed.is_empty(), "{report:?}");
+    let before = a.counters();
+    floods(a.container(), "10.0.1.3", 10);
+    let by = a.carried(&before);
+    assert!(by.encapsulated >= 10 && by.received >= 10, "{by:?}");
+    // Without the uplink all takes the bridge.
+    ok(&a.node.host.netns, "ip link set up-out down");
+    a.reconcile();
+    let before = a.counters();
+    floods(a.container(), "10.0.1.3", 10);
+    assert_eq!(a.carried(&before).encapsulated, 0);
+    ok(&a.node.host.netns, "ip link del up-out");
+    assert_eq!(a.reconcile().absent.len(), 2);
+    floods(a.container(), "10.0.1.3", 10);
+}
+
+#[test]
+fn stations_come_and_go_with_the_wish() {
+    let (mut a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    assert!(pings(a.container(), "10.0.1.3"));
+    let segment = a.wish.segments.get_mut(&vni()).unwrap();
+    let remote = std::mem::take(&mut segment.remote);
+    let report = a.reconcile();
+    assert_eq!(report.changed, ["1 stations removed"]);
+    let before = a.counters();
+    floods(a.container(), "10.0.1.3", 10);
+    assert_eq!(a.carried(&before).encapsulated, 0);
+    assert!(a.carried(&before).wrong_sender >= 10, "who is not known is left to the guard");
+    a.wish.segments.get_mut(&vni()).unwrap().remote = remote;
+    assert_eq!(a.reconcile().changed, ["1 stations entered"]);
+    let engine = a.engine.as_mut().unwrap();
+    assert!(!engine.reconcile_blocking(None).unwrap().is_unchanged());
+    assert!(engine.reconcile_blocking(None).unwrap().is_unchanged());
+    floods(b.container(), "10.0.1.2", 10);
+    assert!(!a.reconcile().is_unchanged());
+    let before = a.counters();
+    floods(a.container(), "10.0.1.3", 10);
+    assert!(a.carried(&before).encapsulated >= 10);
+}
+
+#[test]
+fn forged_tunnel_packets_are_left_to_the_guard() {
+    let (a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    assert!(pings(a.container(), "10.0.1.3"));
+    let heard = b.node.container.netns.udp_socket("10.0.1.3:7777".parse().unwrap()).unwrap();
+    let frame = |source: MacAddr| {
+        let (to, from) = (v4(3).octets(), v4(2).octets());
+        let mut ip = vec![0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0];
+        ip.extend(from.iter().chain(&to));
+        let sum: u32 = ip.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        ip[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
+        ip.extend([0x11, 0x11, 0x1e, 0x61, 0, 12, 0, 0, b'o', b'v', b'e', b'r']);
+        let head = [&[8, 0, 0, 0, 0, 0x10, 1, 0], &MacAddr::from_ipv4(v4(3)).0[..], &source.0, &[8, 0]].concat();
+        [head, ip].concat()
+    };
+    let from = |address: &str| a.node.host.netns.udp_socket(format!("{address}:0").parse().unwrap()).unwrap();
+    let target = "192.0.2.2:4789";
+    // A member, with a station of its own: as if it had been a program's.
+    let before = b.counters();
+    from("192.0.2.1").send_to(&frame(MacAddr::from_ipv4(v4(2))), target).unwrap();
+    eventually("the true one arrives", || heard.recv(&mut [0; 64]).is_ok());
+    assert_eq!(b.carried(&before).decapsulated, 1);
+    // A member with a station that is not its own, and a stranger.
+    from("192.0.2.1").send_to(&frame(MacAddr::from_ipv4(v4(99))), target).unwrap();
+    eventually("the forged station is seen", || b.carried(&before).wrong_sender == 1);
+    ok(&a.node.host.netns, "ip addr add 192.0.2.66/24 dev eth0");
+    from("192.0.2.66").send_to(&frame(MacAddr::from_ipv4(v4(2))), target).unwrap();
+    eventually("the stranger is seen", || b.carried(&before).wrong_sender == 2);
+    let stranger = || {
+        let kernel = &b.node.host.kernel;
+        kernel.nft_counter_blocking(&VxlanGuard::table_id(), VxlanGuard::STRANGER).unwrap().unwrap().packets
+    };
+    eventually("the guard drops the stranger's", || stranger() == 1);
+    assert_eq!(b.carried(&before).decapsulated, 1);
+}
+
+#[test]
+fn nothing_is_left_after_removal() {
+    for attachment in [Attachment::Tcx, Attachment::Filter] {
+        let (mut a, _b, _neighbour, _switch) = two(attachment);
+        let path = a.folder.path();
+        a.engine.take().unwrap().remove_blocking().unwrap();
+        assert!(!path.exists());
+        assert!(!std::fs::read_to_string("/proc/mounts").unwrap().contains(path.to_str().unwrap()));
+        for (netns, link) in [
+            (&a.node.host.netns, "eth0".to_owned()),
+            (&a.node.host.netns, "up-out".to_owned()),
+            (&a.node.network.netns, port_name(&endpoint_id(2)).to_string()),
+        ] {
+            assert_eq!(ok(netns, &format!("tc filter show dev {link} ingress")), "");
+            eventually("the programs are gone", || programs_of(netns, &link) == 0);
+        }
+        floods(a.container(), "10.0.1.3", 10);
+    }
+}
+
+/// How many programs are on an interface's ingress.
+fn programs_of(netns: &weft_kernel::Netns, link: &str) -> usize {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    let query = || SchedClassifier::query_tcx(link, TcAttachType::Ingress).map_or(0, |(_, all)| all.len());
+    netns.run_in(query).unwrap()
 }

@@ -158,7 +158,8 @@ fn by_filter(
     }
     remove(pin)?;
     program.classifier.pin(pin).map_err(object(format!("pin the program of interface {interface}")))?;
-    Ok(if found.is_some() { Outcome::Replaced } else { Outcome::Attached })
+    let other = found.is_some_and(|found| found != program.id);
+    Ok(if other { Outcome::Replaced } else { Outcome::Attached })
 }
 
 /// Takes a program from its place. `netns`: the namespace, where it is known and still there.

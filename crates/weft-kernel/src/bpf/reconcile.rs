@@ -196,7 +196,8 @@ impl FastPathEngine {
                 let was = self.applied.as_ref().is_some_and(|applied| applied.places.contains(place));
                 match outcome {
                     Outcome::Stood => {}
-                    Outcome::Attached if was => report.repaired.push(what),
+                    // This build's programs were there: somebody else's doing.
+                    Outcome::Attached | Outcome::Replaced if was => report.repaired.push(what),
                     Outcome::Attached => report.changed.push(what),
                     Outcome::Replaced => report.changed.push(format!("{what} replaced")),
                     Outcome::Failed(words) => {
