@@ -115,7 +115,8 @@ struct settings {
 	__be32 vtep4;          /* 0: it is an IPv6 one */
 	__u32 mtu;             /* of the underlay: the longest IP packet; 0: nothing is sent */
 	__be16 port;
-	__u8 zero[6];
+	__u8 zero[2];
+	__u32 underlay;        /* an interface of it, for when routes cannot be asked for; 0: none is known */
 };
 
 struct {

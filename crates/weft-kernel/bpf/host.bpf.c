@@ -26,8 +26,8 @@ struct {
 	TYPE(value, struct way);
 } ways SEC(".maps");
 
-/* Whether the host's routes lead there. */
-INLINE int find_way(struct __sk_buff *skb, const struct iphdr *ip, const struct udphdr *udp, struct way *way)
+/* What bpf_fib_lookup says. */
+INLINE long find_way(struct __sk_buff *skb, const struct iphdr *ip, const struct udphdr *udp, struct way *way)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
@@ -45,7 +45,7 @@ INLINE int find_way(struct __sk_buff *skb, const struct iphdr *ip, const struct 
 		found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	way->until = 0;
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return 0;
+		return found;
 	way->ifindex = fib.ifindex;
 	way->next.nh_family = fib.family;
 	if (fib.family == AF_INET6)
@@ -53,7 +53,7 @@ INLINE int find_way(struct __sk_buff *skb, const struct iphdr *ip, const struct 
 	else
 		way->next.ipv4_nh = fib.ipv4_dst;
 	way->until = bpf_ktime_get_coarse_ns() + WAY_NS;
-	return 1;
+	return BPF_FIB_LKUP_RET_SUCCESS;
 }
 
 /* Ingress of an uplink's outer end: tunnel packets that from_endpoint made. */
@@ -75,7 +75,12 @@ SEC("classifier") int from_uplink_outside(struct __sk_buff *skb)
 	if (!way)
 		return counted(ERRORS, TC_ACT_SHOT);
 	if (way->to != ip->daddr || way->until < bpf_ktime_get_coarse_ns()) {
-		if (!find_way(skb, ip, udp, way))
+		long found = find_way(skb, ip, udp, way);
+		/* Somebody stopped the host from forwarding, and with it this interface: it gets it back at the next
+		 * reconciliation. The host's own packets do not need it, so these are routed as such. */
+		if (found == BPF_FIB_LKUP_RET_FWD_DISABLED && set->underlay)
+			return (int)bpf_redirect_neigh(set->underlay, 0, 0, 0);
+		if (found != BPF_FIB_LKUP_RET_SUCCESS)
 			return counted(UNROUTABLE, TC_ACT_SHOT);
 	}
 	struct bpf_redir_neigh next = way->next;

@@ -23,7 +23,8 @@ pub(super) type Key = [u8; 12];
 /// `struct station`: kind, interface in the network's namespace, interface in the host's, flags, each in the machine's
 /// byte order; the tunnel endpoint.
 pub(super) type Station = [u8; 32];
-/// `struct settings`: the data-path address, as IPv6 and as IPv4, the longest packet, the port in network byte order.
+/// `struct settings`: the data-path address, as IPv6 and as IPv4, the longest packet, the port in network byte order, an
+/// interface of the underlay.
 pub(super) type Settings = [u8; 32];
 
 /// Nothing is sent and nothing taken.
@@ -85,8 +86,8 @@ pub(super) fn device(index: u32) -> Station {
     station(DEVICE, index, 0, 0, Ipv6Addr::UNSPECIFIED)
 }
 
-/// `mtu`: the longest packet that every interface of the underlay takes, in bytes.
-pub(super) fn settings(vtep: IpAddr, port: u16, mtu: u32) -> Settings {
+/// `mtu`: the longest packet that every interface of the underlay takes, in bytes. `underlay`: one of these.
+pub(super) fn settings(vtep: IpAddr, port: u16, mtu: u32, underlay: Option<u32>) -> Settings {
     let mut settings = NO_SETTINGS;
     settings[..16].copy_from_slice(&mapped(vtep));
     if let IpAddr::V4(v4) = vtep {
@@ -94,15 +95,16 @@ pub(super) fn settings(vtep: IpAddr, port: u16, mtu: u32) -> Settings {
     }
     settings[20..24].copy_from_slice(&mtu.to_ne_bytes());
     settings[24..26].copy_from_slice(&port.to_be_bytes());
+    settings[28..].copy_from_slice(&underlay.unwrap_or(0).to_ne_bytes());
     settings
 }
 
 /// The settings of a wish.
 pub(super) fn settings_of(desired: &FastPath, survey: &Survey) -> Settings {
-    let underlay = desired.underlay.iter().filter_map(|link| survey.host.devices.get(link));
+    let underlay = || desired.underlay.iter().filter_map(|link| survey.host.devices.get(link));
     // An underlay that is not known is no reason to cut the overlay's packets short: routed fabrics have none.
-    let mtu = underlay.map(|device| device.mtu).min().unwrap_or(u32::from(u16::MAX));
-    settings(desired.vtep, desired.port, mtu)
+    let mtu = underlay().map(|device| device.mtu).min().unwrap_or(u32::from(u16::MAX));
+    settings(desired.vtep, desired.port, mtu, underlay().next().map(|device| device.index))
 }
 
 /// The stations of a wish whose devices are there. `stands` says whether programs are attached to a device of a

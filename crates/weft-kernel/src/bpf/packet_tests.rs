@@ -56,7 +56,7 @@ impl Bench {
     fn new(of: Option<Vni>, vtep: IpAddr) -> Self {
         let mut bench = Self { netns: Netns::anonymous().unwrap(), loaded: load(of, None).unwrap() };
         let far: IpAddr = if vtep.is_ipv4() { THERE.into() } else { THERE6.into() };
-        set_settings(&mut bench.loaded, layout::settings(vtep, PORT, MTU)).unwrap();
+        set_settings(&mut bench.loaded, layout::settings(vtep, PORT, MTU, None)).unwrap();
         bench.station(vni(), NEAR, layout::local(NEAR_PORT, Some(OUTSIDE), false));
         bench.station(vni(), FAR, layout::tunnel(far, vtep.is_ipv4().then_some(INSIDE)));
         bench
@@ -370,7 +370,8 @@ fn uplinks_take_what_programs_sent_and_nothing_else() {
     assert_eq!(bench.run(ProgramName::FromDevice, &onward).verdict, GO_ON);
     assert_eq!(bench.run(ProgramName::FromUplinkInside, &onward).verdict, DROP);
     let mut host = Bench::host();
-    for stray in [&frame, &tunnelled(&frame, 0), &frame6(NEAR, FAR, 0), &tunnelled(&frame, 0)[..41].to_vec()] {
+    for stray in [&frame, &tunnelled(&frame, 0), &frame6(NEAR, FAR, 0), &tunnelled(&frame, 0)[..41].to_vec()]
+    {
         assert_eq!(host.run(ProgramName::FromUplinkOutside, stray).verdict, DROP);
     }
     assert_eq!((host.count(Counter::Stray), host.count(Counter::Unroutable)), (4, 0));
@@ -396,7 +397,8 @@ fn joined_packets_are_not_unpacked_for_what_sends_them_on() {
 fn allowed(program: ProgramName, packet: &[u8]) -> bool {
     let inner = if program == ProgramName::FromUnderlay { &packet[50..] } else { packet };
     let known = [NEAR.0, FAR.0].iter().any(|mac| inner[..6] == mac[..]);
-    known && (program != ProgramName::FromUnderlay || (packet[46..49] == [0, 0x10, 1] && inner[6..12] == FAR.0))
+    known
+        && (program != ProgramName::FromUnderlay || (packet[46..49] == [0, 0x10, 1] && inner[6..12] == FAR.0))
 }
 
 proptest! {
@@ -449,7 +451,7 @@ proptest! {
     ) {
         // The other node, by its own maps: here is there.
         let (mut sender, mut receiver) = (Bench::segment(), Bench::host());
-        set_settings(&mut receiver.loaded, layout::settings(THERE.into(), PORT, MTU)).unwrap();
+        set_settings(&mut receiver.loaded, layout::settings(THERE.into(), PORT, MTU, None)).unwrap();
         receiver.station(vni(), FAR, layout::local(NEAR_PORT, Some(OUTSIDE), false));
         receiver.station(vni(), NEAR, layout::tunnel(HERE.into(), Some(INSIDE)));
         for (payload, tos) in payloads {

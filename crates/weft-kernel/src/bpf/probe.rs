@@ -39,7 +39,7 @@ fn try_to_send(segment: &mut Ebpf) -> Result<(), FastPathError> {
     let inside = Some(2);
     let write = |segment: &mut Ebpf| -> Result<(), MapError> {
         set_station(segment, &key, &layout::tunnel(vtep.into(), inside))?;
-        set_settings(segment, layout::settings(vtep.into(), 4789, 1500))
+        set_settings(segment, layout::settings(vtep.into(), 4789, 1500, None))
     };
     write(segment).map_err(object("write to maps"))?;
     let mut frame = [0; 64];
