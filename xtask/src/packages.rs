@@ -43,6 +43,8 @@ const TEST: &[Package] = &[
     Package { name: "iptables", proof: Program("iptables") },
     Package { name: "iputils-ping", proof: Program("ping") },
     Package { name: "qemu-system-x86", proof: Program("qemu-system-x86_64") },
+    Package { name: "clang", proof: Program("clang") },
+    Package { name: "ethtool", proof: Program("ethtool") },
     Package { name: "kmod", proof: Program("modprobe") },
     Package { name: "xz-utils", proof: Program("unxz") },
     Package { name: "systemd", proof: Program("systemd-analyze") },

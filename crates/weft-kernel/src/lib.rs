@@ -14,6 +14,7 @@
 //! neither a runtime's worker nor its blocking pool can be left behind in a foreign namespace.
 
 mod apply;
+mod bpf;
 mod capabilities;
 mod change;
 mod conntrack;
@@ -37,6 +38,7 @@ mod unread;
 mod xfrm;
 
 pub use apply::Report;
+pub use bpf::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
 pub use capabilities::Capabilities;
 pub use change::Change;
 pub use conntrack::ConntrackFilter;

@@ -14,6 +14,7 @@
 mod balance;
 mod bridge;
 mod diff;
+mod fast_path;
 #[cfg(test)]
 mod golden;
 mod guard;
@@ -36,6 +37,7 @@ mod sub_interface;
 pub use balance::{BalanceEngine, BalancedService, Balancer, MAX_SLOTS};
 pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published, user_table};
 pub use diff::diff;
+pub use fast_path::{FastPath, FastSegment, WayOut};
 pub use guard::{EncryptedPath, VxlanGuard};
 pub use ingress::{EntryNode, INGRESS_LINK, IngressBackend, IngressHost, IngressTask, MeshPort, TaskPort};
 pub use ipvs::{Ipvs, IpvsScheduler, IpvsService, IpvsServiceId, IpvsTimeouts};

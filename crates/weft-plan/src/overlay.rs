@@ -117,6 +117,11 @@ impl OverlayNetwork {
         LinkName::built(format!("vxlan{index}"))
     }
 
+    /// Name of the routing mesh's port on the ingress network.
+    pub fn entry_name() -> LinkName {
+        LinkName::built("entry".to_owned())
+    }
+
     /// Which station of a segment is behind which tunnel endpoint.
     pub fn forwarding(&self) -> impl Iterator<Item = (usize, MacAddr, IpAddr)> + '_ {
         let remote = self.remote.iter().filter(|endpoint| endpoint.vtep != self.vtep);
@@ -229,7 +234,7 @@ impl OverlayNetwork {
             port: Some(BridgePort::ENDPOINT),
             ..Link::new(LinkKind::Veth(Some(peer)))
         };
-        let port = LinkName::built("entry".to_owned());
+        let port = Self::entry_name();
         state.links.insert(port.clone(), link);
         state.fdb.insert(FdbEntry { link: port, mac: own.mac(), target: FdbTarget::Port });
     }
