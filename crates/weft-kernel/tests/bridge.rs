@@ -117,6 +117,7 @@ fn world_with(bridge_netfilter: bool) -> World {
         guard: None,
         ingress: None,
         parents: Vec::new(),
+        uplinks: Default::default(),
     };
     let world = World { host, outside, one, two, three, four, plan, _switch: switch };
     world.reconcile();

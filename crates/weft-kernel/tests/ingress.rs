@@ -135,6 +135,7 @@ fn mesh() -> Mesh {
             guard: None,
             ingress: Some(ingress),
             parents: Vec::new(),
+            uplinks: Default::default(),
         };
         let node = MeshNode { host, network, overlay, plan, container };
         node.converge();
@@ -205,6 +206,7 @@ fn ingress_network(host: &Host, n: u8, vteps: &[IpAddr], task: &Place) -> Overla
         remote: if here { vec![] } else { vec![remote] },
         entries: Some(Entries { others: vteps.iter().copied().map(EntryNode).collect() }),
         encryption: None,
+        fast: false,
     }
 }
 

@@ -11,6 +11,7 @@ use weft_types::{EndpointAddress, Mtu};
 use crate::balance::BalancerChoice;
 use crate::encryption::EncryptionChoice;
 use crate::ipam::AddressPool;
+use crate::overlay_engine::OverlayEngineChoice;
 
 /// Where ESP in UDP is expected (RFC 3948, section 2.1).
 pub const ENCRYPTION_PORT: u16 = 4500;
@@ -59,6 +60,8 @@ pub struct ControllerConfig {
     pub audit_interval: Duration,
     /// What carries flows to virtual IPs.
     pub balancer: BalancerChoice,
+    /// What carries overlay networks' frames.
+    pub overlay_engine: OverlayEngineChoice,
     /// UDP port of ESP, the same on all nodes; none: this node takes no part in encrypted networks.
     pub encryption_port: Option<u16>,
     /// What encrypts.
@@ -89,6 +92,7 @@ impl ControllerConfig {
             helper: None,
             audit_interval: Duration::from_secs(5),
             balancer: BalancerChoice::Auto,
+            overlay_engine: OverlayEngineChoice::Auto,
             encryption_port: Some(ENCRYPTION_PORT),
             encryption_engine: EncryptionChoice::Auto,
             encryption_queues: encryption_queues(),

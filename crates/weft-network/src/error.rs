@@ -25,6 +25,9 @@ pub enum NetworkError {
     /// This kernel lacks what virtual IPs shall be balanced by.
     #[error("virtual IPs cannot be balanced by {0}: this kernel does not have it")]
     NoBalancer(&'static str),
+    /// This kernel cannot have what overlay networks' frames shall be carried by.
+    #[error("overlay networks cannot be carried by BPF programs ({0}): use --overlay-engine=auto or bridge")]
+    NoFastPath(#[source] weft_kernel::FastPathError),
     /// This kernel lacks what networks shall be encrypted by.
     #[error(
         "networks cannot be encrypted by the kernel: this one has no ESP with AES-GCM in UDP (modules esp4, esp6, gcm, seqiv)"
@@ -279,9 +282,10 @@ impl Classified for NetworkError {
             | Self::ConnectShared
             | Self::ConnectConfiguration
             | Self::ConnectNone => ErrorKind::InvalidParameter,
-            Self::UnsupportedDriver(_) | Self::NoBalancer(_) | Self::NoKernelEncryption => {
-                ErrorKind::NotImplemented
-            }
+            Self::UnsupportedDriver(_)
+            | Self::NoBalancer(_)
+            | Self::NoFastPath(_)
+            | Self::NoKernelEncryption => ErrorKind::NotImplemented,
             Self::PoolsExhausted { .. }
             | Self::AddressesExhausted { .. }
             | Self::NotConnected { .. }

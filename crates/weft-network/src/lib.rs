@@ -21,6 +21,7 @@ mod ingress;
 mod ipam;
 mod network;
 mod options;
+mod overlay_engine;
 mod paths;
 mod peers;
 mod plans;
@@ -44,6 +45,7 @@ pub use error::{NetworkError, PortFailure};
 pub use helper::{LeaseWish, helper_main};
 pub use ipam::AddressPool;
 pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, NetworkScope, Pool};
+pub use overlay_engine::OverlayEngineChoice;
 pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};
 pub use swarm::{
     AttachRefused, GossipWord, IngressPort, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SourceMode,

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use weft_plan::{
-    BridgeEndpoint, BridgeNetwork, EncryptedPath, EncryptionEngine, HostPlan, IngressHost, LinkName,
-    LocalEndpoint, NamespaceRef, OverlayNetwork, Published, RemoteEndpoint, ResolverHook, ResolverRedirect,
-    Route, SandboxDevice, SandboxInterface, Segment, Sharing, VxlanGuard,
+    BridgeEndpoint, BridgeNetwork, EncryptedPath, EncryptionEngine, FastPath, HostPlan, IngressHost,
+    LinkName, LocalEndpoint, NamespaceRef, OverlayNetwork, Published, RemoteEndpoint, ResolverHook,
+    ResolverRedirect, Route, SandboxDevice, SandboxInterface, Segment, Sharing, VxlanGuard,
 };
 use weft_types::{EndpointAddress, Mtu, NetworkId, Underlay};
 
@@ -32,6 +32,8 @@ pub(crate) struct Surroundings {
     pub(crate) bridge_netfilter: bool,
     /// How this node encrypts, if it does.
     pub(crate) encryption: Option<EncryptionSetting>,
+    /// Whether programs carry frames past the bridges.
+    pub(crate) fast: bool,
 }
 
 /// What the host's namespace shall hold. `data_path` is the interface with the data-path address.
@@ -41,6 +43,7 @@ pub(crate) fn host(
     data_path: Option<&LinkName>,
     members: &BTreeSet<IpAddr>,
     ingress: Option<IngressHost>,
+    peers: &BTreeMap<NetworkId, NetworkPeers>,
 ) -> HostPlan {
     let bridges = state.networks().filter_map(|n| Some(bridge(state, around, n, n.bridge()?))).collect();
     let guard = state.swarm().map(|swarm| VxlanGuard {
@@ -48,7 +51,42 @@ pub(crate) fn host(
         ..guard(swarm, data_path, members)
     });
     let parents = made_parents(state.networks(), &around.host);
-    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress, parents }
+    let uplinks = uplinks(state, around, peers);
+    HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress, parents, uplinks }
+}
+
+/// The ends of overlay networks' uplinks in the host's namespace.
+pub(crate) fn uplinks(
+    state: &State,
+    around: &Surroundings,
+    peers: &BTreeMap<NetworkId, NetworkPeers>,
+) -> BTreeSet<LinkName> {
+    let overlays = state.networks().filter_map(|network| overlay(state, around, network, peers));
+    overlays.flat_map(|overlay| overlay.uplinks().collect::<Vec<_>>()).collect()
+}
+
+/// What programs carry on this node; nothing while it is in no swarm or its data path is not known. `data_path` is the
+/// interface with the data-path address.
+pub(crate) fn fast_path(
+    state: &State,
+    around: &Surroundings,
+    data_path: Option<&LinkName>,
+    peers: &BTreeMap<NetworkId, NetworkPeers>,
+) -> Option<FastPath> {
+    let (swarm, data_path) = (state.swarm()?, data_path?);
+    let mut segments = BTreeMap::new();
+    for network in state.networks() {
+        let Some(plan) = overlay(state, around, network, peers) else { continue };
+        let namespace = NamespaceRef::at(around.paths.overlay_netns(&network.id));
+        segments.extend(plan.fast_segments(&namespace));
+    }
+    (!segments.is_empty()).then(|| FastPath {
+        vtep: swarm.data_path,
+        port: swarm.data_path_port,
+        host: around.host.clone(),
+        underlay: [data_path.clone()].into(),
+        segments,
+    })
 }
 
 fn guard(swarm: &SwarmState, interface: Option<&LinkName>, members: &BTreeSet<IpAddr>) -> VxlanGuard {
@@ -212,6 +250,7 @@ pub(crate) fn overlay(
         encryption: spec
             .encrypted
             .then(|| around.encryption.map_or(EncryptionEngine::Userspace, |setting| setting.engine)),
+        fast: around.fast,
     })
 }
 

@@ -8,6 +8,7 @@
 //! may also use its address); internal networks have no way in or out; without inter-container communication only
 //! published ports work between neighbours.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,8 @@ pub struct HostPlan {
     pub ingress: Option<IngressHost>,
     /// Interfaces that containers share.
     pub parents: Vec<ParentLink>,
+    /// Ends of overlay networks' uplinks, see [`crate::OverlayNetwork::uplinks`].
+    pub uplinks: BTreeSet<LinkName>,
 }
 
 impl HostPlan {
@@ -132,6 +135,11 @@ impl HostPlan {
             state.add_table(self.table(Stack::V6));
         }
         self.parents.iter().for_each(|parent| parent.plan(&mut state));
+        for uplink in &self.uplinks {
+            state.links.insert(uplink.clone(), Link::new(LinkKind::VethEnd));
+            // Programs' alone: the host says nothing of its own there.
+            state.set(format!("net/ipv6/conf/{uplink}/disable_ipv6"), "1");
+        }
         if let Some(guard) = &self.guard {
             state.merge(guard.plan());
         }

@@ -43,6 +43,7 @@ fn plan() -> HostPlan {
         guard: None,
         ingress: None,
         parents: Vec::new(),
+        uplinks: Default::default(),
     }
 }
 

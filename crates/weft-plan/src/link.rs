@@ -254,6 +254,13 @@ pub struct VethPeer {
     pub handed_on: bool,
 }
 
+impl VethPeer {
+    /// One with nothing but a name.
+    pub fn plain(namespace: NamespaceRef, name: LinkName) -> Self {
+        Self { namespace, name, mac: None, mtu: None, gso_max_segments: None, handed_on: false }
+    }
+}
+
 /// How a bridge treats one of its ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgePort {

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use weft_types::{EndpointAddress, EndpointId, MacAddr, Mtu, NetworkId, Vni};
 
 use crate::{
-    Address, BridgeOptions, BridgePort, EncryptionEngine, EntryNode, FdbEntry, FdbTarget, IngressHost, Link,
-    LinkKind, LinkName, NamespaceRef, NamespaceState, Neighbour, SourcePorts, VethPeer, Vxlan,
+    Address, BridgeOptions, BridgePort, EncryptionEngine, EntryNode, FastSegment, FdbEntry, FdbTarget,
+    IngressHost, Link, LinkKind, LinkName, NamespaceRef, NamespaceState, Neighbour, SourcePorts, VethPeer,
+    Vxlan, WayOut,
 };
 
 /// An overlay network as one node sees it.
@@ -40,6 +41,8 @@ pub struct OverlayNetwork {
     /// but one that hands frames to the helper: what is not there cannot send in the clear, whatever happens to rules
     /// and processes. By the kernel there is one, whose packets come from ports of which nothing leaves in the clear.
     pub encryption: Option<EncryptionEngine>,
+    /// Whether programs carry its frames past the bridge, see [`OverlayNetwork::fast_segments`].
+    pub fast: bool,
 }
 
 /// Where connections enter the ingress network: on every Weft node, by a port without an address.
@@ -117,6 +120,16 @@ impl OverlayNetwork {
         LinkName::built(format!("vxlan{index}"))
     }
 
+    /// Name of a segment's way out for programs, as its namespace sees it.
+    pub fn uplink_name(index: usize) -> LinkName {
+        LinkName::built(format!("uplink{index}"))
+    }
+
+    /// The same way's other end, in the host's namespace.
+    pub fn outside_name(vni: Vni) -> LinkName {
+        LinkName::built(format!("weft-{:06x}", vni.get()))
+    }
+
     /// Name of the routing mesh's port on the ingress network.
     pub fn entry_name() -> LinkName {
         LinkName::built("entry".to_owned())
@@ -182,6 +195,48 @@ impl OverlayNetwork {
             ..Link::new(self.tunnel(segment.vni))
         };
         state.links.insert(Self::tunnel_name(index), link);
+        if let Some(WayOut::Uplink { inside, outside }) = self.fast.then(|| self.way_out(index, segment.vni))
+        {
+            let link = Link::new(LinkKind::Veth(Some(VethPeer::plain(self.host.clone(), outside))));
+            state.links.insert(inside, link);
+        }
+    }
+
+    /// Frames that the kernel encrypts are known to it by the tunnel device that they come from.
+    fn way_out(&self, index: usize, vni: Vni) -> WayOut {
+        match self.encryption {
+            Some(EncryptionEngine::Userspace) => WayOut::Device(Self::tunnel_name(index)),
+            Some(EncryptionEngine::Kernel) => WayOut::None,
+            None => WayOut::Uplink { inside: Self::uplink_name(index), outside: Self::outside_name(vni) },
+        }
+    }
+
+    /// What programs carry of it; nothing where it is not to be carried by them. `namespace` is the network's.
+    pub fn fast_segments<'a>(
+        &'a self,
+        namespace: &'a NamespaceRef,
+    ) -> impl Iterator<Item = (Vni, FastSegment)> + 'a {
+        let segments = self.segments.iter().enumerate().filter(|_| self.fast);
+        segments.map(move |(index, segment)| {
+            let local = self.local.iter().filter(move |endpoint| self.segment_of(endpoint.ip) == Some(index));
+            let entry = self.entries.iter().filter(move |_| index == 0);
+            let entry = entry.map(|_| (Self::entry_name(), EntryNode(self.vtep).mac()));
+            let ports = local.map(|endpoint| (port_name(&endpoint.id), endpoint.mac)).chain(entry).collect();
+            let remote =
+                self.forwarding().filter(|(of, _, _)| *of == index).map(|(_, mac, vtep)| (mac, vtep));
+            let way_out = self.way_out(index, segment.vni);
+            let namespace = namespace.clone();
+            (segment.vni, FastSegment { namespace, way_out, ports, remote: remote.collect() })
+        })
+    }
+
+    /// The ends of uplinks in the host's namespace.
+    pub fn uplinks(&self) -> impl Iterator<Item = LinkName> + '_ {
+        let segments = self.segments.iter().enumerate().filter(|_| self.fast);
+        segments.filter_map(|(index, segment)| match self.way_out(index, segment.vni) {
+            WayOut::Uplink { outside, .. } => Some(outside),
+            WayOut::Device(_) | WayOut::None => None,
+        })
     }
 
     fn tunnel(&self, vni: Vni) -> LinkKind {

@@ -29,6 +29,7 @@ fn network() -> OverlayNetwork {
         ],
         entries: None,
         encryption: None,
+        fast: false,
     }
 }
 

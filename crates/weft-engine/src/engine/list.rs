@@ -40,7 +40,8 @@ impl Engine {
     pub fn list(&self, options: &ListOptions) -> Result<Vec<ContainerSummary>> {
         let filters = &options.filters;
         check(filters)?;
-        let mut records: Vec<Arc<Record>> = self.containers().iter().map(|container| container.record()).collect();
+        let mut records: Vec<Arc<Record>> =
+            self.containers().iter().map(|container| container.record()).collect();
         records.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         let newer = self.bounds(filters, "since")?;
         let older = self.bounds(filters, "before")?;

@@ -156,6 +156,7 @@ pub(crate) fn overlay(hosts: Vec<Host>) -> Vec<Node> {
                 .collect(),
             entries: None,
             encryption: None,
+            fast: false,
         };
         let sandbox = Sandbox {
             interfaces: vec![SandboxInterface {

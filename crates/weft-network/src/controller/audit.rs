@@ -20,7 +20,7 @@ pub struct AuditCounters {
     /// Namespaces looked at because the kernel told of a change.
     pub looks: u64,
     /// Objects put back or taken away, by kind: `link`, `address`, `route`, `rule`, `fdb`, `neighbour`, `sysctl`,
-    /// `nftables`.
+    /// `nftables`, `program` for the fast path's.
     pub repairs: BTreeMap<&'static str, u64>,
     /// Operations that the kernel refused.
     pub failures: u64,
@@ -57,6 +57,7 @@ impl Controller {
             }
         }
         self.follow_mesh(self.mesh_plan(&state).as_ref()).await;
+        repaired += self.follow_fast_path(&state).await;
         self.watch_firewalls().await;
         for overlay in state.networks().filter(|n| n.overlay().is_some() && !self.is_used(&n.id)) {
             let path = self.around.paths.overlay_netns(&overlay.id);

@@ -228,7 +228,10 @@ impl Controller {
         let mesh_changed = state
             .ingress()
             .is_some_and(|mesh| touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id));
-        if touched.host || mesh_changed {
+        let peers = self.peers.load_full();
+        let uplinks = |state: &State| plans::uplinks(state, &self.around, &peers);
+        let uplinks_changed = !touched.overlays.is_empty() && uplinks(before) != uplinks(state);
+        if touched.host || mesh_changed || uplinks_changed {
             let mesh = self.mesh_plan(state);
             let want = self.host_plan(state, mesh.clone());
             note(self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await);
@@ -236,6 +239,10 @@ impl Controller {
         }
         for container in &touched.sandboxes {
             note(self.converge_sandbox(before, state, container).await);
+        }
+        if !touched.overlays.is_empty() {
+            // Without it the bridges carry all, so nobody has to hear of a failure.
+            self.follow_fast_path(state).await;
         }
         note(self.move_balancers(state, &moves, &touched.sandboxes).await);
         outcome

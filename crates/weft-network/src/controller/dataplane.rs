@@ -130,8 +130,11 @@ async fn finished<T>(running: tokio::task::JoinHandle<T>) -> T {
 }
 
 /// All words of [`kind`].
-pub(crate) const KINDS: [&str; 9] =
-    ["link", "address", "route", "rule", "fdb", "neighbour", "sysctl", "nftables", "ipvs"];
+pub(crate) const KINDS: [&str; 10] =
+    ["link", "address", "route", "rule", "fdb", "neighbour", "sysctl", "nftables", "ipvs", PROGRAM];
+
+/// The word for what belongs to the fast path.
+pub(crate) const PROGRAM: &str = "program";
 
 /// The word for an operation's object in the audit's counters.
 pub(crate) fn kind(op: &Op) -> &'static str {

@@ -8,6 +8,7 @@ mod dataplane;
 mod doubts;
 mod encryption;
 mod endpoints;
+mod fast_path;
 mod files;
 mod foreign;
 mod handed;
@@ -66,6 +67,7 @@ pub struct Controller {
     store: Arc<Store>,
     around: Surroundings,
     dataplane: DataPlane,
+    fast_path: fast_path::FastPathLink,
     ports: PortReservations,
     state: ArcSwap<State>,
     /// Whoever changes the state holds it.
@@ -127,6 +129,7 @@ impl Controller {
             hook: capabilities.resolver_hook(),
             bridge_netfilter,
             encryption: encryption::setting(&config).await?,
+            fast: fast_path::is_wanted(config.overlay_engine).await?,
         };
         let engine = config.balancer.engine(&capabilities).ok_or(match config.balancer {
             BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),
@@ -142,6 +145,7 @@ impl Controller {
             departing: AtomicBool::default(),
             store,
             around,
+            fast_path: fast_path::FastPathLink::new(&config.run_dir),
             dataplane: DataPlane::new(kernel),
             ports: PortReservations::new(host),
             state: ArcSwap::from_pointee(state),
@@ -251,6 +255,9 @@ impl Controller {
         if let Some(helper) = &self.helper {
             helper.stop(keep_running || self.has_foreign()).await;
         }
+        if !keep_running && !self.has_foreign() {
+            self.fast_path.end().await;
+        }
     }
 
     fn mesh_plan(&self, state: &State) -> Option<weft_plan::IngressHost> {
@@ -258,7 +265,8 @@ impl Controller {
     }
 
     fn host_plan(&self, state: &State, ingress: Option<weft_plan::IngressHost>) -> weft_plan::NamespaceState {
-        plans::host(state, &self.around, self.data_path_link().as_ref(), &self.members.load(), ingress).plan()
+        let (link, members, peers) = (self.data_path_link(), self.members.load(), self.peers.load());
+        plans::host(state, &self.around, link.as_ref(), &members, ingress, &peers).plan()
     }
 
     fn data_path_link(&self) -> Option<LinkName> {

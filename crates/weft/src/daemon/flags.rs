@@ -100,6 +100,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "engine")]
     pub(super) weft_service_balancer: Option<String>,
 
+    /// What carries overlay networks' frames: auto, bpf or bridge
+    #[arg(long, value_name = "engine")]
+    pub(super) overlay_engine: Option<String>,
+
     /// UDP port of encrypted networks, the same on all nodes; 0: this node takes no part in them
     #[arg(long, value_name = "port")]
     pub(super) weft_encryption_port: Option<u16>,

@@ -220,8 +220,13 @@ fn labels(config: &Config, controller: &Controller) -> Vec<String> {
     let own = config.labels.iter().map(|(key, value)| format!("{key}={value}"));
     let balancer = controller.balance_engine().name();
     let encryption = controller.encryption_engine().map_or("none", |engine| engine.name());
-    own.chain([format!("weft.service-balancer={balancer}"), format!("weft.encryption-engine={encryption}")])
-        .collect()
+    let overlay = if controller.has_fast_path() { "bpf" } else { "bridge" };
+    own.chain([
+        format!("weft.service-balancer={balancer}"),
+        format!("weft.encryption-engine={encryption}"),
+        format!("weft.overlay-engine={overlay}"),
+    ])
+    .collect()
 }
 
 fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
@@ -230,6 +235,7 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
     network.default_address_pools =
         config.address_pools.iter().map(|p| AddressPool { base: p.base, size: p.size }).collect();
     network.balancer = config.balancer;
+    network.overlay_engine = config.overlay_engine;
     network.encryption_port = config.encryption_port;
     network.encryption_engine = config.encryption_engine;
     network.bip = config.bip;

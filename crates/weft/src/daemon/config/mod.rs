@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weft_network::{BalancerChoice, ENCRYPTION_PORT, EncryptionChoice};
+use weft_network::{BalancerChoice, ENCRYPTION_PORT, EncryptionChoice, OverlayEngineChoice};
 use weft_types::{EndpointAddress, Mtu};
 
 pub(super) use self::hosts::{Inherited, Listen};
@@ -55,6 +55,7 @@ pub(super) struct Config {
     pub(super) drain_timeout: Option<Duration>,
     /// What carries connections to services' virtual IPs.
     pub(super) balancer: BalancerChoice,
+    pub(super) overlay_engine: OverlayEngineChoice,
     /// None: no part in encrypted networks.
     pub(super) encryption_port: Option<u16>,
     /// What encrypts networks.
@@ -153,6 +154,10 @@ impl Resolver {
             balancer: settings
                 .weft_service_balancer
                 .and_then(|text| self.parse("weft-service-balancer", &text, "auto, nftables or ipvs"))
+                .unwrap_or_default(),
+            overlay_engine: settings
+                .overlay_engine
+                .and_then(|text| self.parse("overlay-engine", &text, "auto, bpf or bridge"))
                 .unwrap_or_default(),
             encryption_port: match settings.weft_encryption_port {
                 Some(port) => Some(port).filter(|port| *port != 0),
