@@ -40,6 +40,7 @@
 HELPER(void *, map_lookup_elem, void *map, const void *key);
 HELPER(__u64, ktime_get_coarse_ns, void);
 HELPER(long, redirect, __u32 ifindex, __u64 flags);
+HELPER(long, skb_change_proto, struct __sk_buff *skb, __be16 proto, __u64 flags);
 HELPER(long, skb_change_type, struct __sk_buff *skb, __u32 type);
 HELPER(__u32, get_hash_recalc, struct __sk_buff *skb);
 HELPER(long, skb_pull_data, struct __sk_buff *skb, __u32 len);

@@ -141,6 +141,29 @@ INLINE const struct station *receiver(const struct udphdr *udp, const struct tun
 	return to;
 }
 
+enum taken {
+	TAKEN,
+	REFUSED, /* with nothing changed */
+	BROKEN,
+};
+
+/* Takes so many bytes out behind the Ethernet header; what follows them is of the version that `inner` says. */
+INLINE enum taken take_out(struct __sk_buff *skb, __u32 len, __be16 inner)
+{
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET, version = 0;
+	if (skb->protocol != inner)
+		version = inner == BE16(ETH_P_IP) ? ADJ_ROOM_DECAP_L3_IPV4 : ADJ_ROOM_DECAP_L3_IPV6;
+	if (!bpf_skb_adjust_room(skb, -(__s32)len, BPF_ADJ_ROOM_MAC, flags | version))
+		return TAKEN;
+	if (version != ADJ_ROOM_DECAP_L3_IPV6)
+		return REFUSED;
+	/* Linux before 6.3 changes the version only of a header that stays, and makes room for the longer one. */
+	if (bpf_skb_change_proto(skb, BE16(ETH_P_IPV6), 0))
+		return REFUSED;
+	len += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+	return bpf_skb_adjust_room(skb, -(__s32)len, BPF_ADJ_ROOM_MAC, flags) ? BROKEN : TAKEN;
+}
+
 INLINE int decapsulate(struct __sk_buff *skb, const struct udphdr *udp, const struct tunnel_packet *packet)
 {
 	int verdict;
@@ -153,11 +176,14 @@ INLINE int decapsulate(struct __sk_buff *skb, const struct udphdr *udp, const st
 
 	__u32 outside = to->outside, port = to->ifindex;
 	struct ethhdr inner = *(const struct ethhdr *)((const void *)(udp + 1) + sizeof(struct vxlanhdr));
-	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
-	if (skb->protocol != inner.h_proto)
-		flags |= inner.h_proto == BE16(ETH_P_IP) ? ADJ_ROOM_DECAP_L3_IPV4 : ADJ_ROOM_DECAP_L3_IPV6;
-	if (bpf_skb_adjust_room(skb, -(__s32)packet->outer_len, BPF_ADJ_ROOM_MAC, flags))
+	switch (take_out(skb, packet->outer_len, inner.h_proto)) {
+	case TAKEN:
+		break;
+	case REFUSED:
 		return counted(SLOW_PATH, GO_ON);
+	default:
+		return counted(ERRORS, TC_ACT_SHOT);
+	}
 	/* What the interface checked was the outer checksum; an inner one only where it said so. Fails where it said nothing. */
 	bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
 	struct ethhdr *eth = first_bytes(skb, ETH_HLEN);

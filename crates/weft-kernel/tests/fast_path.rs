@@ -2,222 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
-
-use std::collections::BTreeMap;
+#[path = "common/fast.rs"]
+mod fast;
 
 use common::*;
-use weft_kernel::{Attachment, FastPathCounters, FastPathEngine, FastPathReport};
+use fast::*;
+use weft_kernel::{Attachment, FastPathEngine};
 use weft_plan::*;
-use weft_types::{MacAddr, Vni};
-
-/// A node with its part of the fast path.
-struct Fast {
-    node: Node,
-    engine: Option<FastPathEngine>,
-    folder: Folder,
-    wish: FastPath,
-}
-
-/// Where objects are pinned. What is mounted there would outlive the test.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self) -> std::path::PathBuf {
-        self.0.path().join("bpf")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-lq").arg(self.path()).output();
-    }
-}
-
-fn vni() -> Vni {
-    4097.try_into().unwrap()
-}
-
-impl Fast {
-    fn new(node: Node, attachment: Attachment) -> Self {
-        uplink(&node);
-        let folder = Folder::new();
-        let engine = FastPathEngine::open_with_blocking(&folder.path(), attachment).unwrap();
-        let wish = wish(&node);
-        let mut fast = Self { node, engine: Some(engine), folder, wish };
-        let report = fast.reconcile();
-        assert!(report.absent.is_empty() && report.failed.is_empty(), "{report:?}");
-        let again = fast.reconcile();
-        assert!(again.is_unchanged(), "{again:?}");
-        fast
-    }
-
-    fn reconcile(&mut self) -> FastPathReport {
-        let (engine, wish) = (self.engine.as_mut().unwrap(), &self.wish);
-        engine.reconcile_blocking(Some(wish)).unwrap()
-    }
-
-    fn counters(&self) -> FastPathCounters {
-        self.engine.as_ref().unwrap().counters_blocking().unwrap()
-    }
-
-    /// As a daemon that ends and one that begins.
-    fn restart(&mut self) {
-        let attachment = self.engine.take().unwrap().attachment();
-        self.engine = Some(FastPathEngine::open_with_blocking(&self.folder.path(), attachment).unwrap());
-    }
-
-    fn container(&self) -> &weft_kernel::Netns {
-        &self.node.container.netns
-    }
-
-    /// What was carried since.
-    fn carried(&self, before: &FastPathCounters) -> FastPathCounters {
-        let now = self.counters();
-        FastPathCounters {
-            delivered: now.delivered - before.delivered,
-            encapsulated: now.encapsulated - before.encapsulated,
-            decapsulated: now.decapsulated - before.decapsulated,
-            received: now.received - before.received,
-            slow_path: now.slow_path - before.slow_path,
-            wrong_sender: now.wrong_sender - before.wrong_sender,
-            unroutable: now.unroutable - before.unroutable,
-            errors: now.errors - before.errors,
-            ..FastPathCounters::default()
-        }
-    }
-}
-
-/// Two nodes, the first with two containers (10.0.1.2, 10.0.1.9).
-fn two(attachment: Attachment) -> (Fast, Fast, Place, Place) {
-    let (nodes, neighbour, switch) = prepared();
-    let mut nodes = nodes.into_iter().map(|node| Fast::new(node, attachment));
-    (nodes.next().unwrap(), nodes.next().unwrap(), neighbour, switch)
-}
-
-fn prepared() -> (Vec<Node>, Place, Place) {
-    let (hosts, switch) = hosts(2);
-    let mut nodes = overlay(hosts);
-    let neighbour = Place::new();
-    let node = &mut nodes[0];
-    node.overlay.local.push(LocalEndpoint {
-        id: endpoint_id(9),
-        ip: ip("10.0.1.9"),
-        mac: MacAddr::from_ipv4(v4(9)),
-        sandbox: neighbour.netns.reference(),
-        interface: name("eth0"),
-    });
-    clean(&node.network.kernel, &node.overlay.plan());
-    let mut sandbox = node.sandbox.clone();
-    sandbox.interfaces[0].mac = MacAddr::from_ipv4(v4(9));
-    sandbox.interfaces[0].addresses = vec![net("10.0.1.9/24"), net("fd00:1::9/64")];
-    clean(&neighbour.kernel, &sandbox.plan());
-    let far = RemoteEndpoint {
-        ips: vec![ip("10.0.1.9"), ip("fd00:1::9")],
-        mac: MacAddr::from_ipv4(v4(9)),
-        vtep: node.host.address,
-    };
-    nodes[1].overlay.remote.push(far);
-    clean(&nodes[1].network.kernel, &nodes[1].overlay.plan());
-    (nodes, neighbour, switch)
-}
-
-/// The pair between the network's namespace and the host's, as the plan has it.
-fn uplink_state(node: &Node) -> NamespaceState {
-    let mut state = node.overlay.plan();
-    let peer = VethPeer {
-        namespace: node.host.netns.reference(),
-        name: name("up-out"),
-        mac: None,
-        mtu: None,
-        gso_max_segments: None,
-        handed_on: false,
-    };
-    state.links.insert(name("up-in"), Link::new(LinkKind::Veth(Some(peer))));
-    state
-}
-
-fn host_with_uplink(node: &Node) -> NamespaceState {
-    let members: Vec<_> = node.overlay.remote.iter().map(|remote| remote.vtep).collect();
-    let mut state = host_state(node.host.address, &members);
-    state.links.insert(name("up-out"), Link::new(LinkKind::VethEnd));
-    state.set_sysctl("net/ipv6/conf/up-out/addr_gen_mode", "1");
-    state
-}
-
-trait SetSysctl {
-    fn set_sysctl(&mut self, key: &str, value: &str);
-}
-
-impl SetSysctl for NamespaceState {
-    fn set_sysctl(&mut self, key: &str, value: &str) {
-        self.sysctls.insert(key.to_owned(), value.to_owned());
-    }
-}
-
-fn uplink(node: &Node) {
-    clean(&node.network.kernel, &uplink_state(node));
-    clean(&node.host.kernel, &host_with_uplink(node));
-}
-
-fn wish(node: &Node) -> FastPath {
-    let overlay = &node.overlay;
-    let segment = FastSegment {
-        namespace: node.network.netns.reference(),
-        way_out: WayOut::Uplink { inside: name("up-in"), outside: name("up-out") },
-        ports: overlay.local.iter().map(|local| (port_name(&local.id), local.mac)).collect(),
-        remote: overlay.forwarding().map(|(_, mac, vtep)| (mac, vtep)).collect(),
-    };
-    FastPath {
-        vtep: overlay.vtep,
-        port: PORT,
-        host: node.host.netns.reference(),
-        underlay: [name("eth0")].into(),
-        segments: BTreeMap::from([(vni(), segment)]),
-    }
-}
-
-/// Pings so often without a loss.
-fn floods(from: &weft_kernel::Netns, to: &str, count: u32) {
-    let words = ok(from, &format!("ping -n -q -c {count} -i 0.01 -W 2 {to}"));
-    assert!(words.contains(" 0% packet loss"), "{words}");
-}
-
-/// So many bytes by TCP, counted at the other end.
-fn transfer(from: &weft_kernel::Netns, to: &weft_kernel::Netns, address: &str, bytes: usize) {
-    use std::io::{Read, Write};
-    let address: std::net::SocketAddr = address.parse().unwrap();
-    let listener = to.run_in(|| std::net::TcpListener::bind(address).unwrap()).unwrap();
-    let sender = from
-        .run_in(|| std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(5)).unwrap())
-        .unwrap();
-    let reader = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-        let (mut buffer, mut sum) = (vec![0; 1 << 16], 0usize);
-        loop {
-            match stream.read(&mut buffer).unwrap() {
-                0 => return sum,
-                read => {
-                    assert!(buffer[..read].iter().all(|byte| *byte == 0x5a));
-                    sum += read;
-                }
-            }
-        }
-    });
-    let block = vec![0x5a; 1 << 16];
-    let mut left = bytes;
-    while left > 0 {
-        let part = left.min(block.len());
-        (&sender).write_all(&block[..part]).unwrap();
-        left -= part;
-    }
-    drop(sender);
-    assert_eq!(reader.join().unwrap(), bytes);
-}
+use weft_types::MacAddr;
 
 fn everything_flows(a: &Fast, b: &Fast) {
     let (from, to) = (a.container(), b.container());
@@ -243,7 +35,7 @@ fn everything_flows(a: &Fast, b: &Fast) {
 
 #[test]
 fn containers_reach_each_other_past_the_bridges() {
-    let (a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    let (a, b, _neighbour, _switch) = two(best());
     everything_flows(&a, &b);
 }
 
@@ -255,7 +47,7 @@ fn filters_do_the_same_where_there_is_no_tcx() {
 
 #[test]
 fn neighbours_on_a_host_are_served_directly() {
-    let (a, _b, neighbour, _switch) = two(Attachment::Tcx);
+    let (a, _b, neighbour, _switch) = two(best());
     assert!(pings(a.container(), "10.0.1.9"));
     let before = a.counters();
     floods(a.container(), "10.0.1.9", 30);
@@ -269,7 +61,7 @@ fn neighbours_on_a_host_are_served_directly() {
 
 #[test]
 fn a_restarted_daemon_finds_all_as_it_was() {
-    let (mut a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    let (mut a, b, _neighbour, _switch) = two(best());
     assert!(pings(a.container(), "10.0.1.3"));
     let before = a.counters();
     drop(a.engine.take());
@@ -287,7 +79,7 @@ fn a_restarted_daemon_finds_all_as_it_was() {
 fn the_other_end_may_be_any_vxlan() {
     let (mut nodes, _neighbour, _switch) = prepared();
     let plain = nodes.pop().unwrap();
-    let a = Fast::new(nodes.pop().unwrap(), Attachment::Tcx);
+    let a = Fast::new(nodes.pop().unwrap(), best());
     let (from, to) = (a.container(), &plain.container.netns);
     for offloads in ["on", "off"] {
         for host in [&a.node.host.netns, &plain.host.netns] {
@@ -310,7 +102,7 @@ fn the_other_end_may_be_any_vxlan() {
 
 #[test]
 fn what_cannot_be_joined_is_cut_right() {
-    let (a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    let (a, b, _neighbour, _switch) = two(best());
     for host in [&a.node.host.netns, &b.node.host.netns] {
         ok(host, "ethtool -K eth0 tso off gso off gro off tx off");
     }
@@ -319,7 +111,7 @@ fn what_cannot_be_joined_is_cut_right() {
 
 #[test]
 fn what_somebody_removed_comes_back_and_traffic_goes_on() {
-    for attachment in [Attachment::Tcx, Attachment::Filter] {
+    for attachment in attachments() {
         let (mut a, b, _neighbour, _switch) = two(attachment);
         assert!(pings(a.container(), "10.0.1.3"));
         let port = port_name(&endpoint_id(2));
@@ -350,7 +142,7 @@ fn what_somebody_removed_comes_back_and_traffic_goes_on() {
 
 #[test]
 fn a_port_that_was_made_anew_is_found_again() {
-    let (mut a, _b, _neighbour, _switch) = two(Attachment::Tcx);
+    let (mut a, _b, _neighbour, _switch) = two(best());
     ok(&a.node.container.netns, "ip link del eth0");
     let report = a.reconcile();
     assert_eq!(report.absent.len(), 1, "{report:?}");
@@ -375,7 +167,7 @@ fn a_port_that_was_made_anew_is_found_again() {
 
 #[test]
 fn programs_of_another_build_are_replaced_under_traffic() {
-    for attachment in [Attachment::Tcx, Attachment::Filter] {
+    for attachment in attachments() {
         let (mut a, _b, _neighbour, _switch) = two(attachment);
         assert!(pings(a.container(), "10.0.1.3"));
         a.engine = None;
@@ -412,7 +204,7 @@ fn the_encrypting_engine_gets_frames_and_gives_them() {
     let (mut nodes, _neighbour, _switch) = prepared();
     let mut node = nodes.remove(0);
     node.overlay.encryption = Some(EncryptionEngine::Userspace);
-    let mut a = Fast::new(node, Attachment::Tcx);
+    let mut a = Fast::new(node, best());
     let device = OverlayNetwork::tunnel_name(0);
     a.wish.segments.get_mut(&vni()).unwrap().way_out = WayOut::Device(device.clone());
     let report = a.reconcile();
@@ -449,7 +241,7 @@ fn the_encrypting_engine_gets_frames_and_gives_them() {
 
 #[test]
 fn a_hundred_ports_are_no_burden() {
-    let (mut a, _b, _neighbour, _switch) = two(Attachment::Tcx);
+    let (mut a, _b, _neighbour, _switch) = two(best());
     let place = Place::new();
     for n in 100..200u8 {
         a.node.overlay.local.push(LocalEndpoint {
@@ -474,7 +266,7 @@ fn a_hundred_ports_are_no_burden() {
 
 #[test]
 fn stations_come_and_go_with_the_wish() {
-    let (mut a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    let (mut a, b, _neighbour, _switch) = two(best());
     assert!(pings(a.container(), "10.0.1.3"));
     let segment = a.wish.segments.get_mut(&vni()).unwrap();
     let remote = std::mem::take(&mut segment.remote);
@@ -498,7 +290,7 @@ fn stations_come_and_go_with_the_wish() {
 
 #[test]
 fn forged_tunnel_packets_are_left_to_the_guard() {
-    let (a, b, _neighbour, _switch) = two(Attachment::Tcx);
+    let (a, b, _neighbour, _switch) = two(best());
     assert!(pings(a.container(), "10.0.1.3"));
     let heard = b.node.container.netns.udp_socket("10.0.1.3:7777".parse().unwrap()).unwrap();
     let frame = |source: MacAddr| {
@@ -535,7 +327,7 @@ fn forged_tunnel_packets_are_left_to_the_guard() {
 
 #[test]
 fn nothing_is_left_after_removal() {
-    for attachment in [Attachment::Tcx, Attachment::Filter] {
+    for attachment in attachments() {
         let (mut a, _b, _neighbour, _switch) = two(attachment);
         let path = a.folder.path();
         a.engine.take().unwrap().remove_blocking().unwrap();

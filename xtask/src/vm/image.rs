@@ -20,7 +20,7 @@ const PROGRAMS: &[&str] = &[
     "umount", "nsenter", "unshare", "hostname", "timeout", "sleep", "env", "cat", "cp", "mv", "rm", "mkdir",
     "rmdir", "ln", "ls", "chmod", "chroot", "head", "tail", "wc", "sort", "tr", "cut", "grep", "sed", "find",
     "kill", "ps", "id", "dmesg", "sysctl", "md5sum", "true", "false", "seq", "date", "touch", "readlink",
-    "stat", "curl",
+    "stat", "curl", "ethtool",
 ];
 /// What loads AppArmor's profiles: this kernel has AppArmor.
 const PROFILES: &[&str] = &["apparmor_parser"];

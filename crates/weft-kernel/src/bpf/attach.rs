@@ -48,20 +48,20 @@ pub(super) fn wishes(desired: &FastPath, survey: &Survey) -> BTreeMap<u64, Wishe
         wishes.places.push((place, link.clone()));
     };
     for link in &desired.underlay {
-        wish(&survey.host, link, ProgramName::FromUnderlay, None);
+        wish(&survey.host, link, ProgramName::Underlay, None);
     }
     for (vni, segment) in &desired.segments {
         let Some(space) = survey.spaces.get(&segment.namespace) else { continue };
         match &segment.way_out {
             WayOut::Uplink { inside, outside } => {
-                wish(&survey.host, outside, ProgramName::FromUplinkOutside, None);
-                wish(space, inside, ProgramName::FromUplinkInside, Some(*vni));
+                wish(&survey.host, outside, ProgramName::UplinkOutside, None);
+                wish(space, inside, ProgramName::UplinkInside, Some(*vni));
             }
-            WayOut::Device(link) => wish(space, link, ProgramName::FromDevice, Some(*vni)),
+            WayOut::Device(link) => wish(space, link, ProgramName::Device, Some(*vni)),
             WayOut::None => {}
         }
         for link in segment.ports.keys() {
-            wish(space, link, ProgramName::FromEndpoint, Some(*vni));
+            wish(space, link, ProgramName::Endpoint, Some(*vni));
         }
     }
     all

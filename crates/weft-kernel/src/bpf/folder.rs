@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_place_is_read_back_from_its_name() {
         for (program, vni) in
-            [(ProgramName::FromUnderlay, None), (ProgramName::FromEndpoint, Some(4097.try_into().unwrap()))]
+            [(ProgramName::Underlay, None), (ProgramName::Endpoint, Some(4097.try_into().unwrap()))]
         {
             let place = Place { namespace: 4026531840, interface: 12, program, vni };
             assert_eq!(Place::parse(&place.file_name()), Some(place), "{}", place.file_name());

@@ -31,6 +31,8 @@ mod layout;
 mod maps;
 #[cfg(test)]
 mod packet_tests;
+#[cfg(test)]
+mod prebuilt_tests;
 mod probe;
 mod programs;
 mod reconcile;

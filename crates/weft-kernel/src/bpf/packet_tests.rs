@@ -177,7 +177,7 @@ fn edited(packet: &[u8], at: usize, byte: u8) -> Vec<u8> {
 fn a_tunnel_packet_is_unpacked() {
     let mut bench = Bench::host();
     for frame in [frame4(NEAR, FAR, 0, 40), frame6(NEAR, FAR, 0), frame4(NEAR, FAR, 2, 1000)] {
-        let run = bench.run(ProgramName::FromUnderlay, &tunnelled(&frame, 0));
+        let run = bench.run(ProgramName::Underlay, &tunnelled(&frame, 0));
         assert_eq!((run.verdict, run.mark), (REDIRECT, NEAR_PORT));
         assert_eq!(run.packet, frame);
     }
@@ -188,16 +188,16 @@ fn a_tunnel_packet_is_unpacked() {
 fn ipv6_carries_tunnel_packets_here() {
     let mut bench = Bench::new(None, HERE6.into());
     for frame in [frame4(NEAR, FAR, 0, 40), frame6(NEAR, FAR, 0)] {
-        let run = bench.run(ProgramName::FromUnderlay, &tunnelled6(&frame, 0, 0x1234));
+        let run = bench.run(ProgramName::Underlay, &tunnelled6(&frame, 0, 0x1234));
         assert_eq!(run.verdict, REDIRECT);
         assert_eq!(run.packet, frame);
     }
     // Without a checksum it is the kernel's to say; over IPv4 it is another node's.
     for packet in [tunnelled6(&frame4(NEAR, FAR, 0, 40), 0, 0), tunnelled(&frame4(NEAR, FAR, 0, 40), 0)] {
-        assert_eq!(bench.run(ProgramName::FromUnderlay, &packet).verdict, GO_ON);
+        assert_eq!(bench.run(ProgramName::Underlay, &packet).verdict, GO_ON);
     }
     let mut sending = Bench::new(Some(vni()), HERE6.into());
-    assert_eq!(sending.run(ProgramName::FromEndpoint, &frame4(FAR, NEAR, 0, 40)).verdict, GO_ON);
+    assert_eq!(sending.run(ProgramName::Endpoint, &frame4(FAR, NEAR, 0, 40)).verdict, GO_ON);
 }
 
 #[test]
@@ -254,17 +254,17 @@ fn what_does_not_fit_goes_on_untouched() {
         ("ECT(1) over ECT(0)", tunnelled(&frame4(NEAR, FAR, 2, 40), 1)),
     ];
     for (what, packet) in cases {
-        let run = bench.run(ProgramName::FromUnderlay, &packet);
+        let run = bench.run(ProgramName::Underlay, &packet);
         assert_eq!(run.verdict, GO_ON, "{what}");
         assert_eq!(run.packet, packet, "{what}");
     }
     assert_eq!(bench.count(Counter::Decapsulated), 0);
     assert_eq!(bench.count(Counter::WrongSender), 5);
     assert_eq!(bench.count(Counter::Malformed), 5);
-    assert_eq!(bench.run(ProgramName::FromUnderlay, &good).verdict, REDIRECT);
+    assert_eq!(bench.run(ProgramName::Underlay, &good).verdict, REDIRECT);
     // Every shorter one that the kernel takes for a test: what is left claims to be longer than it is.
     for length in 34..good.len() {
-        let run = bench.run(ProgramName::FromUnderlay, &good[..length]);
+        let run = bench.run(ProgramName::Underlay, &good[..length]);
         assert_eq!(run.verdict, GO_ON, "{length} bytes");
     }
 }
@@ -276,7 +276,7 @@ fn congestion_is_passed_on_both_ways() {
     // RFC 6040, section 4.2, row by row for what is not left as it is.
     for inner in [1, 2, 3] {
         for frame in [frame4(NEAR, FAR, inner, 40), frame6(NEAR, FAR, inner)] {
-            let run = host.run(ProgramName::FromUnderlay, &ce(&frame));
+            let run = host.run(ProgramName::Underlay, &ce(&frame));
             assert_eq!(run.verdict, REDIRECT);
             let four = frame[12] == 8;
             assert_eq!(if four { run.packet[15] } else { run.packet[15] >> 4 } & 3, 3, "{inner}");
@@ -285,18 +285,18 @@ fn congestion_is_passed_on_both_ways() {
         }
     }
     for frame in [frame4(NEAR, FAR, 0, 40), frame6(NEAR, FAR, 0)] {
-        assert_eq!(host.run(ProgramName::FromUnderlay, &ce(&frame)).verdict, DROP);
+        assert_eq!(host.run(ProgramName::Underlay, &ce(&frame)).verdict, DROP);
     }
     assert_eq!(host.count(Counter::CongestionDropped), 2);
     for outer in [1, 2] {
         let frame = frame4(NEAR, FAR, 0, 40);
-        assert_eq!(host.run(ProgramName::FromUnderlay, &tunnelled(&frame, outer)).packet, frame);
+        assert_eq!(host.run(ProgramName::Underlay, &tunnelled(&frame, outer)).packet, frame);
     }
     // Section 4.1; the class of service stays inside.
     let mut segment = Bench::segment();
     for tos in [0, 1, 2, 3, 0xb8, 0xba] {
         for frame in [frame4(FAR, NEAR, tos, 40), frame6(FAR, NEAR, tos)] {
-            assert_eq!(segment.run(ProgramName::FromEndpoint, &frame).packet[15], tos & 3);
+            assert_eq!(segment.run(ProgramName::Endpoint, &frame).packet[15], tos & 3);
         }
     }
 }
@@ -305,7 +305,7 @@ fn congestion_is_passed_on_both_ways() {
 fn a_frame_for_another_node_is_packed() {
     let mut bench = Bench::segment();
     for frame in [frame4(FAR, NEAR, 0, 40), frame6(FAR, NEAR, 0), frame4(FAR, NEAR, 0, 1430)] {
-        let run = bench.run(ProgramName::FromEndpoint, &frame);
+        let run = bench.run(ProgramName::Endpoint, &frame);
         assert_eq!(run.verdict, REDIRECT);
         let packet = &run.packet;
         assert_eq!(packet[12..14], [8, 0]);
@@ -322,9 +322,9 @@ fn a_frame_for_another_node_is_packed() {
     }
     assert_eq!(bench.count(Counter::Encapsulated), 3);
     // One byte longer than the underlay takes, and none longer where the underlay is not known.
-    assert_eq!(bench.run(ProgramName::FromEndpoint, &frame4(FAR, NEAR, 0, 1431)).verdict, GO_ON);
+    assert_eq!(bench.run(ProgramName::Endpoint, &frame4(FAR, NEAR, 0, 1431)).verdict, GO_ON);
     set_settings(&mut bench.loaded, layout::NO_SETTINGS).unwrap();
-    assert_eq!(bench.run(ProgramName::FromEndpoint, &frame4(FAR, NEAR, 0, 40)).verdict, GO_ON);
+    assert_eq!(bench.run(ProgramName::Endpoint, &frame4(FAR, NEAR, 0, 40)).verdict, GO_ON);
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn an_endpoint_reaches_its_neighbours_and_the_encrypting_engine() {
     bench.station(vni(), own, layout::local(1, Some(OUTSIDE), false));
     for (to, verdict) in [(NEAR, REDIRECT), (beyond, REDIRECT), (own, GO_ON), (MacAddr([2; 6]), GO_ON)] {
         let frame = frame4(to, FAR, 0, 40);
-        let run = bench.run(ProgramName::FromEndpoint, &frame);
+        let run = bench.run(ProgramName::Endpoint, &frame);
         assert_eq!((run.verdict, run.packet), (verdict, frame), "{to}");
     }
     assert_eq!((bench.count(Counter::Delivered), bench.count(Counter::HandedOver)), (1, 1));
@@ -346,11 +346,11 @@ fn an_endpoint_reaches_its_neighbours_and_the_encrypting_engine() {
     let arp = ethernet(NEAR, FAR, 0x0806, &[0; 46]);
     let multicast = frame4(MacAddr([0x33, 0x33, 0, 0, 0, 1]), NEAR, 0, 40);
     for other in [&tagged, &arp, &multicast, &arp[..14].to_vec()] {
-        let run = bench.run(ProgramName::FromEndpoint, other);
+        let run = bench.run(ProgramName::Endpoint, other);
         assert_eq!((run.verdict, &run.packet), (GO_ON, other));
-        let run = bench.run(ProgramName::FromDevice, other);
+        let run = bench.run(ProgramName::Device, other);
         assert_eq!((run.verdict, &run.packet), (GO_ON, other));
-        assert_eq!(bench.run(ProgramName::FromUplinkInside, other).verdict, DROP);
+        assert_eq!(bench.run(ProgramName::UplinkInside, other).verdict, DROP);
     }
 }
 
@@ -358,26 +358,26 @@ fn an_endpoint_reaches_its_neighbours_and_the_encrypting_engine() {
 fn uplinks_take_what_programs_sent_and_nothing_else() {
     let mut bench = Bench::segment();
     let frame = frame4(NEAR, FAR, 0, 40);
-    for program in [ProgramName::FromUplinkInside, ProgramName::FromDevice] {
+    for program in [ProgramName::UplinkInside, ProgramName::Device] {
         let run = bench.run(program, &frame);
         assert_eq!((run.verdict, &run.packet), (REDIRECT, &frame));
     }
     let marked = |context: &mut [u8]| context[SKB_MARK..SKB_MARK + 4].copy_from_slice(&7u32.to_ne_bytes());
-    let run = bench.run_with(ProgramName::FromUplinkInside, &frame, marked);
+    let run = bench.run_with(ProgramName::UplinkInside, &frame, marked);
     assert_eq!((run.verdict, run.mark), (REDIRECT, 0));
     // A device's frame for a station on yet another node is the bridge's; it would never have come by an uplink.
     let onward = frame4(FAR, NEAR, 0, 40);
-    assert_eq!(bench.run(ProgramName::FromDevice, &onward).verdict, GO_ON);
-    assert_eq!(bench.run(ProgramName::FromUplinkInside, &onward).verdict, DROP);
+    assert_eq!(bench.run(ProgramName::Device, &onward).verdict, GO_ON);
+    assert_eq!(bench.run(ProgramName::UplinkInside, &onward).verdict, DROP);
     let mut host = Bench::host();
     for stray in [&frame, &tunnelled(&frame, 0), &frame6(NEAR, FAR, 0), &tunnelled(&frame, 0)[..41].to_vec()]
     {
-        assert_eq!(host.run(ProgramName::FromUplinkOutside, stray).verdict, DROP);
+        assert_eq!(host.run(ProgramName::UplinkOutside, stray).verdict, DROP);
     }
     assert_eq!((host.count(Counter::Stray), host.count(Counter::Unroutable)), (4, 0));
     // It is a program's, but this namespace has no routes.
-    let packed = bench.run(ProgramName::FromEndpoint, &onward).packet;
-    assert_eq!(host.run(ProgramName::FromUplinkOutside, &packed).verdict, DROP);
+    let packed = bench.run(ProgramName::Endpoint, &onward).packet;
+    assert_eq!(host.run(ProgramName::UplinkOutside, &packed).verdict, DROP);
     assert_eq!(host.count(Counter::Unroutable), 1);
 }
 
@@ -387,18 +387,17 @@ fn joined_packets_are_not_unpacked_for_what_sends_them_on() {
     let entry = MacAddr([2, 0x42, 192, 0, 2, 1]);
     bench.station(vni(), entry, layout::local(15, Some(OUTSIDE), true));
     let packet = tunnelled(&frame4(entry, FAR, 0, 1000), 0);
-    assert_eq!(bench.run(ProgramName::FromUnderlay, &packet).verdict, REDIRECT);
+    assert_eq!(bench.run(ProgramName::Underlay, &packet).verdict, REDIRECT);
     let joined =
         |context: &mut [u8]| context[SKB_GSO_SIZE..SKB_GSO_SIZE + 4].copy_from_slice(&500u32.to_ne_bytes());
-    assert_eq!(bench.run_with(ProgramName::FromUnderlay, &packet, joined).verdict, GO_ON);
+    assert_eq!(bench.run_with(ProgramName::Underlay, &packet, joined).verdict, GO_ON);
 }
 
 /// What a program may redirect must be to a station of its own network.
 fn allowed(program: ProgramName, packet: &[u8]) -> bool {
-    let inner = if program == ProgramName::FromUnderlay { &packet[50..] } else { packet };
+    let inner = if program == ProgramName::Underlay { &packet[50..] } else { packet };
     let known = [NEAR.0, FAR.0].iter().any(|mac| inner[..6] == mac[..]);
-    known
-        && (program != ProgramName::FromUnderlay || (packet[46..49] == [0, 0x10, 1] && inner[6..12] == FAR.0))
+    known && (program != ProgramName::Underlay || (packet[46..49] == [0, 0x10, 1] && inner[6..12] == FAR.0))
 }
 
 proptest! {
@@ -432,9 +431,9 @@ proptest! {
             if mend {
                 packet = edited(&packet, 26, 192);
             }
-            let run = host.run(ProgramName::FromUnderlay, &packet);
+            let run = host.run(ProgramName::Underlay, &packet);
             prop_assert!([GO_ON, DROP, REDIRECT].contains(&run.verdict));
-            prop_assert!(run.verdict != REDIRECT || allowed(ProgramName::FromUnderlay, &packet));
+            prop_assert!(run.verdict != REDIRECT || allowed(ProgramName::Underlay, &packet));
             prop_assert!(run.verdict == REDIRECT || run.packet == packet);
             let mut damaged = frame.clone();
             damaged[at % frame.len()] = byte;
@@ -457,55 +456,11 @@ proptest! {
         for (payload, tos) in payloads {
             let packet = ipv4([10, 0, 1, 2].into(), [10, 0, 1, 3].into(), tos, &payload);
             let frame = ethernet(FAR, NEAR, 0x0800, &packet);
-            let mut sent = sender.run(ProgramName::FromEndpoint, &frame).packet;
+            let mut sent = sender.run(ProgramName::Endpoint, &frame).packet;
             sent[..6].fill(0);
-            let run = receiver.run(ProgramName::FromUnderlay, &sent);
+            let run = receiver.run(ProgramName::Underlay, &sent);
             prop_assert_eq!(run.verdict, REDIRECT);
             prop_assert_eq!(run.packet, frame);
         }
     }
-}
-
-/// The object that is kept for machines without clang is this source's. Compared are the programs themselves, as they
-/// are when the same compiler made both.
-#[test]
-fn the_kept_objects_are_of_these_sources() {
-    let kept: [(&str, &[u8], &[u8]); 2] = [
-        ("host", include_bytes!("../../bpf/prebuilt/host.bpf.o"), super::programs::HOST),
-        ("segment", include_bytes!("../../bpf/prebuilt/segment.bpf.o"), super::programs::SEGMENT),
-    ];
-    let here = compiler().expect("clang is needed to check the kept objects (apt-get install clang)");
-    let made_by = include_str!("../../bpf/prebuilt/compiler").trim();
-    for (name, kept, built) in kept {
-        assert!(!kept.is_empty() && !built.is_empty());
-        let advice = format!(
-            "bpf/prebuilt/{name}.bpf.o is stale: copy {}/*.bpf.o there, and the first line of \"clang --version\" to compiler",
-            env!("OUT_DIR")
-        );
-        if here == made_by {
-            assert!(instructions(kept) == instructions(built), "{advice}");
-        }
-        // With another compiler the functions at least are the same ones.
-        assert_eq!(names(kept), names(built), "{advice}");
-    }
-}
-
-fn compiler() -> Option<String> {
-    let output = std::process::Command::new("clang").arg("--version").output().ok()?;
-    String::from_utf8(output.stdout).ok()?.lines().next().map(str::to_owned)
-}
-
-fn instructions(object: &[u8]) -> Vec<u8> {
-    use object::{Object, ObjectSection};
-    let file = object::File::parse(object).unwrap();
-    file.section_by_name("classifier").unwrap().data().unwrap().to_vec()
-}
-
-fn names(object: &[u8]) -> Vec<String> {
-    use object::{Object, ObjectSymbol, SymbolKind};
-    let file = object::File::parse(object).unwrap();
-    let functions = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_global());
-    let mut names: Vec<String> = functions.map(|symbol| symbol.name().unwrap().to_owned()).collect();
-    names.sort();
-    names
 }

@@ -46,7 +46,7 @@ fn try_to_send(segment: &mut Ebpf) -> Result<(), FastPathError> {
     frame[..6].copy_from_slice(&station.0);
     frame[12..15].copy_from_slice(&[8, 0, 0x45]);
     let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() };
-    let run = classifier(segment, ProgramName::FromEndpoint).and_then(|program| program.test_run(options));
+    let run = classifier(segment, ProgramName::Endpoint).and_then(|program| program.test_run(options));
     match run.map_err(object("run a program for a test"))?.return_value {
         REDIRECT => Ok(()),
         _ => Err(FastPathError::Unsupported {
@@ -60,7 +60,7 @@ fn has_tcx(segment: &mut Ebpf) -> bool {
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
         program.attach_with_options("lo", TcAttachType::Ingress, options)
     };
-    classifier(segment, ProgramName::FromEndpoint).is_ok_and(|program| attach(program).is_ok())
+    classifier(segment, ProgramName::Endpoint).is_ok_and(|program| attach(program).is_ok())
 }
 
 pub(super) fn set_station(loaded: &mut Ebpf, key: &Key, station: &Station) -> Result<(), MapError> {
@@ -81,6 +81,7 @@ mod tests {
 
     #[test]
     fn this_kernel_has_a_fast_path() {
-        assert_eq!(probe().unwrap(), Attachment::Tcx);
+        let attachment = probe().unwrap();
+        assert!([Attachment::Tcx, Attachment::Filter].contains(&attachment));
     }
 }

@@ -21,24 +21,24 @@ pub(super) static SEGMENT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT
 /// The programs, as their functions are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ProgramName {
-    FromUnderlay,
-    FromUplinkOutside,
-    FromUplinkInside,
-    FromDevice,
-    FromEndpoint,
+    Underlay,
+    UplinkOutside,
+    UplinkInside,
+    Device,
+    Endpoint,
 }
 
 impl ProgramName {
-    pub(super) const HOST: [Self; 2] = [Self::FromUnderlay, Self::FromUplinkOutside];
-    pub(super) const SEGMENT: [Self; 3] = [Self::FromUplinkInside, Self::FromDevice, Self::FromEndpoint];
+    pub(super) const HOST: [Self; 2] = [Self::Underlay, Self::UplinkOutside];
+    pub(super) const SEGMENT: [Self; 3] = [Self::UplinkInside, Self::Device, Self::Endpoint];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::FromUnderlay => "from_underlay",
-            Self::FromUplinkOutside => "from_uplink_outside",
-            Self::FromUplinkInside => "from_uplink_inside",
-            Self::FromDevice => "from_device",
-            Self::FromEndpoint => "from_endpoint",
+            Self::Underlay => "from_underlay",
+            Self::UplinkOutside => "from_uplink_outside",
+            Self::UplinkInside => "from_uplink_inside",
+            Self::Device => "from_device",
+            Self::Endpoint => "from_endpoint",
         }
     }
 
