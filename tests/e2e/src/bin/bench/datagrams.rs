@@ -1,6 +1,6 @@
 //! Small datagrams: how many arrive, and what sending one costs.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ const BATCH: usize = 32;
 const BATCHES: usize = 160;
 /// The first ones find caches cold.
 const COLD: usize = 8;
+/// From a port of ours to one that nobody has.
+const UNUSED: u16 = 10_000;
 /// In which the kernel ends what it began.
 const PAUSE: Duration = Duration::from_micros(100);
 
@@ -40,7 +42,7 @@ pub(crate) fn flood(path: &Path) -> Found {
         });
         let sender = scope.spawn(move || {
             listening.recv().unwrap();
-            let socket = towards(path, path.target.1);
+            let socket = towards(path, path.targets[0]);
             let (start, cpu) = (Instant::now(), cpu_time());
             while start.elapsed() < FLOOD {
                 // A full queue somewhere is what a flood is about.
@@ -60,7 +62,9 @@ pub(crate) fn send(path: &Path) -> Found {
     let work = || {
         share_cpu(Kind::Send);
         // Nobody listens there; what comes back of that is no error here.
-        let socket = towards(path, path.target.1 + 10_000);
+        let mut target = path.targets[0];
+        target.set_port(target.port() + UNUSED);
+        let socket = towards(path, target);
         let batch = |_| {
             let start = cpu_time();
             (0..BATCH).for_each(|_| drop(socket.send(&[0; SIZE])));
@@ -77,9 +81,9 @@ pub(crate) fn send(path: &Path) -> Found {
 }
 
 /// A socket of the client's.
-fn towards(path: &Path, port: u16) -> UdpSocket {
+fn towards(path: &Path, target: SocketAddrV4) -> UdpSocket {
     path.client.enter();
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    socket.connect((path.target.0, port)).unwrap();
+    socket.connect(target).unwrap();
     socket
 }

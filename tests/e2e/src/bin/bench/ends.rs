@@ -1,7 +1,7 @@
 //! Both ends of a burst of TCP.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::burst::{CONNECTIONS, ECHOES, Found, Kind, STALL, STREAM, STREAMS, cpu_time, share_cpu};
@@ -25,7 +25,7 @@ pub(crate) fn exchange(path: &Path, kind: Kind) -> Found {
             path.client.enter();
             share_cpu(kind);
             listening.recv().unwrap();
-            ask(kind, path.target.into())
+            ask(kind, &path.targets)
         });
         let mut found = client.join().unwrap();
         found.cpu += server.join().unwrap();
@@ -84,7 +84,8 @@ fn answer(mut stream: TcpStream, buffer: &mut [u8]) {
 }
 
 /// Asks for one burst.
-fn ask(kind: Kind, server: SocketAddr) -> Found {
+fn ask(kind: Kind, servers: &[SocketAddrV4]) -> Found {
+    let (server, mut next) = (servers[0], servers.iter().cycle());
     match kind {
         Kind::Streams => send_streams(server),
         Kind::Echo => {
@@ -97,7 +98,7 @@ fn ask(kind: Kind, server: SocketAddr) -> Found {
             found
         }
         Kind::Connect => timed(CONNECTIONS, || {
-            let mut stream = TcpStream::connect(server).unwrap();
+            let mut stream = TcpStream::connect(next.next().unwrap()).unwrap();
             // A reset instead of TIME_WAIT: thousands of bursts must not run out of ports.
             rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
             stream.write_all(&[0; REQUEST]).unwrap();
@@ -107,7 +108,7 @@ fn ask(kind: Kind, server: SocketAddr) -> Found {
     }
 }
 
-fn send_streams(server: SocketAddr) -> Found {
+fn send_streams(server: SocketAddrV4) -> Found {
     let start = Instant::now();
     let all: Vec<Found> = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..STREAMS).map(|_| scope.spawn(|| send_stream(server))).collect();
@@ -119,7 +120,7 @@ fn send_streams(server: SocketAddr) -> Found {
     Found { value: units * 8.0 / took, units, cpu: sum(|found| found.cpu), ..Found::default() }
 }
 
-fn send_stream(server: SocketAddr) -> Found {
+fn send_stream(server: SocketAddrV4) -> Found {
     let mut stream = tuned(TcpStream::connect(server).unwrap());
     let (buffer, mut bytes) = (vec![1; BUFFER], 0);
     let (start, cpu) = (Instant::now(), cpu_time());

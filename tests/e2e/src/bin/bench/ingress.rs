@@ -30,7 +30,7 @@ pub(crate) fn measure() {
     hosts.docker("h1", create).unwrap();
     let (client, task) = (hosts.host("h3").keeper.to_string(), task(&hosts));
     let way = |host: &str, port| {
-        Path::balanced(Place::of(&client), vec![Place::of(&task)], TARGET, (&address(host), port))
+        Path::published(Place::of(&client), Place::of(&task), TARGET, (&address(host), port))
     };
     let direct = way("h1", DIRECT);
     for (name, path) in [("task's node", way("h1", PUBLISHED)), ("other node", way("h2", PUBLISHED))] {

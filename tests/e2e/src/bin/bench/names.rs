@@ -136,9 +136,11 @@ fn percentile(mut delays: Vec<Duration>) -> f64 {
     delays[delays.len() * 99 / 100].as_secs_f64() * 1000.0
 }
 
-/// When the name of a question first has an address.
+/// When the name of a question first has an address. A resolver that asks others for what it does not know must not be
+/// waited for: it is asked again.
 pub(crate) fn await_answer(socket: &UdpSocket, question: &[u8]) -> Instant {
     let mut answer = [0; 512];
+    socket.set_read_timeout(Some(GLANCE * 5)).unwrap();
     loop {
         socket.send(question).unwrap();
         if socket.recv(&mut answer).is_ok() && answer[7] > 0 {

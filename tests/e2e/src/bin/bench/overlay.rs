@@ -50,9 +50,16 @@ impl Effort {
 }
 
 impl Arena {
+    /// All at once: mostly they wait.
     fn up() -> Self {
-        let docker = Side::up(&Engine::docker());
-        Self { docker, wefts: Engine::wefts().iter().map(Side::up).collect(), bare: Bare::up() }
+        let engines = Engine::wefts();
+        std::thread::scope(|scope| {
+            let docker = scope.spawn(|| Side::up(&Engine::docker()));
+            let wefts: Vec<_> = engines.iter().map(|engine| scope.spawn(|| Side::up(engine))).collect();
+            let bare = Bare::up();
+            let wefts = wefts.into_iter().map(|weft| weft.join().unwrap()).collect();
+            Self { docker: docker.join().unwrap(), wefts, bare }
+        })
     }
 
     /// Docker's and then Weft's.

@@ -1,7 +1,7 @@
 //! A way between network namespaces that threads of this process can measure.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -19,14 +19,15 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(5001);
 #[derive(Debug)]
 pub(crate) struct Place(File);
 
-/// A client's namespace, those of the servers that may answer it, and where it connects to.
+/// A client's namespace, those of the servers that may answer it, and where it connects to: in turn, if it is more than
+/// one address.
 #[derive(Debug)]
 pub(crate) struct Path {
     pub(crate) client: Place,
     pub(crate) servers: Vec<Place>,
     /// Where the servers listen.
     pub(crate) listen: u16,
-    pub(crate) target: (Ipv4Addr, u16),
+    pub(crate) targets: Vec<SocketAddrV4>,
     /// Processes whose CPU time belongs to the way.
     carriers: Vec<i32>,
 }
@@ -68,20 +69,21 @@ impl Place {
 impl Path {
     /// Between two namespaces.
     pub(crate) fn between(client: Place, server: Place, address: &str) -> Self {
-        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-        Self::balanced(client, vec![server], port, (address, port))
+        Self::to_all(client, vec![server], &[address])
     }
 
-    /// From one namespace to several, by an address that leads to any of them.
-    pub(crate) fn by_virtual_ip(client: Place, servers: Vec<Place>, address: &str) -> Self {
+    /// From one namespace to several, by addresses that lead to them.
+    pub(crate) fn to_all(client: Place, servers: Vec<Place>, addresses: &[&str]) -> Self {
         let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-        Self::balanced(client, servers, port, (address, port))
+        let targets =
+            addresses.iter().map(|address| SocketAddrV4::new(address.trim().parse().unwrap(), port));
+        Self { client, servers, listen: port, targets: targets.collect(), carriers: Vec::new() }
     }
 
-    /// The same with ports that others chose.
-    pub(crate) fn balanced(client: Place, servers: Vec<Place>, listen: u16, target: (&str, u16)) -> Self {
-        let target = (target.0.trim().parse().unwrap(), target.1);
-        Self { client, servers, listen, target, carriers: Vec::new() }
+    /// To one namespace, by ports that others chose.
+    pub(crate) fn published(client: Place, server: Place, listen: u16, (address, port): (&str, u16)) -> Self {
+        let targets = vec![SocketAddrV4::new(address.trim().parse().unwrap(), port)];
+        Self { client, servers: vec![server], listen, targets, carriers: Vec::new() }
     }
 
     /// The same, which these processes carry.
@@ -125,8 +127,11 @@ impl Path {
             let client = scope.spawn(move || {
                 self.client.enter();
                 listening.recv().unwrap();
-                (0..connections)
-                    .try_for_each(|_| TcpStream::connect_timeout(&self.target.into(), STALL).map(drop))
+                self.targets
+                    .iter()
+                    .cycle()
+                    .take(connections)
+                    .try_for_each(|to| TcpStream::connect_timeout(&(*to).into(), STALL).map(drop))
             });
             // Who waited for all of them has closed his sockets by now.
             let (refused, hit) = (client.join().unwrap(), server.join().unwrap());

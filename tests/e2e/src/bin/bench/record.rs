@@ -103,8 +103,9 @@ The congestion control of the measured sockets is cubic, whatever the machine's 
 - There is no wire: large frames cross the underlay whole. Ratios of bulk TCP differ on real network cards.
 - Docker's virtual IPs and encryption need IPVS and ESP of the kernel: where it stands is its direct path to a task, and
   its overlay in the clear.
-- Limits are the bare hosts (across hosts), a veth pair between two namespaces (on one), the same engine's way without
-  a virtual IP, and the same engine in the clear (encrypted).
+- Limits are the bare hosts (across hosts), a veth pair between two namespaces (on one), and the same engine in the clear
+  (encrypted). A virtual IP's limit is the same engine's way to one container that is no task; with many tasks it is the
+  way straight to all of them in turn, because a hundred namespaces leave no cache warm, whoever chooses among them.
 - A name is known elsewhere when a thread in another node's container, which asks all the time, is told its address; memory is
   that of all processes of an idle worker: daemon, helpers, and for Docker containerd.
 

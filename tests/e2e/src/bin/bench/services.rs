@@ -60,13 +60,31 @@ fn running(hosts: &Hosts, replicas: usize, except: Option<&str>) {
     });
 }
 
-/// Ids of a service's containers on a host, once so many run.
-pub(crate) fn containers(hosts: &Hosts, host: &str, service: &str, replicas: usize) -> Vec<String> {
+/// A task's container.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) pid: String,
+    /// On its only network.
+    pub(crate) address: String,
+}
+
+/// A service's containers on a host, once so many run.
+pub(crate) fn tasks(hosts: &Hosts, host: &str, service: &str, replicas: usize) -> Vec<Task> {
     let filter = format!("label=com.docker.swarm.service.name={service}");
+    let format = "{{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
     eventually("the tasks run", CONVERGED, || {
         let list =
             hosts.docker(host, ["ps", "-q", "--filter", &filter]).map_err(|error| error.to_string())?;
-        let ids: Vec<String> = list.lines().map(str::to_owned).collect();
-        if ids.len() == replicas { Ok(ids) } else { Err(format!("{} of {replicas}", ids.len())) }
+        let ids: Vec<&str> = list.lines().collect();
+        if ids.len() != replicas {
+            return Err(format!("{} of {replicas}", ids.len()));
+        }
+        let words = [&["inspect", "--format", format][..], &ids].concat();
+        let list = hosts.docker(host, words.as_slice()).map_err(|error| error.to_string())?;
+        let task = |line: &str| {
+            let (pid, address) = line.trim().split_once(' ')?;
+            Some(Task { pid: pid.to_owned(), address: address.to_owned() })
+        };
+        list.lines().map(task).collect::<Option<Vec<Task>>>().ok_or(list)
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! Docker's virtual IPs need IPVS, which not every kernel has: its lane goes straight to a task of a service without one.
 //! Weft's own direct lane goes to a container that is no task, because flows to tasks may be tracked just as those to
-//! virtual IPs are.
+//! virtual IPs are. Beside a virtual IP of many tasks goes one straight to all of them in turn: a hundred namespaces
+//! leave no cache warm, whoever chooses among them.
 
 use weft_e2e::Hosts;
 use weft_e2e::dns::Inside;
@@ -11,11 +12,11 @@ use weft_lab::eventually;
 use super::lanes::{Lane, Reading, measure as race};
 use super::{Arena, Effort};
 use crate::burst::Kind;
-use crate::path::Path;
+use crate::path::{Path, Place};
 use crate::requests;
 use crate::row::Bound::AtLeast;
 use crate::row::{Goal, Row};
-use crate::services::{self, CONVERGED};
+use crate::services::{self, CONVERGED, Task};
 use crate::side::{NETWORK, Side};
 
 /// Real tasks behind the two virtual IPs.
@@ -28,14 +29,14 @@ const OTHERS: usize = 998;
 struct Ways<'a> {
     side: &'a Side,
     few: Path,
+    /// Straight to each of the many in turn.
+    in_turn: Path,
     many: Path,
 }
 
 pub(crate) fn measure(arena: &Arena, effort: Effort) -> Vec<Row> {
-    let tasks = serve(&arena.docker.hosts, "direct", FEW, "dnsrr");
-    let address = arena.docker.hosts.address("h2", &tasks[0], NETWORK).unwrap();
-    let to_task =
-        Path::between(arena.docker.place("h1", "ann"), arena.docker.place("h2", &tasks[0]), &address);
+    let task = serve(&arena.docker.hosts, "direct", FEW, "dnsrr").swap_remove(0);
+    let to_task = Path::between(arena.docker.place("h1", "ann"), Place::of(&task.pid), &task.address);
     let ways: Vec<Ways<'_>> = arena.wefts.iter().map(Ways::open).collect();
     let lanes = lanes(&to_task, &ways);
     let mut rows = race(&lanes, readings(""), effort.rounds);
@@ -48,28 +49,36 @@ pub(crate) fn measure(arena: &Arena, effort: Effort) -> Vec<Row> {
 
 impl<'a> Ways<'a> {
     fn open(side: &'a Side) -> Self {
-        let way = |name: &str, replicas| {
-            let tasks = serve(&side.hosts, name, replicas, "vip");
-            let places = tasks.iter().map(|task| side.place("h2", task)).collect();
-            let way = Path::by_virtual_ip(side.place("h1", "ann"), places, &virtual_ip(&side.hosts, name));
-            eventually("all tasks answer", CONVERGED, || match way.spread(replicas * 20) {
-                Ok(spread) if spread == replicas => Ok(()),
-                Ok(spread) => Err(format!("{spread} of {replicas} answer")),
+        let client = || side.place("h1", "ann");
+        let way = |name: &str, tasks: &[Task]| {
+            let way = Path::to_all(client(), places(tasks), &[&virtual_ip(&side.hosts, name)]);
+            eventually("all tasks answer", CONVERGED, || match way.spread(tasks.len() * 20) {
+                Ok(spread) if spread == tasks.len() => Ok(()),
+                Ok(spread) => Err(format!("{spread} of {} answer", tasks.len())),
                 Err(error) => Err(error),
             });
             way
         };
-        Self { side, few: way("few", FEW), many: way("many", MANY) }
+        let few = way("few", &serve(&side.hosts, "few", FEW, "vip"));
+        let tasks = serve(&side.hosts, "many", MANY, "vip");
+        let addresses: Vec<&str> = tasks.iter().map(|task| task.address.as_str()).collect();
+        let in_turn = Path::to_all(client(), places(&tasks), &addresses);
+        Self { side, few, in_turn, many: way("many", &tasks) }
     }
+}
+
+fn places(tasks: &[Task]) -> Vec<Place> {
+    tasks.iter().map(|task| Place::of(&task.pid)).collect()
 }
 
 fn lanes<'a>(to_task: &'a Path, ways: &'a [Ways<'a>]) -> Vec<Lane<'a>> {
     let mut lanes = vec![Lane::beside("Docker, straight to a task", to_task)];
     for ways in ways {
-        let (name, direct) = (ways.side.name, lanes.len());
+        let (name, first) = (ways.side.name, lanes.len());
         lanes.push(Lane::beside(format!("{name}: without VIP"), &ways.side.far));
-        lanes.push(Lane::judged(format!("{name}: VIP of {FEW}"), &ways.few, Some(direct)));
-        lanes.push(Lane::judged(format!("{name}: VIP of {MANY}"), &ways.many, Some(direct)));
+        lanes.push(Lane::judged(format!("{name}: VIP of {FEW}"), &ways.few, Some(first)));
+        lanes.push(Lane::beside(format!("{name}: {MANY} tasks in turn"), &ways.in_turn));
+        lanes.push(Lane::judged(format!("{name}: VIP of {MANY}"), &ways.many, Some(first + 2)));
     }
     lanes
 }
@@ -89,13 +98,13 @@ fn readings(among: &str) -> Vec<Reading> {
 }
 
 /// Creates a service on `h2`; its containers once all run.
-fn serve(hosts: &Hosts, name: &str, replicas: usize, mode: &str) -> Vec<String> {
+fn serve(hosts: &Hosts, name: &str, replicas: usize, mode: &str) -> Vec<Task> {
     let create = format!(
         "service create -d -q --name {name} --network {NETWORK} --endpoint-mode {mode} --replicas {replicas} \
          --constraint node.hostname==h2 --no-resolve-image --stop-grace-period 1s busybox sleep 100000"
     );
     hosts.docker("h1", create).unwrap();
-    services::containers(hosts, "h2", name, replicas)
+    services::tasks(hosts, "h2", name, replicas)
 }
 
 fn virtual_ip(hosts: &Hosts, service: &str) -> String {
