@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::path::{Path, cpu_of};
@@ -67,6 +67,14 @@ pub(crate) struct Found {
     pub(crate) units: f64,
 }
 
+impl Kind {
+    /// How many bursts a round takes the best of. The kernel lets windows of TCP grow until what is in flight leaves the
+    /// processor's cache or does not, which makes a factor of two and is a matter of chance.
+    pub(crate) fn tries(self) -> usize {
+        if matches!(self, Self::Stream | Self::Streams) { 3 } else { 1 }
+    }
+}
+
 impl Path {
     /// One burst.
     pub(crate) fn measure(&self, kind: Kind) -> Sample {
@@ -95,13 +103,26 @@ impl Found {
     }
 }
 
-/// Both ends of what waits for the other at every step run on the first CPU.
-pub(crate) fn share_cpu(kind: Kind) {
-    if matches!(kind, Kind::Echo | Kind::Connect | Kind::Send) {
-        let mut first = CpuSet::new();
-        first.set(0);
-        sched_setaffinity(None, &first).unwrap();
-    }
+/// Which end of a burst a thread is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Client,
+    Server,
+}
+
+/// Both ends of what waits for the other at every step run on the first CPU. Who is flooded has the last one: where the
+/// scheduler puts him would otherwise count for more than the path. Streams go where they are put.
+pub(crate) fn take_cpu(kind: Kind, end: End) {
+    let all = sched_getaffinity(None).unwrap();
+    let of_all = |cpu: &usize| all.is_set(*cpu);
+    let cpu = match (kind, end) {
+        (Kind::Stream | Kind::Streams, _) => return,
+        (Kind::Flood, End::Server) => (0..CpuSet::MAX_CPU).rfind(of_all),
+        _ => (0..CpuSet::MAX_CPU).find(of_all),
+    };
+    let mut only = CpuSet::new();
+    only.set(cpu.unwrap());
+    sched_setaffinity(None, &only).unwrap();
 }
 
 /// CPU seconds of this thread.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::burst::{Found, Kind, cpu_time, share_cpu};
+use crate::burst::{End, Found, Kind, cpu_time, take_cpu};
 use crate::path::Path;
 
 /// Bytes of each.
@@ -31,6 +31,7 @@ pub(crate) fn flood(path: &Path) -> Found {
         let ended = &ended;
         let receiver = scope.spawn(move || {
             path.servers[0].enter();
+            take_cpu(Kind::Flood, End::Server);
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, path.listen)).unwrap();
             socket.set_read_timeout(Some(GLANCE)).unwrap();
             ready.send(()).unwrap();
@@ -41,6 +42,7 @@ pub(crate) fn flood(path: &Path) -> Found {
             (f64::from(count), cpu_time() - start)
         });
         let sender = scope.spawn(move || {
+            take_cpu(Kind::Flood, End::Client);
             listening.recv().unwrap();
             let socket = towards(path, path.targets[0]);
             let (start, cpu) = (Instant::now(), cpu_time());
@@ -60,7 +62,7 @@ pub(crate) fn flood(path: &Path) -> Found {
 /// Nanoseconds of CPU that one takes on its whole way, which the kernel goes in the sender's context.
 pub(crate) fn send(path: &Path) -> Found {
     let work = || {
-        share_cpu(Kind::Send);
+        take_cpu(Kind::Send, End::Client);
         // Nobody listens there; what comes back of that is no error here.
         let mut target = path.targets[0];
         target.set_port(target.port() + UNUSED);

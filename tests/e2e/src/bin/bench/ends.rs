@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::burst::{CONNECTIONS, ECHOES, Found, Kind, STALL, STREAM, STREAMS, cpu_time, share_cpu};
+use crate::burst::{CONNECTIONS, ECHOES, End, Found, Kind, STALL, STREAM, STREAMS, cpu_time, take_cpu};
 use crate::path::{Listeners, Path};
 
 const BUFFER: usize = 128 * 1024;
@@ -16,14 +16,14 @@ pub(crate) fn exchange(path: &Path, kind: Kind) -> Found {
     std::thread::scope(|scope| {
         let (ready, listening) = std::sync::mpsc::channel();
         let server = scope.spawn(move || {
-            share_cpu(kind);
+            take_cpu(kind, End::Server);
             let listeners = path.listen();
             ready.send(()).unwrap();
             serve(kind, &listeners)
         });
         let client = scope.spawn(move || {
             path.client.enter();
-            share_cpu(kind);
+            take_cpu(kind, End::Client);
             listening.recv().unwrap();
             ask(kind, &path.targets)
         });

@@ -20,21 +20,33 @@ pub(crate) struct Raced {
 pub(crate) fn race(paths: &[&Path], kinds: &[Kind], rounds: usize) -> Raced {
     let mut dice = Dice::new(SEED);
     let mut samples = vec![vec![Vec::new(); paths.len()]; kinds.len()];
-    let mut of_kinds: Vec<usize> = (0..kinds.len()).collect();
-    let mut of_paths: Vec<usize> = (0..paths.len()).collect();
+    let mut order: Vec<usize> = (0..kinds.len()).collect();
     for round in 0..=rounds {
-        dice.shuffle(&mut of_kinds);
-        for kind in &of_kinds {
-            dice.shuffle(&mut of_paths);
-            for path in &of_paths {
-                let sample = paths[*path].measure(kinds[*kind]);
-                if round > 0 {
-                    samples[*kind][*path].push(sample);
-                }
+        dice.shuffle(&mut order);
+        for kind in &order {
+            let heat = heat(paths, kinds[*kind], &mut dice);
+            if round > 0 {
+                samples[*kind].iter_mut().zip(heat).for_each(|(samples, sample)| samples.push(sample));
             }
         }
     }
     Raced { kinds: kinds.to_vec(), samples }
+}
+
+/// One kind on every path, in any order; the best of its tries for each.
+fn heat(paths: &[&Path], kind: Kind, dice: &mut Dice) -> Vec<Sample> {
+    let mut best: Vec<Option<Sample>> = vec![None; paths.len()];
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    for _ in 0..kind.tries() {
+        dice.shuffle(&mut order);
+        for path in &order {
+            let sample = paths[*path].measure(kind);
+            if best[*path].is_none_or(|best| best.value < sample.value) {
+                best[*path] = Some(sample);
+            }
+        }
+    }
+    best.into_iter().flatten().collect()
 }
 
 impl Raced {

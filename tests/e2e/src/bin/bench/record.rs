@@ -98,8 +98,11 @@ The congestion control of the measured sockets is cubic, whatever the machine's 
 - CPU is the exact time of both threads: soft interrupts of veth and VXLAN run in the sender's. What ksoftirqd took beside that,
   for whomever, has a line of its own; of encrypted networks the helper processes' time is included.
 - RR, connections and the CPU of a path run with both ends on one processor: waking another one takes several times
-  what the path takes, and would hide it. RR is one byte there and back; a connection carries 64 bytes there and back.
+  what the path takes, and would hide it. Received UDP has a processor for each end,
+  streams go where the scheduler puts them. RR is one byte there and back; a connection carries 64 bytes there and back.
 - The CPU of the UDP path is the sender's for a datagram of 64 bytes to a port where nobody listens, all the way there.
+- A round of TCP streams is the best of three bursts: whether windows grow until what is in flight leaves the processor's
+  cache is a matter of chance, and makes a factor of two.
 - There is no wire: large frames cross the underlay whole. Ratios of bulk TCP differ on real network cards.
 - Docker's virtual IPs and encryption need IPVS and ESP of the kernel: where it stands is its direct path to a task, and
   its overlay in the clear.

@@ -59,11 +59,11 @@ impl<'a> Ways<'a> {
             });
             way
         };
-        let few = way("few", &serve(&side.hosts, "few", FEW, "vip"));
-        let tasks = serve(&side.hosts, "many", MANY, "vip");
+        let few = way("vip-few", &serve(&side.hosts, "vip-few", FEW, "vip"));
+        let tasks = serve(&side.hosts, "vip-many", MANY, "vip");
         let addresses: Vec<&str> = tasks.iter().map(|task| task.address.as_str()).collect();
         let in_turn = Path::to_all(client(), places(&tasks), &addresses);
-        Self { side, few, in_turn, many: way("many", &tasks) }
+        Self { side, few, in_turn, many: way("vip-many", &tasks) }
     }
 }
 
