@@ -7,10 +7,12 @@ use crate::stats::{self, Better};
 use crate::table::number;
 
 /// All in pixels: where bars begin, how long one of Docker's value is, and where they are cut off.
-const LEFT: f64 = 330.0;
+const LEFT: f64 = 350.0;
 const UNIT: f64 = 150.0;
 const LONGEST: f64 = 3.0;
-const WIDTH: f64 = LEFT + UNIT * LONGEST + 130.0;
+/// Where numbers stand, clear of all marks.
+const NUMBERS: f64 = LEFT + UNIT * LONGEST + 10.0;
+const WIDTH: f64 = NUMBERS + 230.0;
 const BAR: f64 = 13.0;
 const STEP: f64 = BAR + 3.0;
 const BETWEEN: f64 = 10.0;
@@ -36,7 +38,7 @@ pub(crate) fn svg(title: &str, rows: &[Row]) -> String {
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
          <text x=\"12\" y=\"20\" font-size=\"15\" font-weight=\"bold\">{}</text>\n\
          <text x=\"12\" y=\"38\" fill=\"#57606a\">times as good as Docker in the same rounds; the line is Docker, \
-         red marks are goals, grey is no overlay of Weft's</text>\n\
+         red marks are goals, grey is for comparison</text>\n\
          {bars}<line x1=\"{docker}\" y1=\"{TOP}\" x2=\"{docker}\" y2=\"{y}\" stroke=\"#24292f\"/>\n</svg>\n",
         escaped(title)
     )
@@ -75,8 +77,7 @@ fn bar(out: &mut String, entry: &Entry, gain: f64, colour: &str, y: f64) {
     let _ = writeln!(
         out,
         "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>\
-         <text x=\"{:.1}\" y=\"{:.1}\" fill=\"#57606a\" font-size=\"10\">{}</text>",
-        LEFT + width + 5.0,
+         <text x=\"{NUMBERS}\" y=\"{:.1}\" fill=\"#57606a\" font-size=\"10\">{}</text>",
         y + BAR - 3.0,
         escaped(&said)
     );

@@ -37,7 +37,7 @@ pub(crate) fn measure(arena: &Arena, effort: Effort) -> Vec<Row> {
 }
 
 fn readings() -> Vec<Reading> {
-    let cpu = "CPU of both ends and helpers";
+    let cpu = "CPU with helpers";
     vec![
         Reading::of(Kind::Stream, "encrypted TCP, 1 stream"),
         Reading::of(Kind::Streams, "encrypted TCP, 4 streams").goals([Goal::beside_docker(AtLeast(0.3))]),

@@ -37,11 +37,11 @@ fn across() -> Vec<Reading> {
     let cpu = "CPU of both ends";
     vec![
         Reading::of(Kind::Stream, "cross-host TCP, 1 stream").goals(both(AtLeast(1.25), AtLeast(0.82))),
-        Reading::cpu_of(Kind::Stream, format!("cross-host TCP, 1 stream: {cpu} (goals of the best rounds)"))
+        Reading::cpu_of(Kind::Stream, format!("cross-host TCP, 1 stream: {cpu} (goals: best rounds)"))
             .goals(both(AtMost(0.82), AtMost(1.2)).map(Goal::of_best)),
         Reading::of(Kind::Streams, "cross-host TCP, 4 streams").goals(both(AtLeast(1.25), AtLeast(0.8))),
         Reading::cpu_of(Kind::Streams, format!("cross-host TCP, 4 streams: {cpu}")),
-        Reading::elsewhere_of(Kind::Streams, "cross-host TCP, 4 streams: CPU of ksoftirqd beside that"),
+        Reading::elsewhere_of(Kind::Streams, "cross-host TCP, 4 streams: CPU of ksoftirqd"),
         Reading::of(Kind::Echo, "cross-host TCP RR, p50").goals(both(AtMost(0.7), AtMost(1.25))),
         Reading::of(Kind::Connect, "cross-host connections").goals(both(AtLeast(1.45), AtLeast(0.75))),
         Reading::cpu_of(Kind::Connect, format!("cross-host connections: {cpu}")),
