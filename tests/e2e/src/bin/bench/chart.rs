@@ -113,7 +113,8 @@ mod tests {
         assert!(svg.contains("a &lt; b"), "{svg}");
         assert_eq!(svg.matches("<rect x=").count(), 2, "{svg}");
         // 1.3 and 2 times Docker's, and the goal of 1.25.
-        for want in ["width=\"195.0\"", "width=\"300.0\"", "x1=\"517.5\""] {
+        let mark = format!("x1=\"{:.1}\"", LEFT + 1.25 * UNIT);
+        for want in ["width=\"195.0\"", "width=\"300.0\"", &mark] {
             assert!(svg.contains(want), "{want} in {svg}");
         }
     }
