@@ -68,8 +68,8 @@ pub(crate) struct Found {
 }
 
 impl Kind {
-    /// How many bursts a round takes the best of. The kernel lets windows of TCP grow until what is in flight leaves the
-    /// processor's cache or does not, which makes a factor of two and is a matter of chance.
+    /// How many bursts a round takes the best of. Single streams fall into a fast or a slow mode, a factor of two apart, from
+    /// burst to burst; why is not known (windows and caches are suspected).
     pub(crate) fn tries(self) -> usize {
         if matches!(self, Self::Stream | Self::Streams) { 3 } else { 1 }
     }

@@ -101,8 +101,9 @@ The congestion control of the measured sockets is cubic, whatever the machine's 
   what the path takes, and would hide it. Received UDP has a processor for each end,
   streams go where the scheduler puts them. RR is one byte there and back; a connection carries 64 bytes there and back.
 - The CPU of the UDP path is the sender's for a datagram of 64 bytes to a port where nobody listens, all the way there.
-- A round of TCP streams is the best of three bursts: whether windows grow until what is in flight leaves the processor's
-  cache is a matter of chance, and makes a factor of two.
+- A round of TCP streams is the best of three bursts, for everyone alike. Single bursts fall into a fast or a slow mode, two
+  times apart, and which one changes from burst to burst; why is not known (fixed buffers and fixed processors move it, so
+  windows and caches are suspected). Ratios of streams are therefore the least certain ones: they moved by 0.1 between runs.
 - There is no wire: large frames cross the underlay whole. Ratios of bulk TCP differ on real network cards.
 - Docker's virtual IPs and encryption need IPVS and ESP of the kernel: where it stands is its direct path to a task, and
   its overlay in the clear.
