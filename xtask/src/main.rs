@@ -29,7 +29,9 @@ usage: cargo xtask <command>
   test [STEP ...]     everything CI runs; STEP is one of fmt, clippy, deny, unit, sim, e2e, package, vm,
                       peers
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
-  bench [PART]        measurements beside Docker, printed as ratios; an unknown PART has the parts listed
+  bench [PART] [--quick]
+                      measurements beside Docker, printed as ratios; an unknown PART has the parts listed;
+                      `overlay` writes docs/performance.md and its chart
   fix                 cargo fmt and clippy --fix
 ";
 
@@ -42,8 +44,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::demo(rest),
         Some((&"test", rest)) => test::test(rest),
         Some((&"soak", rest)) => soak::soak(rest),
-        Some((&"bench", [])) => soak::bench(None),
-        Some((&"bench", [part])) => soak::bench(Some(part)),
+        Some((&"bench", rest)) => soak::bench(rest),
         Some((&"fix", [])) => test::fix(),
         _ => {
             eprint!("{USAGE}");

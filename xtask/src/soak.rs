@@ -137,19 +137,22 @@ fn commit() -> Result<String> {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()).output();
     let output = output.context("start git")?;
     if !output.status.success() {
-        bail!("git does not know which commit this is: run the soak in a clone");
+        bail!("git does not know which commit this is: run it in a clone");
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Measures beside Docker in the same run, both as they are shipped; or only a part of that.
-pub(crate) fn bench(part: Option<&str>) -> Result<()> {
+pub(crate) fn bench(words: &[&str]) -> Result<()> {
     need_root()?;
     crate::packages::for_tests()?;
+    let commit = commit()?;
     run(&mut cargo(&["build", "--release", "--package", "weft", "--package", "weft-e2e"]))?;
     let built = target().join("release");
-    run(Command::new(built.join("bench")).args(part).env("WEFT_BIN", built.join("weft")))?;
-    if part.is_some() {
+    let mut command = Command::new(built.join("bench"));
+    command.args(words).args(["--record", "docs/performance.md", "--commit", &commit]);
+    run(command.env("WEFT_BIN", built.join("weft")).current_dir(root()))?;
+    if words.iter().any(|word| !word.starts_with("--")) {
         return Ok(());
     }
     MEASUREMENTS.iter().try_for_each(|package| {

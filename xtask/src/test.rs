@@ -77,6 +77,9 @@ fn sim(counts: &mut Counts) -> Result<()> {
 fn e2e(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let tests = [
+        "--lib",
+        "--bin",
+        "bench",
         "--test",
         "hosts",
         "--test",

@@ -2,10 +2,11 @@
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The same seed gives the same numbers.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -28,5 +29,31 @@ impl Dice {
             return None;
         }
         from.get(self.below(from.len() as u64) as usize)
+    }
+
+    /// Puts these in another order, each as likely as any other (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+        for end in (1..all.len()).rev() {
+            all.swap(end, self.below(end as u64 + 1) as usize);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shuffling_loses_nothing_and_repeats_with_its_seed() {
+        let shuffled = |seed| {
+            let mut all: Vec<u8> = (0..20).collect();
+            Dice::new(seed).shuffle(&mut all);
+            all
+        };
+        assert_eq!(shuffled(1), shuffled(1));
+        assert_ne!(shuffled(1), shuffled(2));
+        let mut all = shuffled(1);
+        all.sort_unstable();
+        assert_eq!(all, (0..20).collect::<Vec<u8>>());
     }
 }

@@ -25,6 +25,7 @@ pub mod updates;
 
 pub use certificates::Authority;
 pub use command::{Failed, Words, refusal};
+pub use dice::Dice;
 pub use hosts::{Hosts, weft_exe};
 pub use probe::{Ping, ping};
 pub use recording::Recording;

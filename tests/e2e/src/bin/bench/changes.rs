@@ -1,15 +1,13 @@
 //! How fast a change is programmed on every node: a new service, until the resolver of a container on each of five nodes
 //! knows it. Names follow the kernel, so that the virtual IP is there by then, too.
 
-use std::net::UdpSocket;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use weft_e2e::Hosts;
 use weft_e2e::dns::{Inside, query};
-use weft_lab::LabSpec;
 
-use crate::{alone, requests};
+use crate::{alone, labs, names, requests};
 
 const NODES: usize = 5;
 const ROUNDS: usize = 100;
@@ -17,11 +15,9 @@ const ROUNDS: usize = 100;
 const OTHERS: usize = 1000;
 /// With a sign that no name of the Internet ends with: unknown names below it are not asked for elsewhere.
 const NETWORK: &str = "web_1";
-/// Between two questions.
-const PACE: Duration = Duration::from_millis(1);
 
 pub(crate) fn measure() {
-    let hosts = Hosts::up(LabSpec::bridged("bchange", NODES));
+    let hosts = Hosts::up(labs::bridged("bchange", NODES));
     hosts.swarm();
     let network = format!("network create -d overlay --attachable --subnet 10.81.0.0/16 {NETWORK}");
     hosts.docker("h1", network).unwrap();
@@ -53,7 +49,7 @@ fn visible(hosts: &Hosts, askers: &[Inside], name: &str) -> f64 {
         let wait = |asker: &Inside| {
             asker.ask(|socket| {
                 ready.wait();
-                await_answer(socket, &question)
+                names::await_answer(socket, &question)
             })
         };
         let waiting: Vec<_> = askers.iter().map(|asker| scope.spawn(move || wait(asker))).collect();
@@ -63,16 +59,4 @@ fn visible(hosts: &Hosts, askers: &[Inside], name: &str) -> f64 {
         let seen = waiting.into_iter().map(|thread| thread.join().unwrap()).max().unwrap();
         seen.duration_since(begin).as_secs_f64() * 1000.0
     })
-}
-
-/// When the name first has an address.
-fn await_answer(socket: &UdpSocket, question: &[u8]) -> Instant {
-    let mut answer = [0; 512];
-    loop {
-        socket.send(question).unwrap();
-        if socket.recv(&mut answer).is_ok() && answer[7] > 0 {
-            return Instant::now();
-        }
-        std::thread::park_timeout(PACE);
-    }
 }

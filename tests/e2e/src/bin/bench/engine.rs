@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use serde_json::json;
 use weft_e2e::{Hosts, api, weft_exe};
-use weft_lab::{DaemonSpec, LabSpec};
+use weft_lab::DaemonSpec;
 
-use crate::{memory, report};
+use crate::{labs, memory, report};
 
 /// Rounds of what one container takes.
 const ROUNDS: usize = 20;
@@ -17,7 +17,7 @@ const MS: f64 = 1e3;
 /// Prints all of it.
 pub(crate) fn measure() {
     let up = |name: &str, spec: DaemonSpec| {
-        Hosts::up_with(LabSpec::bridged(&format!("bx{name}"), 1), |_| spec.clone().arg("--live-restore"))
+        Hosts::up_with(labs::bridged(&format!("bx{name}"), 1), |_| spec.clone().arg("--live-restore"))
     };
     let mut sides = [up("docker", DaemonSpec::docker()), up("weft", DaemonSpec::weft(&weft_exe()))];
     in_turn("run --rm of the command line client, ms (goal <= 0.5)", &sides, run);

@@ -1,19 +1,23 @@
 //! Published ports of the routing mesh beside the same task's port of its own node (`mode=host`), from a host outside.
 
 use weft_e2e::Hosts;
-use weft_lab::{LabSpec, eventually};
+use weft_lab::eventually;
 
-use crate::traffic::{Kind, Path, in_turn, of};
-use crate::{DEADLINE, report};
+use crate::burst::{Kind, Sample};
+use crate::path::{Path, Place};
+use crate::race::race;
+use crate::{DEADLINE, labs, report};
 
 /// Where the task listens, and its port on every node and on its own.
 const TARGET: u16 = 80;
 const PUBLISHED: u16 = 8080;
 const DIRECT: u16 = 9090;
+/// Rounds of short bursts.
+const BURSTS: usize = 24;
 
 /// Two nodes, one of them with the task, and a client that is no node.
 pub(crate) fn measure() {
-    let hosts = Hosts::up(LabSpec::bridged("bingress", 3));
+    let hosts = Hosts::up(labs::bridged("bingress", 3));
     let address = |host: &str| hosts.host(host).ipv4.to_string();
     hosts.docker("h1", format!("swarm init --advertise-addr {}", address("h1"))).unwrap();
     hosts.join("h2", "h1").unwrap();
@@ -24,11 +28,16 @@ pub(crate) fn measure() {
          busybox sleep 100000"
     );
     hosts.docker("h1", create).unwrap();
-    let (client, task) = (hosts.host("h3").keeper.to_string(), [task(&hosts)]);
-    let way = |host: &str, port| Path::balanced(&client, &task, TARGET, (&address(host), port));
+    let (client, task) = (hosts.host("h3").keeper.to_string(), task(&hosts));
+    let way = |host: &str, port| {
+        Path::published(Place::of(&client), Place::of(&task), TARGET, (&address(host), port))
+    };
     let direct = way("h1", DIRECT);
     for (name, path) in [("task's node", way("h1", PUBLISHED)), ("other node", way("h2", PUBLISHED))] {
-        eventually("the port answers", DEADLINE, || path.answers());
+        eventually("the port answers", DEADLINE, || match path.spread(1) {
+            Ok(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
         compare(name, &direct, &path);
     }
 }
@@ -47,11 +56,11 @@ fn task(hosts: &Hosts) -> String {
 
 /// Bursts both ways in turn.
 fn compare(by: &str, direct: &Path, mesh: &Path) {
+    let raced = race(&[direct, mesh], &[Kind::Echo, Kind::Connect], BURSTS);
     for (what, kind) in
         [("request on a connection", Kind::Echo), ("connection with a request", Kind::Connect)]
     {
-        let samples = in_turn([direct, mesh], kind);
-        let both = |part| samples.each_ref().map(|all| of(all, part));
+        let both = |part: fn(&Sample) -> f64| [raced.of(kind, 0, part), raced.of(kind, 1, part)];
         report(&format!("ingress, {by}, {what}: p50, us (goal <= 1.25)"), both(|sample| sample.p50));
         report("  p99, us", both(|sample| sample.p99));
     }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use weft_e2e::Hosts;
-use weft_lab::{DaemonSpec, LabSpec, eventually};
+use weft_lab::{DaemonSpec, eventually};
 
-use crate::memory;
+use crate::{labs, memory};
 
 const SERVICES: usize = 1000;
 /// For a leader to be found.
@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Memory of a manager's host with a thousand services that have no tasks, in MiB.
 pub(crate) fn with_services(engine: &str, spec: &DaemonSpec) -> f64 {
-    let hosts = Hosts::up_with(LabSpec::bridged(&format!("bm{engine}"), 1), |_| spec.clone());
+    let hosts = Hosts::up_with(labs::bridged(&format!("bm{engine}"), 1), |_| spec.clone());
     hosts.swarm();
     let stack = std::env::temp_dir().join(format!("weft-bench-{}-{engine}.yml", std::process::id()));
     std::fs::write(&stack, thousand()).unwrap();
@@ -37,7 +37,7 @@ fn thousand() -> String {
 
 /// Seconds from the death of every process of the leader among three until another one answers for the swarm.
 pub(crate) fn election(engine: &str, spec: &DaemonSpec) -> f64 {
-    let hosts = Hosts::up_with(LabSpec::bridged(&format!("be{engine}"), 3), |_| spec.clone());
+    let hosts = Hosts::up_with(labs::bridged(&format!("be{engine}"), 3), |_| spec.clone());
     let address = hosts.host("h1").ipv4;
     hosts.docker("h1", format!("swarm init --advertise-addr {address}")).unwrap();
     for host in ["h2", "h3"] {

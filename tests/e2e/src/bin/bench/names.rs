@@ -13,6 +13,8 @@ const OUTSTANDING: usize = 50;
 /// Queries a second when the delay is measured.
 const PACE: u32 = 20_000;
 const BURST: Duration = Duration::from_secs(1);
+/// Between two questions for a name that is not there yet.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// A container that asks, on a network with so many names.
 pub(crate) struct Asker {
@@ -132,4 +134,18 @@ impl Asker {
 fn percentile(mut delays: Vec<Duration>) -> f64 {
     delays.sort();
     delays[delays.len() * 99 / 100].as_secs_f64() * 1000.0
+}
+
+/// When the name of a question first has an address. A resolver that asks others for what it does not know must not be
+/// waited for: it is asked again.
+pub(crate) fn await_answer(socket: &UdpSocket, question: &[u8]) -> Instant {
+    let mut answer = [0; 512];
+    socket.set_read_timeout(Some(GLANCE * 5)).unwrap();
+    loop {
+        socket.send(question).unwrap();
+        if socket.recv(&mut answer).is_ok() && answer[7] > 0 {
+            return Instant::now();
+        }
+        std::thread::park_timeout(GLANCE);
+    }
 }

@@ -1,69 +1,90 @@
-//! Two hosts of one engine with a container each on an overlay, and one more host.
+//! Hosts of one engine, with containers on an overlay.
 
-use std::time::Instant;
+use std::process::Command;
 
-use weft_e2e::{Hosts, ping};
-use weft_lab::{DaemonSpec, LabSpec, eventually};
+use weft_e2e::{Hosts, ping, weft_exe};
+use weft_lab::{DaemonSpec, eventually};
 
-use crate::DEADLINE;
-use crate::traffic::Path;
+use crate::path::{Path, Place};
+use crate::{DEADLINE, labs};
 
-/// One engine under measurement.
+/// Where all measured containers are. It has room for a thousand services.
+pub(crate) const NETWORK: &str = "web";
+const SUBNET: &str = "10.80.0.0/16";
+
+/// A way to run hosts.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) name: &'static str,
+    lab: &'static str,
+    daemon: DaemonSpec,
+}
+
+/// One engine under measurement: three hosts.
 pub(crate) struct Side {
     pub(crate) name: &'static str,
     pub(crate) hosts: Hosts,
-    /// Between containers on two hosts.
-    pub(crate) overlay: Path,
-    /// Between the two hosts themselves.
-    pub(crate) underlay: Path,
+    /// From the container `ann` on `h1` to `bob` on `h2`.
+    pub(crate) far: Path,
+    /// From `ann` to `ben` on the same host.
+    pub(crate) near: Path,
+}
+
+/// Each of Weft's overlay engines, the main one first.
+const CHOICES: [(&str, &str, &str); 2] =
+    [("Weft, bpf", "bbpf", "--overlay-engine=bpf"), ("Weft, bridge", "bbridge", "--overlay-engine=bridge")];
+
+impl Engine {
+    /// The machine's own.
+    pub(crate) fn docker() -> Self {
+        Self { name: "Docker", lab: "bdocker", daemon: DaemonSpec::docker() }
+    }
+
+    /// What the daemon has to choose from; one if it has no choice.
+    pub(crate) fn wefts() -> Vec<Self> {
+        let help = Command::new(weft_exe()).args(["daemon", "--help"]).output().unwrap();
+        let daemon = DaemonSpec::weft(&weft_exe());
+        if !String::from_utf8_lossy(&help.stdout).contains("--overlay-engine") {
+            return vec![Self { name: "Weft", lab: "bweft", daemon }];
+        }
+        let choice = |(name, lab, flag)| Self { name, lab, daemon: daemon.clone().arg(flag) };
+        CHOICES.map(choice).into()
+    }
 }
 
 impl Side {
-    /// Builds it.
-    pub(crate) fn up(name: &'static str, spec: DaemonSpec) -> Self {
-        let hosts = Hosts::up_with(LabSpec::bridged(&format!("b{name}"), 3), |_| spec.clone());
+    /// Builds it; all containers reach each other.
+    pub(crate) fn up(engine: &Engine) -> Self {
+        let hosts = Hosts::up_with(labs::bridged(engine.lab, 3), |_| engine.daemon.clone());
         hosts.swarm();
-        hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
-        let mut pids = Vec::new();
-        for (host, container) in [("h1", "ann"), ("h2", "bob")] {
-            hosts.run_idle(host, container, "--network web").unwrap();
-            let pid = hosts.inspect(host, container, "{{.State.Pid}}").unwrap();
-            pids.push(pid);
+        let network = format!("network create -d overlay --attachable --subnet {SUBNET} {NETWORK}");
+        hosts.docker("h1", network).unwrap();
+        for (host, container) in [("h1", "ann"), ("h1", "ben"), ("h2", "bob")] {
+            hosts.run_idle(host, container, &format!("--network {NETWORK}")).unwrap();
         }
-        let address = hosts.address("h2", "bob", "web").unwrap();
-        eventually("the overlay works", DEADLINE, || {
-            let pinged = ping(&hosts, "h1", "ann", &address, 1).map_err(|e| e.to_string())?;
-            if pinged.is_lossless() { Ok(()) } else { Err("no answer".to_owned()) }
-        });
-        let overlay = Path::between(&pids[0], &pids[1], &address);
-        let keeper = |host: &str| hosts.host(host).keeper.to_string();
-        let underlay = Path::between(&keeper("h1"), &keeper("h2"), &hosts.host("h2").ipv4.to_string());
-        Self { name, hosts, overlay, underlay }
+        let way = |host: &str, to: &str| {
+            let address = hosts.address(host, to, NETWORK).unwrap();
+            await_ping(&hosts, "ann", &address);
+            Path::between(place(&hosts, "h1", "ann"), place(&hosts, host, to), &address)
+        };
+        let (far, near) = (way("h2", "bob"), way("h1", "ben"));
+        Self { name: engine.name, hosts, far, near }
     }
 
-    /// From `docker run` on one host until the name answers a ping from the other.
-    pub(crate) fn first_ping(&self, round: usize) -> f64 {
-        let name = format!("first{round}");
-        let start = Instant::now();
-        self.hosts.run_idle("h2", &name, "--network web").unwrap();
-        eventually("the first ping", DEADLINE, || {
-            self.hosts.exec("h1", "ann", &format!("ping -c 1 -W 1 {name}")).map_err(|e| e.to_string())
-        });
-        let took = start.elapsed().as_secs_f64();
-        self.hosts.docker("h2", format!("rm -f {name}")).unwrap();
-        took
+    /// The network namespace of a container.
+    pub(crate) fn place(&self, host: &str, container: &str) -> Place {
+        place(&self.hosts, host, container)
     }
+}
 
-    /// From the end of `docker start` until the name is known elsewhere.
-    pub(crate) fn new_name(&self, round: usize) -> f64 {
-        let name = format!("name{round}");
-        self.hosts.docker("h2", format!("create --name {name} --network web busybox sleep 1000")).unwrap();
-        let lookup = format!("until nslookup {name} >/dev/null 2>&1; do :; done");
-        self.hosts.docker("h2", format!("start {name}")).unwrap();
-        let start = Instant::now();
-        self.hosts.exec("h1", "ann", &lookup).unwrap();
-        let took = start.elapsed().as_secs_f64();
-        self.hosts.docker("h2", format!("rm -f {name}")).unwrap();
-        took
-    }
+fn place(hosts: &Hosts, host: &str, container: &str) -> Place {
+    Place::of(&hosts.inspect(host, container, "{{.State.Pid}}").unwrap())
+}
+
+/// Waits until a container on `h1` reaches an address.
+pub(crate) fn await_ping(hosts: &Hosts, container: &str, address: &str) {
+    eventually("the network works", DEADLINE, || {
+        let pinged = ping(hosts, "h1", container, address, 1).map_err(|error| error.to_string())?;
+        if pinged.is_lossless() { Ok(()) } else { Err("no answer".to_owned()) }
+    });
 }
