@@ -149,3 +149,45 @@ fn ports_of_encrypted_packets_are_nobody_elses() {
     assert_eq!(SourcePorts::of((0, 0)), SourcePorts::Open);
     assert_eq!([open, encrypted].map(SourcePorts::of), [SourcePorts::Open, SourcePorts::Encrypted]);
 }
+
+#[test]
+fn programs_carry_what_the_tables_of_the_bridge_say() {
+    let place = NamespaceRef("/run/weft/netns/web".to_owned());
+    let network = OverlayNetwork { fast: true, entries: Some(Entries { others: Vec::new() }), ..network() };
+    let of = |network: &OverlayNetwork| network.fast_segments(&place).collect::<Vec<_>>();
+    let [(first, one), (second, two)] = <[_; 2]>::try_from(of(&network)).unwrap();
+    assert_eq!((first.get(), second.get()), (4097, 4098));
+    let mac = |text: &str| text.parse::<MacAddr>().unwrap();
+    let entry = (OverlayNetwork::entry_name(), EntryNode(network.vtep).mac());
+    let container = (port_name(&network.local[0].id), network.local[0].mac);
+    assert_eq!(one.ports, [container, entry].into());
+    assert_eq!(one.remote, [(mac("02:42:0a:00:01:03"), "192.0.2.2".parse().unwrap())].into());
+    assert_eq!((two.ports.len(), two.remote.len()), (0, 1));
+    // Each way out is a pair that the plan makes.
+    let state = network.plan();
+    for (segment, outside) in [one, two].iter().zip(["weft-001001", "weft-001002"]) {
+        let WayOut::Uplink { inside, outside: named } = &segment.way_out else { panic!("{segment:?}") };
+        let LinkKind::Veth(Some(peer)) = &state.links[inside].kind else { panic!("{inside}") };
+        assert_eq!((&peer.name, &peer.namespace, named.as_str()), (named, &network.host, outside));
+        assert!(state.links[inside].master.is_none());
+    }
+    assert_eq!(network.uplinks().map(String::from).collect::<Vec<_>>(), ["weft-001001", "weft-001002"]);
+}
+
+#[test]
+fn nothing_of_an_encrypted_network_has_a_way_out_in_the_clear() {
+    let place = NamespaceRef::host();
+    for (engine, way_out) in [
+        (EncryptionEngine::Userspace, WayOut::Device(OverlayNetwork::tunnel_name(0))),
+        (EncryptionEngine::Kernel, WayOut::None),
+    ] {
+        let network = OverlayNetwork { fast: true, encryption: Some(engine), ..network() };
+        assert_eq!(network.fast_segments(&place).next().unwrap().1.way_out, way_out);
+        assert_eq!(
+            (network.uplinks().count(), network.plan().links.contains_key(&OverlayNetwork::uplink_name(0))),
+            (0, false)
+        );
+    }
+    let bridged = network();
+    assert_eq!((bridged.fast_segments(&place).count(), bridged.uplinks().count()), (0, 0));
+}

@@ -8,6 +8,7 @@ mod dataplane;
 mod docker_plugin;
 mod drain;
 mod encryption;
+mod engines;
 mod faults;
 mod global_networks;
 mod ingress;

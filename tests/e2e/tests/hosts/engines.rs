@@ -1,0 +1,59 @@
+//! What carries overlay networks' frames, programs or bridges: `--overlay-engine`.
+
+use weft_e2e::{Hosts, weft_exe};
+use weft_lab::{DaemonSpec, LabSpec};
+
+use crate::answers;
+
+fn daemon(engine: &str) -> DaemonSpec {
+    DaemonSpec::weft(&weft_exe()).arg("--live-restore").arg(format!("--overlay-engine={engine}"))
+}
+
+fn engine(hosts: &Hosts, host: &str) -> String {
+    let labels = hosts.docker(host, ["info", "--format", "{{join .Labels \" \"}}"]).unwrap();
+    let mut words = labels.split_whitespace().filter_map(|label| label.strip_prefix("weft.overlay-engine="));
+    words.next().unwrap_or_default().to_owned()
+}
+
+/// Tunnel packets that the kernel's own device made on a host so far: programs' pass it by.
+fn through_the_device(hosts: &Hosts, host: &str) -> u64 {
+    let count = "for ns in $(find /run /var/run -path '*netns*' -type f 2>/dev/null); do \
+                 nsenter --net=$ns cat /proc/net/dev 2>/dev/null; done | awk '/vxlan/ { sent += $11 } END { print sent + 0 }'";
+    hosts.host(host).sh(count).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn programs_and_bridges_carry_one_network_and_take_turns() {
+    let first = |host: &str| daemon(if host == "h1" { "bpf" } else { "bridge" });
+    let mut hosts = Hosts::up_with(LabSpec::bridged("engines", 2), first);
+    hosts.swarm();
+    hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
+    hosts.run_idle("h1", "ann", "--network web").unwrap();
+    hosts.run_idle("h2", "bob", "--network web").unwrap();
+    assert_eq!((engine(&hosts, "h1").as_str(), engine(&hosts, "h2").as_str()), ("bpf", "bridge"));
+    answers(&hosts, "h1", "ann", "bob");
+    answers(&hosts, "h2", "bob", "ann");
+    let before = ["h1", "h2"].map(|host| through_the_device(&hosts, host));
+    hosts.exec("h1", "ann", "ping -c 20 -i 0.01 bob").unwrap();
+    let made = ["h1", "h2"].map(|host| through_the_device(&hosts, host));
+    assert!(made[0] - before[0] < 20 && made[1] - before[1] >= 20, "{before:?} {made:?}");
+
+    // Nobody notices that programs come, and whoever has the kernel's device goes on when they are gone.
+    let pinging = "ping -i 0.05 bob > /lost 2>&1";
+    hosts.docker("h1", ["exec", "-d", "ann", "sh", "-c", pinging]).unwrap();
+    hosts.replace("h2", daemon("bpf"));
+    assert_eq!(engine(&hosts, "h2"), "bpf");
+    answers(&hosts, "h2", "bob", "ann");
+    hosts
+        .exec(
+            "h1",
+            "ann",
+            "killall -INT ping; sleep 0.2; grep -q ' 0% packet loss' /lost || { cat /lost; false; }",
+        )
+        .unwrap();
+    hosts.replace("h1", daemon("bridge"));
+    assert_eq!(engine(&hosts, "h1"), "bridge");
+    answers(&hosts, "h1", "ann", "bob");
+    answers(&hosts, "h2", "bob", "ann");
+    assert_eq!(hosts.host("h1").sh("mount | grep -c ' type bpf ' || true").unwrap().trim(), "0");
+}
