@@ -19,6 +19,8 @@
 #include <linux/pkt_cls.h>
 #include <linux/udp.h>
 
+#define ENODEV 19
+
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
 
@@ -210,6 +212,17 @@ INLINE __u16 header_checksum(const struct iphdr *ip)
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (__u16)~sum;
+}
+
+/*
+ * Whether there is such an interface. One that was made again has another number until the daemon has seen it, and a
+ * redirection to a number of nothing loses the packet.
+ */
+INLINE int is_there(struct __sk_buff *skb, __u32 ifindex)
+{
+	__u32 mtu = 0;
+	/* Says ENODEV; that a packet is too long for the interface is not asked here. */
+	return bpf_check_mtu(skb, ifindex, &mtu, 0, 0) != -ENODEV;
 }
 
 /* Into the namespace at the other end of the pair that `ifindex` is an end of. */

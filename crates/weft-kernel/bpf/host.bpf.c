@@ -175,6 +175,8 @@ INLINE int decapsulate(struct __sk_buff *skb, const struct udphdr *udp, const st
 		return counted(SLOW_PATH, GO_ON);
 
 	__u32 outside = to->outside, port = to->ifindex;
+	if (!is_there(skb, outside))
+		return counted(SLOW_PATH, GO_ON);
 	struct ethhdr inner = *(const struct ethhdr *)((const void *)(udp + 1) + sizeof(struct vxlanhdr));
 	switch (take_out(skb, packet->outer_len, inner.h_proto)) {
 	case TAKEN:

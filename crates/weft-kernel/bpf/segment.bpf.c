@@ -38,7 +38,7 @@ INLINE int fits(struct __sk_buff *skb, const struct settings *set)
 INLINE int encapsulate(struct __sk_buff *skb, const struct ethhdr *eth, const struct station *station)
 {
 	const struct settings *set = the_settings();
-	if (!set || !set->vtep4 || !station->ifindex || !fits(skb, set))
+	if (!set || !set->vtep4 || !station->ifindex || !is_there(skb, station->ifindex) || !fits(skb, set))
 		return counted(SLOW_PATH, GO_ON);
 
 	struct ethhdr inner = *eth;
@@ -104,6 +104,8 @@ SEC("classifier") int from_endpoint(struct __sk_buff *skb)
 	/* A bridge does not send a frame back through the port that it came in by. */
 	if (!station || station->ifindex == skb->ifindex)
 		return counted(SLOW_PATH, GO_ON);
+	if (station->kind != TUNNEL && !is_there(skb, station->ifindex))
+		return counted(SLOW_PATH, GO_ON);
 	switch (station->kind) {
 	case LOCAL:
 		return counted(DELIVERED, hand_over(skb, station->ifindex));
@@ -120,21 +122,25 @@ INLINE const struct station *local_station(struct __sk_buff *skb)
 {
 	const struct ethhdr *eth = fast_frame(skb);
 	const struct station *station = eth ? find_station(vni, eth->h_dest) : 0;
-	return station && station->kind == LOCAL ? station : 0;
+	return station && station->kind == LOCAL && is_there(skb, station->ifindex) ? station : 0;
 }
 
-/* Ingress of the uplink's end in this namespace: what from_underlay took out of tunnel packets. */
+/*
+ * Ingress of the uplink's end in this namespace, a port of the bridge: what from_underlay took out of tunnel packets. It
+ * goes on over the bridge where the port that it was for is no longer there.
+ */
 SEC("classifier") int from_uplink_inside(struct __sk_buff *skb)
 {
 	/* It found the port already. Nothing else leaves a mark on a packet that comes here: pairs take marks off. */
 	__u32 port = skb->mark;
 	if (port) {
 		skb->mark = 0;
-		return counted(RECEIVED, (int)bpf_redirect_peer(port, 0));
+		if (is_there(skb, port))
+			return counted(RECEIVED, (int)bpf_redirect_peer(port, 0));
 	}
 	const struct station *station = local_station(skb);
 	if (!station)
-		return counted(STRAY, TC_ACT_SHOT);
+		return counted(SLOW_PATH, GO_ON);
 	return counted(RECEIVED, hand_over(skb, station->ifindex));
 }
 

@@ -92,7 +92,7 @@ impl ControllerConfig {
             helper: None,
             audit_interval: Duration::from_secs(5),
             balancer: BalancerChoice::Auto,
-            overlay_engine: OverlayEngineChoice::Auto,
+            overlay_engine: OverlayEngineChoice::default(),
             encryption_port: Some(ENCRYPTION_PORT),
             encryption_engine: EncryptionChoice::Auto,
             encryption_queues: encryption_queues(),

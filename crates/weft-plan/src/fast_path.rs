@@ -43,8 +43,8 @@ pub struct FastSegment {
 /// How frames leave a segment for other nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WayOut {
-    /// In the clear, by a veth pair between the network's namespace and the host's. Neither end has addresses or is a
-    /// port of a bridge; what comes in by an end is a program's alone.
+    /// In the clear, by a veth pair between the network's namespace and the host's, without addresses. What comes in by the
+    /// outer end is a program's alone; the inner one may be a port of the bridge, which then takes what no program does.
     Uplink {
         /// Its end in the network's namespace.
         inside: LinkName,

@@ -197,16 +197,21 @@ impl OverlayNetwork {
         state.links.insert(Self::tunnel_name(index), link);
         if let Some(WayOut::Uplink { inside, outside }) = self.fast.then(|| self.way_out(index, segment.vni))
         {
-            let link = Link::new(LinkKind::Veth(Some(VethPeer::plain(self.host.clone(), outside))));
+            let link = Link {
+                mtu: Some(self.mtu),
+                master: Some(Self::bridge_name(index)),
+                port: Some(BridgePort::UPLINK),
+                ..Link::new(LinkKind::Veth(Some(VethPeer::plain(self.host.clone(), outside))))
+            };
             state.links.insert(inside, link);
         }
     }
 
-    /// Frames that the kernel encrypts are known to it by the tunnel device that they come from.
+    /// Frames that the kernel encrypts are known to it by the tunnel device that they come from; those that the helper
+    /// encrypts reach its device by the bridge.
     fn way_out(&self, index: usize, vni: Vni) -> WayOut {
         match self.encryption {
-            Some(EncryptionEngine::Userspace) => WayOut::Device(Self::tunnel_name(index)),
-            Some(EncryptionEngine::Kernel) => WayOut::None,
+            Some(EncryptionEngine::Userspace | EncryptionEngine::Kernel) => WayOut::None,
             None => WayOut::Uplink { inside: Self::uplink_name(index), outside: Self::outside_name(vni) },
         }
     }

@@ -7,22 +7,26 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapError};
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TestRun, TestRunOptions};
+use nix::net::if_::if_nametoindex;
+use weft_plan::{BridgeOptions, Link, LinkKind, Op, OverlayNetwork};
 use weft_types::{MacAddr, Vni};
 
 use super::layout::{self, Key, Settings, Station};
 use super::programs::{self, ProgramName, classifier};
 use super::{Attachment, FastPathError, object};
-use crate::Netns;
+use crate::{Kernel, Netns};
 
 /// What a program returns that sent a packet elsewhere (`TC_ACT_REDIRECT`).
 pub(super) const REDIRECT: u32 = 7;
 
 /// How programs are attached here.
 pub(super) fn probe() -> Result<Attachment, FastPathError> {
-    Netns::anonymous()?.run_in(|| {
+    let netns = Netns::anonymous()?;
+    let out = interface(&netns)?;
+    netns.run_in(|| {
         let mut segment = programs::load(Some(Vni::FIRST), None).map_err(unsupported)?;
         programs::load(None, None).map_err(unsupported)?;
-        try_to_send(&mut segment)?;
+        try_to_send(&mut segment, out)?;
         Ok(if has_tcx(&mut segment) { Attachment::Tcx } else { Attachment::Filter })
     })?
 }
@@ -31,14 +35,23 @@ fn unsupported(error: FastPathError) -> FastPathError {
     FastPathError::Unsupported { reason: programs::chain(&error) }
 }
 
+/// The number of an interface to send to: a program asks whether there is one.
+fn interface(netns: &Netns) -> Result<u32, FastPathError> {
+    let failed = |reason: String| FastPathError::Unsupported { reason };
+    let name = OverlayNetwork::bridge_name(0);
+    let link = Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping: false }));
+    let kernel = Kernel::open_blocking(netns.clone()).map_err(|error| failed(error.to_string()))?;
+    let made = kernel.apply_blocking(&[Op::CreateLink { name: name.clone(), link }]);
+    made.into_result().map_err(|error| failed(error.to_string()))?;
+    netns.run_in(|| if_nametoindex(name.as_str()).map_err(|errno| failed(errno.to_string())))?
+}
+
 /// Kernels before 5.13 load the program, but do not know how the frame inside begins.
-fn try_to_send(segment: &mut Ebpf) -> Result<(), FastPathError> {
+fn try_to_send(segment: &mut Ebpf, out: u32) -> Result<(), FastPathError> {
     let (vtep, station) = (Ipv4Addr::new(192, 0, 2, 1), MacAddr([2, 0, 0, 0, 0, 1]));
     let key = layout::key(Vni::FIRST, station);
-    // Where it would be sent to. The test's packet comes in by the first, `lo`.
-    let inside = Some(2);
     let write = |segment: &mut Ebpf| -> Result<(), MapError> {
-        set_station(segment, &key, &layout::tunnel(vtep.into(), inside))?;
+        set_station(segment, &key, &layout::tunnel(vtep.into(), Some(out)))?;
         set_settings(segment, layout::settings(vtep.into(), 4789, 1500, None))
     };
     write(segment).map_err(object("write to maps"))?;

@@ -78,6 +78,10 @@ impl Controller {
         };
         let report = kernel.reconcile(&want).await?;
         self.note(place, &report.done, report.failed.len());
+        if !report.done.is_empty() {
+            // A port that was made again is another one to programs.
+            self.follow_fast_path(&self.state.load_full()).await;
+        }
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).looks += 1;
         Ok(())
     }

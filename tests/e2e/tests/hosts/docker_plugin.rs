@@ -64,7 +64,7 @@ impl Dockerd {
     /// Interfaces of Weft's that wait for a container in the host's namespace.
     fn waiting(&self) -> usize {
         let links = self.host.sh("ip -o link show type veth").unwrap();
-        links.lines().filter(|link| link.contains(": weft") && !link.contains(": weft-ingress")).count()
+        links.lines().filter(|link| link.contains(": weft") && !link.contains(": weft-")).count()
     }
 }
 
