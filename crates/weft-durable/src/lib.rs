@@ -24,6 +24,14 @@ pub fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     std::fs::rename(temporary, path)
 }
 
+/// Removes what a crash left of a replacement of the file. For its one writer, before it writes.
+pub fn forget_unfinished(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(temporary_of(path)?) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Makes durable what was added to or removed from a folder.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -32,10 +40,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(PathBuf, File)> {
     let temporary = temporary_of(path)?;
     // One that a crash left may have any mode and owner: made anew, it has ours.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    forget_unfinished(path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(bytes)?;
     Ok((temporary, file))
@@ -84,6 +89,18 @@ mod tests {
         replace(&path, b"whole", 0o600).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        replace(&path, b"whole", 0o600).unwrap();
+        std::fs::write(dir.path().join(".key.tmp"), b"half").unwrap();
+        forget_unfinished(&path).unwrap();
+        forget_unfinished(&path).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
     }
 
     #[test]

@@ -35,12 +35,16 @@ impl Store {
         for dir in [state_dir, run_dir] {
             fs::create_dir_all(dir).map_err(file("make folder", dir))?;
         }
-        Ok(Self {
+        let store = Self {
             lasting: state_dir.join("networks.json"),
             sandboxes: run_dir.join("sandboxes.json"),
             swarm: state_dir.join("swarm.json"),
             serving: run_dir.join("serving.json"),
-        })
+        };
+        for path in [&store.lasting, &store.sandboxes, &store.swarm, &store.serving] {
+            weft_durable::forget_unfinished(path).map_err(file("remove what a crash left of", path))?;
+        }
+        Ok(store)
     }
 
     /// The state at the last save; a fresh one where there is none.
