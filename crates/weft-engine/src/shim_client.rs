@@ -21,6 +21,8 @@ use crate::shim::protocol::{
 
 /// How long a shim may take until it listens.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one may take to undo what it has prepared.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(10);
 /// Chunks of output that may wait for the API's client.
 const OUTPUT_DEPTH: usize = 4;
 /// Input that may wait for the shim.
@@ -112,6 +114,16 @@ impl ShimConnection {
         let mut line = serde_json::to_vec(request).map_err(|error| self.error(error.to_string()))?;
         line.push(b'\n');
         self.stream.write_all(&line).await.map_err(|error| self.error(format!("connect: {error}")))
+    }
+
+    /// Has a shim undo what it prepared for a container that will not be created.
+    pub(crate) async fn abandon(mut self) -> Result<()> {
+        self.send(&Request::Abandon).await?;
+        match tokio::time::timeout(ABANDON_TIMEOUT, self.exited()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(self.error("closed the connection")),
+            Err(_) => Err(self.error("does not end in time")),
+        }
     }
 
     /// The next reply.

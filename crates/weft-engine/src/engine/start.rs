@@ -129,27 +129,57 @@ impl Engine {
         // Side by side: both wait for the kernel most of the time.
         let (network, process) =
             tokio::join!(self.make_sandbox(container, &record), self.prepare_process(container, &record));
-        let ((hostname, sandbox), (user, shim)) = (network?, process?);
-        let apparmor = self.apparmor_profile(&record);
+        let (user, shim) = match process {
+            Ok(process) => process,
+            Err(error) => return Err(network.err().unwrap_or(error)),
+        };
+        let specified = match network {
+            Ok((hostname, sandbox)) => {
+                self.specify(container, &record, &user, &hostname, &sandbox).await.map(|()| sandbox)
+            }
+            Err(error) => Err(error),
+        };
+        match specified {
+            Ok(sandbox) => {
+                let (pid, watcher) = self.run_shim(container, &record, shim).await?;
+                Ok(Launched { pid, watcher, sandbox })
+            }
+            Err(error) => {
+                if let Err(left) = shim.abandon().await {
+                    tracing::warn!(container = %container.id, error = %left, "shim left behind");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Completes the bundle: what its runtime waits for.
+    async fn specify(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        record: &Record,
+        user: &User,
+        hostname: &str,
+        sandbox: &SandboxView,
+    ) -> Result<()> {
+        let apparmor = self.apparmor_profile(record);
         if let Some(profile) = apparmor.clone() {
             let engine = self.clone();
             blocking(move || engine.apparmor.ready(&profile)).await?;
         }
         let spec = spec::build(&SpecInput {
-            record: &record,
+            record,
             rootfs: &container.rootfs().merged(),
-            user: &user,
-            hostname: &hostname,
-            sandbox: &sandbox,
-            joined: &self.joined_namespaces(&record)?,
+            user,
+            hostname,
+            sandbox,
+            joined: &self.joined_namespaces(record)?,
             cgroup: &container.cgroup(&self.config.cgroup_parent),
             hierarchies: &self.hierarchies,
             apparmor,
-            init: init_program(&record)?.as_deref(),
+            init: init_program(record)?.as_deref(),
         })?;
-        self.write_spec(container, spec).await?;
-        let (pid, watcher) = self.run_shim(container, &record, shim).await?;
-        Ok(Launched { pid, watcher, sandbox })
+        self.write_spec(container, spec).await
     }
 
     /// All that needs no network: its files, and a shim whose runtime waits for the specification.

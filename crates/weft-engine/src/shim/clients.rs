@@ -2,14 +2,13 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::{Connection, Role};
 use super::process::eprint_line;
 use super::protocol::{Reply, Request, take_request};
-use super::{CONTAINER, LINGER, Shim, State};
+use super::{CONTAINER, Shim, State};
 
 impl Shim {
     pub(super) fn accept(&mut self) {
@@ -84,8 +83,8 @@ impl Shim {
                 eprint_line("the creator went away before the start; undoing");
                 self.kill_container();
             }
-            // The creator, which could not go through with it: the runtime ends with this process.
-            Role::New if matches!(self.state, State::Empty(_)) => self.state = State::Ended(Instant::now()),
+            // The creator, killed before it could say what it wants.
+            Role::New => self.abandon(),
             // A client that vanishes has no more input either.
             Role::Stream { process, stdin: true, .. } if process != CONTAINER => {
                 if let Some(process) = self.processes.get_mut(&process) {
@@ -138,11 +137,15 @@ impl Shim {
                 connection.role = Role::Watcher { creator: true };
                 self.create()?;
             }
+            Request::Abandon => {
+                connection.role = Role::Watcher { creator: false };
+                self.abandon();
+            }
             Request::Start => self.start(key)?,
             // Daemons create and then watch: this one is another than that which started the shim, which is gone.
             Request::Watch if matches!(self.state, State::Empty(_)) => {
                 connection.finish(&Reply::Done);
-                self.state = State::Ended(Instant::now() + LINGER);
+                self.abandon();
             }
             Request::Watch => {
                 connection.role = Role::Watcher { creator: false };

@@ -47,6 +47,18 @@ impl Shim {
         Ok(())
     }
 
+    /// Nobody will create the container: what the runtime has made for it goes with the runtime's end.
+    pub(super) fn abandon(&mut self) {
+        if !matches!(self.state, State::Empty(_)) {
+            return;
+        }
+        self.state = State::Creating;
+        match self.unfit.take() {
+            Some((reason, exit_code)) => self.on_start_failure(CONTAINER, reason, exit_code),
+            None => self.kill_container(),
+        }
+    }
+
     fn runtime_goes_on(&mut self) -> io::Result<()> {
         let runtime = self.children.iter_mut().find(|child| child.process == CONTAINER);
         runtime.map_or(Ok(()), RuntimeChild::go_on)

@@ -6,7 +6,7 @@
 //!
 //! Life: bind the socket, start the runtime, say so on standard output; `create`, `start`; poll; at the end of the
 //! container drain its output, remove its cgroups and runtime state, write the exit file, answer the watchers, exit. A
-//! creator that goes away before `start` undoes the creation; without any, the shim ends.
+//! creator that goes away before `start`, or abandons, undoes the creation; without any, the shim ends.
 
 pub(crate) mod bundle;
 mod clients;

@@ -29,6 +29,9 @@ pub(crate) enum Request {
     /// Create the container from the bundle. The connection stays open: its end before `start` undoes the creation,
     /// after it the shim sends [`Reply::Exited`] on it.
     Create,
+    /// Nobody will create the container: the shim undoes what its runtime has prepared and ends. Answered by
+    /// [`Reply::Exited`].
+    Abandon,
     /// Let the created process run.
     Start,
     /// Wait for the exit of the container: answered by [`Reply::Exited`].

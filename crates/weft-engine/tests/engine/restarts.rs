@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_creation_is_undone_whose_answer_cannot_be_heard", || {
         run(a_creation_is_undone_whose_answer_cannot_be_heard)
     }),
+    ("a_start_that_cannot_go_on_leaves_nothing_behind", || run(a_start_that_cannot_go_on)),
     ("an_end_without_daemon_is_booked", || run(an_end_without_daemon_is_booked)),
     ("logs_go_on_without_daemon", || run(logs_go_on_without_daemon)),
     ("without_live_restore_survivors_are_stopped", || run(survivors_are_stopped)),
@@ -273,6 +274,16 @@ async fn a_creation_is_undone_whose_answer_cannot_be_heard(lab: Lab) {
         assert!(log.contains("the creator went away before the start"), "{log}");
     }
     assert_eq!(lab.status(&like), "running");
+}
+
+/// The network says no while the shim and its runtime are on their way into the cgroup.
+async fn a_start_that_cannot_go_on(lab: Lab) {
+    for _ in 0..20 {
+        let id = lab.create("sleep 1000", |body| host(body).network_mode = Some("nosuch".into())).await;
+        lab.engine.start(&id).await.unwrap_err();
+        assert_eq!((lab.processes(&id), lab.cgroups(&id)), (Vec::new(), Vec::new()));
+        assert!(!lab.dir.path().join("run/containers").join(&id).exists());
+    }
 }
 
 /// A bundle for another container with the same root.
