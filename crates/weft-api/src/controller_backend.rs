@@ -41,13 +41,14 @@ impl NetworkBackend for Controller {
         Some(paths.iter().map(encrypted_path).collect())
     }
 
-    fn figures(&self) -> NetworkFigures {
+    async fn figures(&self) -> NetworkFigures {
         let (encryption, audit) = (self.encryption(), self.audit_counters());
         NetworkFigures {
             encrypted_paths: encryption.paths.iter().map(encrypted_path).collect(),
             encryption_drops: encryption.dropped,
             repairs: audit.repairs,
             failed_repairs: audit.failures,
+            fast_path: self.fast_path_counters().await,
         }
     }
 

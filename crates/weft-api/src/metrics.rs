@@ -46,15 +46,20 @@ struct Kind {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 /// Answers one request.
-pub(crate) fn handle(state: &ApiState, method: &Method, path: &str) -> Response<Body> {
+pub(crate) async fn handle(state: &ApiState, method: &Method, path: &str) -> Response<Body> {
     if path != "/metrics" {
         return empty(StatusCode::NOT_FOUND);
     }
     if method != Method::GET {
         return empty(StatusCode::METHOD_NOT_ALLOWED);
     }
-    match text(&state.system.version, &state.networks.figures()) {
+    match text(&state.system.version, &state.networks.figures().await) {
         Ok(text) => {
             let mut response = Response::new(full(text));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
@@ -82,6 +87,12 @@ fn text(version: &str, figures: &NetworkFigures) -> Result<String, std::fmt::Err
         repairs.get_or_create(&Kind { kind }).inc_by(*count);
     }
     registry.register("repairs", "Kernel objects that somebody changed and that were put right", repairs);
+    let frames = Family::<Outcome, Counter>::default();
+    for (outcome, count) in &figures.fast_path {
+        frames.get_or_create(&Outcome { outcome }).inc_by(*count);
+    }
+    let help = "Frames that the programs of overlay networks saw, by what became of them";
+    registry.register("fast_path_frames", help, frames);
     let failed = Counter::<u64>::default();
     failed.inc_by(figures.failed_repairs);
     registry.register("failed_repairs", "Repairs that the kernel refused", failed);
@@ -141,6 +152,7 @@ mod tests {
             encryption_drops: [("no_keys".to_owned(), 5)].into(),
             repairs: [("link", 1)].into(),
             failed_repairs: 2,
+            fast_path: [("encapsulated", 9)].into(),
         };
         let text = text("1.2.3", &figures).unwrap();
         for line in [
@@ -151,6 +163,7 @@ mod tests {
             "weft_encryption_dropped_packets_total{reason=\"no_keys\"} 5",
             "weft_repairs_total{kind=\"link\"} 1",
             "weft_failed_repairs_total 2",
+            "weft_fast_path_frames_total{outcome=\"encapsulated\"} 9",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -150,6 +150,8 @@ pub struct NetworkFigures {
     pub repairs: BTreeMap<&'static str, u64>,
     /// Repairs that the kernel refused.
     pub failed_repairs: u64,
+    /// Frames that programs saw that carry them past the bridges, by what became of them; empty where there are none.
+    pub fast_path: BTreeMap<&'static str, u64>,
 }
 
 /// Something happened to a network of this host.
@@ -175,7 +177,7 @@ pub trait NetworkBackend: Send + Sync {
     /// What carries an encrypted network to other nodes; none: it is not encrypted.
     fn encrypted_paths(&self, id: &str) -> Option<Vec<EncryptedPath>>;
     /// What they did since the daemon began; what the helper counts, since it began.
-    fn figures(&self) -> NetworkFigures;
+    async fn figures(&self) -> NetworkFigures;
     /// Makes one; its id.
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure>;
     /// Removes one without endpoints.

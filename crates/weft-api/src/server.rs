@@ -173,7 +173,7 @@ where
         async move {
             let response = match face {
                 Face::Api => router::handle(state, request).await,
-                Face::Metrics => metrics::handle(&state, request.method(), request.uri().path()),
+                Face::Metrics => metrics::handle(&state, request.method(), request.uri().path()).await,
             };
             Ok::<_, Infallible>(response)
         }

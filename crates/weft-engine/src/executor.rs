@@ -58,7 +58,7 @@ impl WeftExecutor {
             |error: &dyn std::error::Error| refused(128, &format!("error loading seccomp filter: {error}"));
         match &self.filter {
             Some(Filter::Compiled(program)) => {
-                weft_kernel::load_filter(program).map_err(|error| failed(&error))?
+                weft_kernel::load_syscall_filter(program).map_err(|error| failed(&error))?
             }
             Some(Filter::Rules(rules)) => {
                 libcontainer::seccomp::initialize_seccomp(rules).map_err(|error| failed(&error))?;

@@ -7,7 +7,7 @@
 //!   .apply(ops)    carries out a difference; goes on after errors and returns them all
 //!   .reconcile()   observe, diff, apply
 //! Monitor          word that something in a namespace changed
-//! load_filter      a filter of system calls for the calling thread
+//! load_syscall_filter  a filter of system calls for the calling thread
 //! ```
 //!
 //! Invariant: no thread of the caller ever changes its namespace. Entering happens on a fresh thread that then ends, so
@@ -47,7 +47,7 @@ pub use error::{ApplyError, KernelError, NetnsError};
 pub use kernel::Kernel;
 pub use monitor::Monitor;
 pub use netns::Netns;
-pub use seccomp::load_filter;
+pub use seccomp::load_syscall_filter;
 pub use tap::Tap;
 pub use unread::all_is_read;
 pub use xfrm::{EspPolicy, EspState, SeenState, StateId, Way, Xfrm, take_esp_in_udp};

@@ -171,15 +171,7 @@ fn vxlan_kind(data: &[InfoVxlan]) -> LinkKind {
 
 fn bridge_port(info: &LinkInfo) -> Option<BridgePort> {
     let LinkInfo::PortData(InfoPortData::BridgePort(data)) = info else { return None };
-    let mut port = BridgePort {
-        learning: false,
-        unicast_flood: false,
-        multicast_flood: false,
-        broadcast_flood: false,
-        neigh_suppress: false,
-        isolated: false,
-        hairpin: false,
-    };
+    let mut port = BridgePort::QUIET;
     for info in data {
         match info {
             InfoBridgePort::Learning(on) => port.learning = *on,

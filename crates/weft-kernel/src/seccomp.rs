@@ -10,7 +10,7 @@ const INSTRUCTION: usize = 8;
 /// Puts a filter on the calling thread, for good: instructions of classic BPF in the machine's byte order, as
 /// `seccomp_export_bpf(3)` writes them. Without `no_new_privs` the kernel wants `CAP_SYS_ADMIN`.
 #[allow(unsafe_code, reason = "no library loads a filter without setting no_new_privs as well")]
-pub fn load_filter(program: &[u8]) -> io::Result<()> {
+pub fn load_syscall_filter(program: &[u8]) -> io::Result<()> {
     let (instructions, rest) = program.as_chunks::<INSTRUCTION>();
     let count = u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     if count == 0 || !rest.is_empty() {
@@ -38,9 +38,9 @@ mod tests {
     #[test]
     fn what_is_no_program_is_refused() {
         for program in [&[][..], &[0; 7], &[0; 9], &vec![0; 8 * 65_536]] {
-            assert_eq!(load_filter(program).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(load_syscall_filter(program).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
         // Not even the kernel takes a program that does not end with a return.
-        assert_eq!(load_filter(&[0; 8]).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(load_syscall_filter(&[0; 8]).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 }

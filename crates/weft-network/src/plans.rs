@@ -43,7 +43,6 @@ pub(crate) fn host(
     data_path: Option<&LinkName>,
     members: &BTreeSet<IpAddr>,
     ingress: Option<IngressHost>,
-    peers: &BTreeMap<NetworkId, NetworkPeers>,
 ) -> HostPlan {
     let bridges = state.networks().filter_map(|n| Some(bridge(state, around, n, n.bridge()?))).collect();
     let guard = state.swarm().map(|swarm| VxlanGuard {
@@ -51,17 +50,17 @@ pub(crate) fn host(
         ..guard(swarm, data_path, members)
     });
     let parents = made_parents(state.networks(), &around.host);
-    let uplinks = uplinks(state, around, peers);
+    let uplinks = uplinks(state, around);
     HostPlan { bridges, guard, bridge_netfilter: around.bridge_netfilter, ingress, parents, uplinks }
 }
 
-/// The ends of overlay networks' uplinks in the host's namespace.
-pub(crate) fn uplinks(
-    state: &State,
-    around: &Surroundings,
-    peers: &BTreeMap<NetworkId, NetworkPeers>,
-) -> BTreeSet<LinkName> {
-    let overlays = state.networks().filter_map(|network| overlay(state, around, network, peers));
+/// The ends of overlay networks' uplinks in the host's namespace. They do not depend on who else is on the networks.
+pub(crate) fn uplinks(state: &State, around: &Surroundings) -> BTreeSet<LinkName> {
+    if !around.fast {
+        return BTreeSet::new();
+    }
+    let nobody = BTreeMap::new();
+    let overlays = state.networks().filter_map(|network| overlay(state, around, network, &nobody));
     overlays.flat_map(|overlay| overlay.uplinks().collect::<Vec<_>>()).collect()
 }
 

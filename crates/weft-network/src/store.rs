@@ -116,3 +116,23 @@ fn encode<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, NetworkError>
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), NetworkError> {
     weft_durable::replace(path, &encode(path, value)?, MODE).map_err(file("write", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_half_written_goes_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, run) = (dir.path().join("state"), dir.path().join("run"));
+        Store::open(&state, &run).unwrap();
+        for unfinished in [state.join(".networks.json.tmp"), run.join(".sandboxes.json.tmp")] {
+            fs::write(unfinished, "{").unwrap();
+        }
+        let store = Store::open(&state, &run).unwrap();
+        for folder in [&state, &run] {
+            assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "{}", folder.display());
+        }
+        assert!(store.load().unwrap().lasting.networks.is_empty());
+    }
+}

@@ -296,9 +296,8 @@ impl BridgePort {
     /// A container's port where bridged packets pass the IP hooks: a connection to a port that the container itself
     /// publishes is then turned round inside the bridge.
     pub const HAIRPIN: Self = Self { hairpin: true, ..Self::ENDPOINT };
-    /// The inner end of a way for programs alone: nothing leaves through it, and what no program takes there goes the bridge's
-    /// way.
-    pub const UPLINK: Self = Self {
+    /// Nothing leaves through it unasked, and nothing is learnt from it.
+    pub const QUIET: Self = Self {
         learning: false,
         unicast_flood: false,
         multicast_flood: false,
@@ -307,16 +306,10 @@ impl BridgePort {
         isolated: false,
         hairpin: false,
     };
+    /// The inner end of a way for programs alone: what no program takes there goes the bridge's way.
+    pub const UPLINK: Self = Self::QUIET;
     /// The tunnel's port: only what the forwarding table names leaves through it, nothing is learnt from it.
-    pub const TUNNEL: Self = Self {
-        learning: false,
-        unicast_flood: false,
-        multicast_flood: false,
-        broadcast_flood: false,
-        neigh_suppress: true,
-        isolated: false,
-        hairpin: false,
-    };
+    pub const TUNNEL: Self = Self { neigh_suppress: true, ..Self::QUIET };
 }
 
 #[cfg(test)]

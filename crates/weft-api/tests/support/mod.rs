@@ -208,7 +208,7 @@ impl NetworkBackend for FakeNetworks {
     fn encrypted_paths(&self, _: &str) -> Option<Vec<EncryptedPath>> {
         None
     }
-    fn figures(&self) -> NetworkFigures {
+    async fn figures(&self) -> NetworkFigures {
         NetworkFigures::default()
     }
     async fn create_network(&self, spec: NetworkSpec) -> Result<String, NetworkFailure> {

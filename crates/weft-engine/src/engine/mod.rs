@@ -43,7 +43,7 @@ use crate::error::EngineError;
 use crate::events::{Event, EventBus, EventType};
 use crate::image::{Digest, ImageUser, ImageUsers, Images, Registries};
 use crate::network::ContainerNetwork;
-use crate::spec::filter::Filters;
+use crate::spec::filter::SyscallFilters;
 use crate::volumes::Volumes;
 
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;
@@ -57,7 +57,7 @@ pub struct Engine {
     events: EventBus,
     hierarchies: Hierarchies,
     apparmor: AppArmor,
-    filters: Filters,
+    filters: SyscallFilters,
     registry: Arc<Mutex<Registry>>,
     execs: Execs,
     /// Cancelled when the engine lets go of its containers.
@@ -147,7 +147,7 @@ impl Engine {
             events,
             hierarchies,
             apparmor: AppArmor::of_kernel(),
-            filters: Filters::default(),
+            filters: SyscallFilters::default(),
             registry,
             execs: Execs::default(),
             closing: CancellationToken::new(),

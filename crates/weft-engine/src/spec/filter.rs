@@ -23,9 +23,9 @@ const EPERM: u32 = 1;
 
 /// Compiled programs by the rules they are made of.
 #[derive(Debug, Default)]
-pub(crate) struct Filters(Mutex<HashMap<String, Arc<[u8]>>>);
+pub(crate) struct SyscallFilters(Mutex<HashMap<String, Arc<[u8]>>>);
 
-impl Filters {
+impl SyscallFilters {
     /// The program for a specification; none where it has no rules, or the runtime library has to build it.
     pub(crate) fn of(&self, spec: &Value) -> Result<Option<Arc<[u8]>>, EngineError> {
         let rules = &spec["linux"]["seccomp"];
@@ -168,7 +168,7 @@ mod tests {
         let script = format!("exit(syscall(56, {flags} | 17, 0, 0, 0, 0) == -1 ? $! + 0 : 0)");
         // Filters are a thread's own; it ends with this one.
         let run = move || {
-            program.iter().for_each(|program| weft_kernel::load_filter(program).unwrap());
+            program.iter().for_each(|program| weft_kernel::load_syscall_filter(program).unwrap());
             std::process::Command::new("perl").args(["-e", &script]).status().unwrap().code().unwrap()
         };
         std::thread::spawn(run).join().unwrap()
@@ -178,7 +178,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     fn new_namespaces_are_refused_and_new_processes_are_not() {
         const CLONE_NEWUSER: u32 = 0x1000_0000;
-        let program = Filters::default().of(&of_default_profile()).unwrap();
+        let program = SyscallFilters::default().of(&of_default_profile()).unwrap();
         assert_eq!(clone_below(None, CLONE_NEWUSER), 0, "on this machine anybody may");
         assert_eq!(clone_below(program.clone(), CLONE_NEWUSER), EPERM as i32);
         assert_eq!(clone_below(program, 0), 0);
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn equal_rules_share_a_program() {
-        let filters = Filters::default();
+        let filters = SyscallFilters::default();
         let mut spec = of_default_profile();
         let first = filters.of(&spec).unwrap().unwrap();
         assert!(Arc::ptr_eq(&first, &filters.of(&spec).unwrap().unwrap()));

@@ -95,9 +95,10 @@ impl Default for Applied {
 }
 
 impl FastPathEngine {
-    /// Whether this kernel can carry a fast path; the reason in words where not. Tries in a namespace that is thrown away.
-    pub fn probe_blocking() -> Result<(), FastPathError> {
-        probe::probe().map(drop)
+    /// How programs are attached where this kernel can carry a fast path; the reason in words where not. Tries in a
+    /// namespace that is thrown away.
+    pub fn probe_blocking() -> Result<Attachment, FastPathError> {
+        probe::probe()
     }
 
     /// Adopts what a former daemon pinned below `folder`, where a file system for BPF objects is mounted, or begins anew.

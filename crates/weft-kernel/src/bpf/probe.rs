@@ -40,7 +40,7 @@ fn interface(netns: &Netns) -> Result<u32, FastPathError> {
     let failed = |reason: String| FastPathError::Unsupported { reason };
     let name = OverlayNetwork::bridge_name(0);
     let link = Link::new(LinkKind::Bridge(BridgeOptions { multicast_snooping: false }));
-    let kernel = Kernel::open_blocking(netns.clone()).map_err(|error| failed(error.to_string()))?;
+    let kernel = Kernel::open_blocking(netns.clone())?;
     let made = kernel.apply_blocking(&[Op::CreateLink { name: name.clone(), link }]);
     made.into_result().map_err(|error| failed(error.to_string()))?;
     netns.run_in(|| if_nametoindex(name.as_str()).map_err(|errno| failed(errno.to_string())))?

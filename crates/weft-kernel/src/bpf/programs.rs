@@ -92,7 +92,8 @@ fn object_of(of: Option<Vni>) -> (&'static str, &'static [u8]) {
     if of.is_some() { ("of a segment", SEGMENT) } else { ("of the host", HOST) }
 }
 
-fn names(of: Option<Vni>) -> &'static [ProgramName] {
+/// The programs of an object.
+pub(super) fn names(of: Option<Vni>) -> &'static [ProgramName] {
     if of.is_some() { &ProgramName::SEGMENT } else { &ProgramName::HOST }
 }
 

@@ -9,7 +9,7 @@ use super::attach::{self, Outcome, Wishes};
 use super::folder::{Place, remove};
 use super::layout::{self, Key, NO_SETTINGS, STATIONS_MAX, Settings, Station};
 use super::maps::Maps;
-use super::programs::{self, ProgramName};
+use super::programs;
 use super::survey::{self, Survey};
 use super::{Applied, FastPathEngine, FastPathError, FastPathReport};
 use crate::Netns;
@@ -37,11 +37,12 @@ impl FastPathEngine {
         let stations = stations(target, &failed);
         self.enter(&stations, &mut report)?;
         self.drop_programs(desired)?;
-        let places = wishes.values().flat_map(|wishes| wishes.places.iter().map(|(place, _)| *place));
         self.applied = Some(Applied {
             settings,
             stations,
-            places: places.filter(|place| !failed.contains(&(place.namespace, place.interface))).collect(),
+            places: places(&wishes)
+                .filter(|place| !failed.contains(&(place.namespace, place.interface)))
+                .collect(),
             namespaces: target.map(|(desired, survey)| namespaces(desired, survey)).unwrap_or_default(),
         });
         Ok(report)
@@ -172,10 +173,9 @@ impl FastPathEngine {
     }
 
     fn programs_are_pinned(&self, of: Option<Vni>) -> bool {
-        let names: &[ProgramName] = if of.is_some() { &ProgramName::SEGMENT } else { &ProgramName::HOST };
         self.folder
             .programs(&self.build, of)
-            .is_ok_and(|folder| names.iter().all(|name| folder.join(name.name()).exists()))
+            .is_ok_and(|folder| programs::names(of).iter().all(|name| folder.join(name.name()).exists()))
     }
 
     /// Programs come to their places. Gives back where that failed.

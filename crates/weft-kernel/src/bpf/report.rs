@@ -50,3 +50,23 @@ pub struct FastPathCounters {
     /// The kernel refused to change or to redirect a frame.
     pub errors: u64,
 }
+
+impl FastPathCounters {
+    /// Each with its name.
+    pub fn named(&self) -> [(&'static str, u64); 12] {
+        [
+            ("delivered", self.delivered),
+            ("encapsulated", self.encapsulated),
+            ("decapsulated", self.decapsulated),
+            ("received", self.received),
+            ("handed_over", self.handed_over),
+            ("slow_path", self.slow_path),
+            ("wrong_sender", self.wrong_sender),
+            ("malformed", self.malformed),
+            ("congestion_dropped", self.congestion_dropped),
+            ("stray", self.stray),
+            ("unroutable", self.unroutable),
+            ("errors", self.errors),
+        ]
+    }
+}

@@ -228,8 +228,7 @@ impl Controller {
         let mesh_changed = state
             .ingress()
             .is_some_and(|mesh| touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id));
-        let peers = self.peers.load_full();
-        let uplinks = |state: &State| plans::uplinks(state, &self.around, &peers);
+        let uplinks = |state: &State| plans::uplinks(state, &self.around);
         let uplinks_changed = !touched.overlays.is_empty() && uplinks(before) != uplinks(state);
         if touched.host || mesh_changed || uplinks_changed {
             let mesh = self.mesh_plan(state);

@@ -1,10 +1,11 @@
 //! The fast path follows what the overlay networks' namespaces hold. Bridges carry whatever it does not, so that nothing
 //! waits for it and a failure is a matter of speed alone.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weft_kernel::{FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
+use weft_kernel::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
 use weft_plan::FastPath;
 
 use super::Controller;
@@ -19,43 +20,46 @@ use crate::state::State;
 pub(super) struct FastPathLink {
     /// Where they outlive the daemon.
     folder: PathBuf,
+    /// How they are attached; none while they are not wanted.
+    attachment: Option<Attachment>,
     engine: Arc<Mutex<Option<FastPathEngine>>>,
 }
 
-/// Whether programs shall carry frames: the option says so, and the kernel can.
-pub(super) async fn is_wanted(choice: OverlayEngineChoice) -> Result<bool, NetworkError> {
+/// How programs that carry frames are attached; none where the option does not want them or the kernel cannot.
+pub(super) async fn attachment(choice: OverlayEngineChoice) -> Result<Option<Attachment>, NetworkError> {
     let able = match choice {
-        OverlayEngineChoice::Bridge => return Ok(false),
+        OverlayEngineChoice::Bridge => return Ok(None),
         OverlayEngineChoice::Auto | OverlayEngineChoice::Bpf => {
             blocking(FastPathEngine::probe_blocking).await
         }
     };
     match (able, choice) {
-        (Ok(()), _) => Ok(true),
+        (Ok(attachment), _) => Ok(Some(attachment)),
         (Err(error), OverlayEngineChoice::Bpf) => Err(NetworkError::NoFastPath(error)),
         (Err(error), _) => {
             tracing::info!(%error, "overlay networks go by bridges alone");
-            Ok(false)
+            Ok(None)
         }
     }
 }
 
 impl FastPathLink {
-    pub(super) fn new(run_dir: &Path) -> Self {
-        Self { folder: run_dir.join("bpf"), engine: Arc::default() }
+    pub(super) fn new(run_dir: &Path, attachment: Option<Attachment>) -> Self {
+        Self { folder: run_dir.join("bpf"), attachment, engine: Arc::default() }
     }
 
     /// Nothing is made before something is to be carried, and nothing stays after that.
     async fn reconcile(&self, desired: Option<FastPath>) -> Result<FastPathReport, FastPathError> {
-        let (folder, engine) = (self.folder.clone(), self.engine.clone());
+        let (folder, attachment, engine) = (self.folder.clone(), self.attachment, self.engine.clone());
         blocking(move || {
             let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
             if desired.is_none() && engine.is_none() && !folder.exists() {
                 return Ok(FastPathReport::default());
             }
-            let mut open = match engine.take() {
-                Some(open) => open,
-                None => FastPathEngine::open_blocking(&folder)?,
+            let mut open = match (engine.take(), attachment) {
+                (Some(open), _) => open,
+                (None, Some(attachment)) => FastPathEngine::open_with_blocking(&folder, attachment)?,
+                (None, None) => FastPathEngine::open_blocking(&folder)?,
             };
             if desired.is_none() {
                 open.remove_blocking()?;
@@ -68,11 +72,11 @@ impl FastPathLink {
         .await
     }
 
-    async fn counters(&self) -> Option<FastPathCounters> {
+    async fn counters(&self) -> FastPathCounters {
         let engine = self.engine.clone();
         blocking(move || {
             let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-            engine.as_ref().and_then(|engine| engine.counters_blocking().ok())
+            engine.as_ref().and_then(|engine| engine.counters_blocking().ok()).unwrap_or_default()
         })
         .await
     }
@@ -91,9 +95,12 @@ impl Controller {
         self.around.fast
     }
 
-    /// What the programs counted; none where there are none.
-    pub async fn fast_path_counters(&self) -> Option<FastPathCounters> {
-        self.fast_path.counters().await
+    /// Frames that the programs saw, by what became of them; empty where programs are not wanted.
+    pub async fn fast_path_counters(&self) -> BTreeMap<&'static str, u64> {
+        match self.has_fast_path() {
+            true => self.fast_path.counters().await.named().into(),
+            false => BTreeMap::new(),
+        }
     }
 
     /// Has programs carry what `state` says. Says how much of it somebody else had damaged.

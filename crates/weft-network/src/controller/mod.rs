@@ -123,13 +123,14 @@ impl Controller {
         let kernel = Kernel::open(host.clone()).await?;
         let capabilities = Capabilities::probe().await?;
         let bridge_netfilter = kernel.bridge_netfilter().await?;
+        let attachment = fast_path::attachment(config.overlay_engine).await?;
         let around = Surroundings {
             paths: Paths::new(&config.run_dir),
             host: config.host.clone(),
             hook: capabilities.resolver_hook(),
             bridge_netfilter,
             encryption: encryption::setting(&config).await?,
-            fast: fast_path::is_wanted(config.overlay_engine).await?,
+            fast: attachment.is_some(),
         };
         let engine = config.balancer.engine(&capabilities).ok_or(match config.balancer {
             BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),
@@ -145,7 +146,7 @@ impl Controller {
             departing: AtomicBool::default(),
             store,
             around,
-            fast_path: fast_path::FastPathLink::new(&config.run_dir),
+            fast_path: fast_path::FastPathLink::new(&config.run_dir, attachment),
             dataplane: DataPlane::new(kernel),
             ports: PortReservations::new(host),
             state: ArcSwap::from_pointee(state),
@@ -265,8 +266,8 @@ impl Controller {
     }
 
     fn host_plan(&self, state: &State, ingress: Option<weft_plan::IngressHost>) -> weft_plan::NamespaceState {
-        let (link, members, peers) = (self.data_path_link(), self.members.load(), self.peers.load());
-        plans::host(state, &self.around, link.as_ref(), &members, ingress, &peers).plan()
+        let (link, members) = (self.data_path_link(), self.members.load());
+        plans::host(state, &self.around, link.as_ref(), &members, ingress).plan()
     }
 
     fn data_path_link(&self) -> Option<LinkName> {

@@ -48,7 +48,8 @@ fn programs_and_bridges_carry_one_network_and_take_turns() {
         .exec(
             "h1",
             "ann",
-            "killall -INT ping; sleep 0.2; grep -q ' 0% packet loss' /lost || { cat /lost; false; }",
+            "killall -INT ping; for _ in $(seq 50); do grep -q 'packet loss' /lost && break; sleep 0.1; done; \
+             grep -q ' 0% packet loss' /lost || { cat /lost; false; }",
         )
         .unwrap();
     hosts.replace("h1", daemon("bridge"));
