@@ -31,7 +31,7 @@ usage: cargo xtask <command>
   soak [NAME]         the long proofs, resumable; writes docs/soak/NAME.md
   bench [PART] [--quick]
                       measurements beside Docker, printed as ratios; an unknown PART has the parts listed;
-                      `overlay` writes docs/performance.md and its chart
+                      `overlay` writes docs/performance.md and its chart, `growth` docs/growth.md
   fix                 cargo fmt and clippy --fix
 ";
 

@@ -147,6 +147,9 @@ pub(crate) fn bench(words: &[&str]) -> Result<()> {
     need_root()?;
     crate::packages::for_tests()?;
     let commit = commit()?;
+    if words == ["growth"] {
+        return growth(&commit);
+    }
     run(&mut cargo(&["build", "--release", "--package", "weft", "--package", "weft-e2e"]))?;
     let built = target().join("release");
     let mut command = Command::new(built.join("bench"));
@@ -159,5 +162,21 @@ pub(crate) fn bench(words: &[&str]) -> Result<()> {
         println!("\n{package}");
         let tests = ["test", "--quiet", "--release", "--package", package, "--", "--ignored", "--nocapture"];
         run(cargo(&tests).args(["--test-threads=1", "measured"]))
-    })
+    })?;
+    growth(&commit)
+}
+
+/// How a node's work grows with what it has to know: no comparison, a document of its own.
+fn growth(commit: &str) -> Result<()> {
+    let head = format!(
+        "# Growth\n\nWhat a node has to know of others, all told at once and then one more (median of 11), until kernel and \
+         resolver follow; memory by which controller and helper (resident) and the kernel (slab, per processor, stacks, page \
+         tables; of the whole machine) grow; and the median of what is looked up among it: a request and its answer over UDP \
+         between two containers of the node, or the first datagram of a new flow to a virtual IP. Networks come one after the \
+         other, each with a container.\n\nCommit `{commit}`. Repeat: `cargo xtask bench growth`.\n"
+    );
+    let tests = ["test", "--release", "--package", "weft-network", "--test", "curves", "--", "--ignored"];
+    let mut command = cargo(&tests);
+    command.args(["--nocapture", "curves_are_drawn"]);
+    run(command.env("WEFT_RECORD", root().join("docs/growth.md")).env("WEFT_RECORD_HEAD", head))
 }

@@ -50,4 +50,6 @@ pub use netns::Netns;
 pub use seccomp::load_syscall_filter;
 pub use tap::Tap;
 pub use unread::all_is_read;
-pub use xfrm::{EspPolicy, EspState, SeenState, StateId, Way, Xfrm, take_esp_in_udp};
+pub use xfrm::{
+    EspPolicy, EspState, SeenState, StateId, TunnelPackets, Way, Xfrm, take_esp_in_udp,
+};

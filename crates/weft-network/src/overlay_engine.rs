@@ -7,11 +7,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OverlayEngineChoice {
     /// Programs where the kernel can, else bridges alone.
+    #[default]
     Auto,
     /// Programs, or nothing.
     Bpf,
-    /// Bridges alone: the programs are young.
-    #[default]
+    /// Bridges alone.
     Bridge,
 }
 

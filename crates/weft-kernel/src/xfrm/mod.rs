@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use zeroize::Zeroizing;
 
 pub use encapsulation::take_esp_in_udp;
-pub use policy::{EspPolicy, Way};
+pub use policy::{EspPolicy, TunnelPackets, Way};
 pub use state::{EspState, SeenState, StateId};
 
 use self::message::{
@@ -90,6 +90,13 @@ impl Xfrm {
         let answers = self.request(XFRM_MSG_GETPOLICY, NLM_F_DUMP, &[]);
         let answers = answers.map_err(|refusal| refusal.of("list ESP policies"))?;
         Ok(answers.iter().filter_map(|answer| policy::seen(answer)).collect())
+    }
+
+    /// Whether somebody else's policy is for these packets of this host's.
+    pub fn others_select(&mut self, packets: &TunnelPackets) -> Result<bool, KernelError> {
+        let answers = self.request(XFRM_MSG_GETPOLICY, NLM_F_DUMP, &[]);
+        let answers = answers.map_err(|refusal| refusal.of("list ESP policies"))?;
+        Ok(answers.iter().any(|answer| policy::is_others_for(answer, packets)))
     }
 
     fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<Vec<Zeroizing<Vec<u8>>>, Refusal> {

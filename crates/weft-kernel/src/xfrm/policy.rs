@@ -1,5 +1,6 @@
 //! Policies of the kernel's ESP: what must be encrypted, and how.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -115,6 +116,41 @@ pub(super) fn seen(answer: &[u8]) -> Option<EspPolicy> {
         _ => Some(association(answer.get(INFO_LEN..)?)?),
     };
     ours.then_some(EspPolicy { way, by })
+}
+
+/// Tunnel packets of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelPackets {
+    /// Their sender.
+    pub from: IpAddr,
+    /// Their receivers.
+    pub to: BTreeSet<IpAddr>,
+    /// Their UDP port of destination.
+    pub port: u16,
+}
+
+/// Whether an answer of a dump is somebody else's policy for such packets when they leave.
+pub(super) fn is_others_for(answer: &[u8], packets: &TunnelPackets) -> bool {
+    seen(answer).is_none() && selects(answer, packets).unwrap_or_default()
+}
+
+fn selects(answer: &[u8], packets: &TunnelPackets) -> Option<bool> {
+    let info = Fields(answer);
+    let (family_of, any) = (info.u16(40)?, 0);
+    let net = |at, prefix| IpNet::new(info.address(at, family_of)?, info.u8(prefix)?).ok();
+    let (to, from) = match family_of {
+        0 => (None, None),
+        _ => (Some(net(0, 42)?), Some(net(16, 43)?)),
+    };
+    let contains = |net: Option<IpNet>, ip: &IpAddr| net.is_none_or(|net| net.contains(ip));
+    let port = (info.be16(32)? ^ packets.port) & info.be16(34)? == 0;
+    Some(
+        info.u8(160)? == XFRM_POLICY_OUT
+            && [any, IPPROTO_UDP].contains(&info.u8(44)?)
+            && port
+            && contains(from, &packets.from)
+            && packets.to.iter().any(|ip| contains(to, ip)),
+    )
 }
 
 /// What the one template names.

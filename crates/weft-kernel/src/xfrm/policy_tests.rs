@@ -65,10 +65,49 @@ fn they_are_read_as_they_are_written_and_others_are_not_ours() {
     }
 }
 
+/// A policy of another program: at the places of `struct xfrm_userpolicy_info`.
+fn other(to: &str, port: (u16, u16), protocol: u8, direction: u8) -> Vec<u8> {
+    let to: IpNet = to.parse().unwrap();
+    let mut body = vec![0; INFO_LEN];
+    if let IpAddr::V4(ip) = to.addr() {
+        body[..4].copy_from_slice(&ip.octets());
+        body[40..42].copy_from_slice(&2u16.to_ne_bytes());
+    }
+    body[32..34].copy_from_slice(&port.0.to_be_bytes());
+    body[34..36].copy_from_slice(&port.1.to_be_bytes());
+    (body[42], body[44], body[160]) = (to.prefix_len(), protocol, direction);
+    body
+}
+
+#[test]
+fn others_policies_count_where_they_select_tunnel_packets() {
+    let packets = TunnelPackets {
+        from: OWN.parse().unwrap(),
+        to: [OTHER.parse().unwrap()].into(),
+        port: 4789,
+    };
+    let all = u16::MAX;
+    for (policy, expected) in [
+        (other("0.0.0.0/0", (0, 0), 0, XFRM_POLICY_OUT), true),
+        (other("192.0.2.0/24", (4789, all), IPPROTO_UDP, XFRM_POLICY_OUT), true),
+        (other("192.0.2.0/24", (4500, all), IPPROTO_UDP, XFRM_POLICY_OUT), false),
+        (other("198.51.100.0/24", (0, 0), 0, XFRM_POLICY_OUT), false),
+        (other("0.0.0.0/0", (0, 0), 6, XFRM_POLICY_OUT), false),
+        (other("0.0.0.0/0", (0, 0), 0, 0), false),
+        (new_policy(&esp()), false),
+        (Vec::new(), false),
+    ] {
+        assert_eq!(is_others_for(&policy, &packets), expected, "{policy:?}");
+    }
+    let nobody = TunnelPackets { to: BTreeSet::new(), ..packets };
+    assert!(!is_others_for(&other("0.0.0.0/0", (0, 0), 0, XFRM_POLICY_OUT), &nobody));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_an_answer_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = seen(&bytes);
+        let _ = is_others_for(&bytes, &TunnelPackets { from: OWN.parse().unwrap(), to: BTreeSet::new(), port: 1 });
     }
 
     #[test]

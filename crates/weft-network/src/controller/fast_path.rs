@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weft_kernel::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
+use weft_kernel::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport, Netns, TunnelPackets, Xfrm};
 use weft_plan::FastPath;
 
 use super::Controller;
@@ -20,6 +21,10 @@ use crate::state::State;
 pub(super) struct FastPathLink {
     /// Where they outlive the daemon.
     folder: PathBuf,
+    /// Whether they make room for IPsec of the host's own.
+    yields: bool,
+    /// They did.
+    set_aside: Arc<AtomicBool>,
     /// How they are attached; none while they are not wanted.
     attachment: Option<Attachment>,
     engine: Arc<Mutex<Option<FastPathEngine>>>,
@@ -43,9 +48,50 @@ pub(super) async fn attachment(choice: OverlayEngineChoice) -> Result<Option<Att
     }
 }
 
+fn is_encrypted_by_host(desired: &FastPath) -> bool {
+    let packets = TunnelPackets {
+        from: desired.vtep,
+        to: desired.segments.values().flat_map(|segment| segment.remote.values().copied()).collect(),
+        port: desired.port,
+    };
+    // Kernels without IPsec have no such socket.
+    let Some(mut xfrm) = Netns::resolve(&desired.host).ok().and_then(|netns| Xfrm::open(&netns).ok()) else {
+        return false;
+    };
+    xfrm.others_select(&packets).unwrap_or_else(|error| {
+        tracing::warn!(%error, "whether the host's IPsec policies are for overlay networks");
+        true
+    })
+}
+
 impl FastPathLink {
-    pub(super) fn new(run_dir: &Path, attachment: Option<Attachment>) -> Self {
-        Self { folder: run_dir.join("bpf"), attachment, engine: Arc::default() }
+    pub(super) fn new(run_dir: &Path, choice: OverlayEngineChoice, attachment: Option<Attachment>) -> Self {
+        Self {
+            folder: run_dir.join("bpf"),
+            yields: choice == OverlayEngineChoice::Auto,
+            set_aside: Arc::default(),
+            attachment,
+            engine: Arc::default(),
+        }
+    }
+
+    /// The wish, or none while the host's own IPsec is for these tunnels: programs' packets would pass it by.
+    async fn unless_encrypted(&self, desired: FastPath) -> Option<FastPath> {
+        if !self.yields {
+            return Some(desired);
+        }
+        let set_aside = self.set_aside.clone();
+        blocking(move || {
+            let encrypted = is_encrypted_by_host(&desired);
+            if set_aside.swap(encrypted, Ordering::Relaxed) != encrypted {
+                match encrypted {
+                    true => tracing::warn!("overlay networks go by bridges: the host's IPsec policies are for them"),
+                    false => tracing::info!("overlay networks go by programs: no IPsec policy of the host's is for them"),
+                }
+            }
+            (!encrypted).then_some(desired)
+        })
+        .await
     }
 
     /// Nothing is made before something is to be carried, and nothing stays after that.
@@ -108,7 +154,11 @@ impl Controller {
         let wanted = self.around.fast.then(|| {
             plans::fast_path(state, &self.around, self.data_path_link().as_ref(), &self.peers.load())
         });
-        match self.fast_path.reconcile(wanted.flatten()).await {
+        let wanted = match wanted.flatten() {
+            Some(wanted) => self.fast_path.unless_encrypted(wanted).await,
+            None => None,
+        };
+        match self.fast_path.reconcile(wanted).await {
             Ok(report) => self.note_fast_path(&report),
             Err(error) => {
                 tracing::warn!(%error, "overlay networks go by bridges alone for now");

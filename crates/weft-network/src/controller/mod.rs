@@ -146,7 +146,7 @@ impl Controller {
             departing: AtomicBool::default(),
             store,
             around,
-            fast_path: fast_path::FastPathLink::new(&config.run_dir, attachment),
+            fast_path: fast_path::FastPathLink::new(&config.run_dir, config.overlay_engine, attachment),
             dataplane: DataPlane::new(kernel),
             ports: PortReservations::new(host),
             state: ArcSwap::from_pointee(state),

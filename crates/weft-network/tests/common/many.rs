@@ -11,7 +11,7 @@ use weft_network::{
     AttachRefused, Controller, EndpointSpec, OverlaySpec, SourceMode, SwarmAttachment, SwarmEndpoint,
     SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmServiceState, SwarmState,
 };
-use weft_types::{ContainerId, EndpointAddress, MacAddr, NodeId, TaskId};
+use weft_types::{ContainerId, EndpointAddress, MacAddr, TaskId, Vni};
 
 use super::{Host, container, helper_launch, overlay, sandbox, shell};
 
@@ -29,15 +29,21 @@ struct Managers {
 impl SwarmNetworks for Managers {
     async fn attach(
         &self,
-        _term: &str,
+        term: &str,
         _container: &ContainerId,
         _addresses: Vec<IpAddr>,
     ) -> Result<SwarmAttachment, AttachRefused> {
-        let own = address((OWN + self.attached.fetch_add(1, Ordering::Relaxed)) as usize);
+        let attached = self.attached.fetch_add(1, Ordering::Relaxed);
+        let number: u32 = term.strip_prefix("ov").and_then(|number| number.parse().ok()).unwrap();
+        let (network, own) = match number {
+            1 => (network(), address((OWN + attached) as usize)),
+            _ => (other_network(number), Ipv4Addr::from(subnet(number) + 2).into()),
+        };
+        let subnet = network.subnets[0].subnet;
         Ok(SwarmAttachment {
             attachment: TaskId::random(&mut rand::rng()),
-            network: network(),
-            addresses: vec![EndpointAddress::new(own, "10.1.0.0/16".parse().unwrap())],
+            network,
+            addresses: vec![EndpointAddress::new(own, subnet)],
             service: None,
         })
     }
@@ -49,6 +55,20 @@ impl SwarmNetworks for Managers {
 
 fn network() -> OverlaySpec {
     overlay(NETWORK, &[("10.1.0.0/16", "10.1.0.1")])
+}
+
+/// First address of a network's subnet of 256: from 10.100.0.0 on.
+fn subnet(network: u32) -> u32 {
+    0x0a64_0000 + network * 256
+}
+
+/// A network beside the one with all the services.
+fn other_network(number: u32) -> OverlaySpec {
+    let (first, gateway) = (Ipv4Addr::from(subnet(number)), Ipv4Addr::from(subnet(number) + 1));
+    let mut spec = overlay(&format!("{number:025}"), &[(&format!("{first}/24"), &gateway.to_string())]);
+    spec.name = format!("ov{number}");
+    spec.subnets[0].vni = Some(Vni::try_from(5000 + number).unwrap());
+    spec
 }
 
 /// 10.1.0.0 and `number` on.
@@ -65,9 +85,59 @@ pub fn services(count: usize) -> SwarmNetworkState {
 
 /// One more.
 pub fn add_service(state: &mut SwarmNetworkState, number: usize) {
-    let node: NodeId = format!("{:025}", 2).parse().unwrap();
-    let id = format!("{number:025}");
     let first = 2 + number * (TASKS + 1);
+    let id = add_bare_service(state, number, first);
+    state.endpoints.extend((1..=TASKS).map(|slot| {
+        let name = format!("s{number}.{slot}.{id}");
+        SwarmEndpoint { service: Some(id.clone()), ..endpoint(first + slot, name) }
+    }));
+}
+
+/// One service with so many tasks.
+pub fn service_of(tasks: usize) -> SwarmNetworkState {
+    let mut state = SwarmNetworkState::default();
+    let id = add_bare_service(&mut state, 0, 2);
+    state.endpoints.extend((1..=tasks).map(|slot| {
+        let name = format!("s0.{slot}.{id}");
+        SwarmEndpoint { service: Some(id.clone()), ..endpoint(2 + slot, name) }
+    }));
+    state
+}
+
+/// So many containers on the other node.
+pub fn endpoints(count: usize) -> SwarmNetworkState {
+    let mut state = SwarmNetworkState::default();
+    (0..count).for_each(|number| add_endpoint(&mut state, number));
+    state
+}
+
+/// One more.
+pub fn add_endpoint(state: &mut SwarmNetworkState, number: usize) {
+    state.endpoints.push(endpoint(2 + number, format!("c{number}")));
+}
+
+/// The virtual IP of the first service.
+pub fn first_vip() -> IpAddr {
+    address(2)
+}
+
+fn endpoint(number: usize, name: String) -> SwarmEndpoint {
+    SwarmEndpoint {
+        id: format!("{number:064x}"),
+        node_id: format!("{:025}", 2).parse().unwrap(),
+        vtep: "192.0.2.2".parse().unwrap(),
+        addresses: vec![address(number)],
+        mac: MacAddr::from_ip(address(number)),
+        name,
+        aliases: vec![format!("{number:012x}")],
+        service: None,
+        healthy: true,
+    }
+}
+
+/// Without tasks.
+fn add_bare_service(state: &mut SwarmNetworkState, number: usize, first: usize) -> String {
+    let id = format!("{number:025}");
     let service = SwarmServiceState {
         id: id.clone(),
         name: format!("s{number}"),
@@ -78,17 +148,7 @@ pub fn add_service(state: &mut SwarmNetworkState, number: usize) {
         source: SourceMode::Preserve,
     };
     state.services.insert(id.clone(), service);
-    state.endpoints.extend((1..=TASKS).map(|slot| SwarmEndpoint {
-        id: format!("{:064x}", first + slot),
-        node_id: node.clone(),
-        vtep: "192.0.2.2".parse().unwrap(),
-        addresses: vec![address(first + slot)],
-        mac: MacAddr::from_ip(address(first + slot)),
-        name: format!("s{number}.{slot}.{id}"),
-        aliases: vec![format!("{:012x}", first + slot)],
-        service: Some(id.clone()),
-        healthy: true,
-    }));
+    id
 }
 
 /// The node.
@@ -117,10 +177,15 @@ impl Node {
 
     /// Starts a container on the network.
     pub async fn container(&self, name: &str) -> Netns {
+        self.container_on(name, "ov1").await.0
+    }
+
+    /// The same on any network `ov` and a number, with its address.
+    pub async fn container_on(&self, name: &str, network: &str) -> (Netns, IpAddr) {
         let id = container();
         let made = self.controller.create_sandbox(sandbox(&id, name)).await.unwrap();
-        self.controller.connect(&id, "ov1", EndpointSpec::default()).await.unwrap();
-        Netns::open(made.netns.unwrap()).unwrap()
+        let joined = self.controller.connect(&id, network, EndpointSpec::default()).await.unwrap();
+        (Netns::open(made.netns.unwrap()).unwrap(), joined.address.unwrap().ip())
     }
 
     /// Says what is on the network; how long that took to follow.

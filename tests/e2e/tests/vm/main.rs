@@ -7,6 +7,7 @@
 
 mod apparmor;
 mod encryption;
+mod ipsec;
 mod ipvs;
 mod kernel;
 mod macvlan;
