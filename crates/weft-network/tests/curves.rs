@@ -183,6 +183,9 @@ async fn networks(count: usize) -> Point {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: cargo xtask bench growth"]
 async fn curves_are_drawn() {
+    if let Ok(filter) = std::env::var("WEFT_LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
     let mut curves: [Vec<Point>; 4] = Default::default();
     for count in [10, 100, 1_000, 10_000] {
         let round_trip = |from: &Netns, (to, at): (&Netns, IpAddr)| round_trip(from, to, at);

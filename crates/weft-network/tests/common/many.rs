@@ -34,9 +34,10 @@ impl SwarmNetworks for Managers {
         _addresses: Vec<IpAddr>,
     ) -> Result<SwarmAttachment, AttachRefused> {
         let attached = self.attached.fetch_add(1, Ordering::Relaxed);
-        let number: u32 = term.strip_prefix("ov").and_then(|number| number.parse().ok()).unwrap();
+        // By name, and by id where the node knows the network.
+        let number = term.strip_prefix("ov").and_then(|number| number.parse().ok()).unwrap_or(1);
         let (network, own) = match number {
-            1 => (network(), address((OWN + attached) as usize)),
+            1u32 => (network(), address((OWN + attached) as usize)),
             _ => (other_network(number), Ipv4Addr::from(subnet(number) + 2).into()),
         };
         let subnet = network.subnets[0].subnet;
@@ -65,7 +66,9 @@ fn subnet(network: u32) -> u32 {
 /// A network beside the one with all the services.
 fn other_network(number: u32) -> OverlaySpec {
     let (first, gateway) = (Ipv4Addr::from(subnet(number)), Ipv4Addr::from(subnet(number) + 1));
-    let mut spec = overlay(&format!("{number:025}"), &[(&format!("{first}/24"), &gateway.to_string())]);
+    // Its begin names its namespace.
+    let id = format!("n{number:05}{:0<19}", "");
+    let mut spec = overlay(&id, &[(&format!("{first}/24"), &gateway.to_string())]);
     spec.name = format!("ov{number}");
     spec.subnets[0].vni = Some(Vni::try_from(5000 + number).unwrap());
     spec
