@@ -38,7 +38,10 @@ mod unread;
 mod xfrm;
 
 pub use apply::Report;
-pub use bpf::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
+pub use bpf::{
+    Attachment, ConnectCounters, ConnectEngine, ConnectError, ConnectReport, FastPathCounters,
+    FastPathEngine, FastPathError, FastPathReport,
+};
 pub use capabilities::Capabilities;
 pub use change::Change;
 pub use conntrack::ConntrackFilter;

@@ -42,6 +42,10 @@ const BALANCE: &str = "balance";
 /// Tests of `weft-kernel` for the fast path, on a kernel without tcx; the others are run by name.
 const FAST_PATH: &str = "fast_path";
 const FAST_PATH_TESTS: &[&str] = &["filters_do_the_same_where_there_is_no_tcx"];
+/// Tests of `weft-kernel` for services at connect time, on a kernel whose programs cannot say why they refuse or just can.
+const CONNECT: &str = "connect";
+const CONNECT_TESTS: &[&str] =
+    &["sockets_are_connected_to_tasks_and_show_the_virtual_ip", "a_service_without_tasks_refuses_at_once"];
 /// Tests of `weft-kernel` for the kernel's ESP.
 const XFRM: &str = "xfrm";
 /// Tests of `tests/e2e/tests/interop`.
@@ -58,17 +62,22 @@ const LONG: Duration = Duration::from_secs(2400);
 pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let Some(part) = std::env::var_os(ONLY) else {
-        let [hosts, fast] = [HOSTS_TESTS, FAST_PATH_TESTS].map(|names| [&["--exact"], names].concat());
+        let exact = |names: &[&'static str]| [&["--exact"], names].concat();
+        let [hosts, fast, connect] = [HOSTS_TESTS, FAST_PATH_TESTS, CONNECT_TESTS].map(exact);
         let before = counts.verdicts.len();
-        let all = [(XFRM, &[][..]), (FAST_PATH, &fast), ("vm", BY_NAME), ("hosts", &hosts)];
+        let all =
+            [(XFRM, &[][..]), (FAST_PATH, &fast), (CONNECT, &connect), ("vm", BY_NAME), ("hosts", &hosts)];
         boot(&all, DEADLINE, counts)?;
         boot(&[(INTEROP, &["--exact", ACROSS])], DEADLINE, counts)?;
-        return need_run(&[HOSTS_TESTS, FAST_PATH_TESTS, &[ACROSS]].concat(), &counts.verdicts[before..]);
+        return need_run(
+            &[HOSTS_TESTS, FAST_PATH_TESTS, CONNECT_TESTS, &[ACROSS]].concat(),
+            &counts.verdicts[before..],
+        );
     };
     let part = part.to_string_lossy();
     let only = [&*part];
     let before = counts.verdicts.len();
-    boot(&["vm", XFRM, FAST_PATH, BALANCE, INTEROP].map(|test| (test, &only[..])), LONG, counts)?;
+    boot(&["vm", XFRM, FAST_PATH, CONNECT, BALANCE, INTEROP].map(|test| (test, &only[..])), LONG, counts)?;
     if counts.verdicts.len() == before {
         bail!("no check's name contains {ONLY}={part}");
     }
@@ -117,7 +126,8 @@ fn boot(tests: &[(&str, &[&str])], deadline: Duration, counts: &mut Counts) -> R
 /// Builds a test program, with what belongs to it, and returns its path.
 fn built(test: &str) -> Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
-    let package = if [BALANCE, FAST_PATH, XFRM].contains(&test) { "weft-kernel" } else { "weft-e2e" };
+    let package =
+        if [BALANCE, CONNECT, FAST_PATH, XFRM].contains(&test) { "weft-kernel" } else { "weft-e2e" };
     let mut command = cargo(&["test", "--no-run", "--package", package, "--test", test, format]);
     let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {
