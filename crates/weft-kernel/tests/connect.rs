@@ -268,6 +268,27 @@ fn damaged(pin: &std::path::Path) {
     }
 }
 
+#[test]
+fn connections_to_tasks_that_are_gone_are_reset() {
+    let mut bench = Bench::new(2..=4);
+    [3, 4].iter().for_each(|n| echo(&bench.world[*n].netns, "[::]:7"));
+    for (vip, task) in [(VIP, "10.0.1.3"), (VIP6, "fd00:1::3")] {
+        let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 7).to_string();
+        bench.balance(&[2], &[(3, 1)]);
+        let mapped = if vip == VIP { format!("[::ffff:{vip}]:7") } else { at(vip) };
+        let mut lost = [at(vip), mapped].map(|target| connect(bench.client(), &target).unwrap());
+        let mut direct = connect(bench.client(), &at(task)).unwrap();
+        bench.balance(&[2], &[(4, 1)]);
+        let mut stays = connect(bench.client(), &at(vip)).unwrap();
+        let engine = bench.engine.as_ref().unwrap();
+        let gone = [(ip(vip), ip(task))];
+        assert_eq!(engine.reset_blocking(bench.client(), gone).unwrap(), 2, "{vip}");
+        assert!(lost.iter_mut().all(|stream| !alive(stream)), "{vip}");
+        assert!(alive(&mut direct) && alive(&mut stays), "{vip}");
+        assert_eq!(engine.reset_blocking(bench.client(), gone).unwrap(), 0, "{vip}");
+    }
+}
+
 /// Programs know nothing of it, or it is not theirs: the rules below have it, from ports that no socket gets.
 #[test]
 fn what_programs_leave_is_kept_apart_from_what_they_take() {

@@ -123,6 +123,7 @@ impl Controller {
                 outcome = outcome.and(Err(error));
             }
         }
+        self.reset_connections(jobs.iter().map(|job| (job.kernel.netns().clone(), job.forget.clone()))).await;
         outcome
     }
 

@@ -1,10 +1,11 @@
 //! Programs at sockets follow the services that containers reach. The rules of nftables below carry whatever they do
 //! not, so that nothing waits for them and a failure is a matter of speed alone.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weft_kernel::{ConnectEngine, ConnectError, ConnectReport};
+use weft_kernel::{ConnectEngine, ConnectError, ConnectReport, ConntrackFilter, Netns};
 use weft_plan::{BalanceEngine, ConnectWish};
 
 use super::Controller;
@@ -112,6 +113,25 @@ impl ConnectLink {
         .await
     }
 
+    /// Resets connections to tasks that are gone, in these namespaces.
+    async fn reset(&self, places: Vec<(Netns, Vec<(IpAddr, IpAddr)>)>) {
+        let programs = self.programs.clone();
+        blocking(move || {
+            let programs = programs.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(engine) = &programs.engine else { return };
+            for (netns, gone) in places {
+                match engine.reset_blocking(&netns, gone) {
+                    Ok(0) => {}
+                    Ok(count) => {
+                        tracing::debug!(netns = %netns.path().display(), count, "connections to tasks that are gone reset");
+                    }
+                    Err(error) => tracing::debug!(%error, "connections to tasks that are gone not reset"),
+                }
+            }
+        })
+        .await;
+    }
+
     /// This node's containers are gone.
     pub(super) async fn end(&self) {
         if let Err(error) = self.follow(None, Look::AtTheWish).await {
@@ -131,6 +151,25 @@ impl Controller {
         let wish = programs.then(|| self.connect_wish(state));
         let report = self.connect.follow(wish, look).await.map_err(NetworkError::Connect)?;
         Ok(self.note_connect(&report))
+    }
+
+    /// Resets the connections by programs among those that have to be forgotten.
+    pub(super) async fn reset_connections(
+        &self,
+        forgotten: impl Iterator<Item = (Netns, Arc<[ConntrackFilter]>)>,
+    ) {
+        if self.balance_engine() != BalanceEngine::Bpf {
+            return;
+        }
+        let gone = |filters: &[ConntrackFilter]| -> Vec<_> {
+            let whole = filters.iter().filter(|filter| filter.protocol.is_none());
+            whole.filter_map(|filter| filter.original_destination.zip(filter.reply_source)).collect()
+        };
+        let places = forgotten.map(|(netns, filters)| (netns, gone(&filters)));
+        let places: Vec<_> = places.filter(|(_, gone)| !gone.is_empty()).collect();
+        if !places.is_empty() {
+            self.connect.reset(places).await;
+        }
     }
 
     fn note_connect(&self, report: &ConnectReport) -> usize {

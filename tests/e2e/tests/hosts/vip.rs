@@ -36,7 +36,7 @@ fn b4_services_are_reached_only_on_common_networks() {
 /// Virtual IPs by programs at sockets.
 fn by_programs(name: &str, nodes: usize) -> Hosts {
     let hosts = Hosts::up_with(LabSpec::bridged(name, nodes), |_| {
-        DaemonSpec::weft(&weft_exe()).arg("--weft-service-balancer=bpf")
+        DaemonSpec::weft(&weft_exe()).arg("--weft-service-balancer=bpf").arg("--live-restore")
     });
     hosts.swarm();
     hosts
@@ -97,10 +97,16 @@ fn c3_programs_at_sockets_go_on_without_the_daemon_and_are_put_back() {
     });
     hosts.docker("h1", "service scale -d api=1").unwrap();
     programs.answers("cli", &vip, 1);
-    // Nothing is left behind by a node that ends.
-    hosts.docker("h1", "rm -f cli").unwrap();
-    hosts.daemon("h1").stop().unwrap();
-    assert!(hosts.host("h1").sh(&format!("ls {PINS}")).is_err());
+    // Another engine: the rules go on, and programs are taken away.
+    let nftables =
+        DaemonSpec::weft(&weft_exe()).arg("--weft-service-balancer=nftables").arg("--live-restore");
+    hosts.replace("h1", nftables);
+    hosts.wait_ready(2);
+    eventually("programs are taken away", Duration::from_secs(30), || {
+        hosts.host("h1").sh(&format!("ls {PINS}")).map_or(Ok(()), Err)
+    });
+    Balanced::new(&hosts, Path::new(ECHO)).answers("cli", &vip, 1);
+    assert_ne!(hosts.exec("h1", "cli", TRACKED).unwrap().trim(), "0", "rules have not translated");
 }
 
 #[test]

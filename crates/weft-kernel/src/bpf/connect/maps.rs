@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
@@ -16,11 +17,13 @@ use crate::bpf::object;
 /// Their names, in the programs and in the folder.
 pub(super) const MAPS: [&str; 5] = ["namespaces", "services", "slots", "peers", "counters"];
 
-/// All but `peers`, which is the programs' alone.
+/// All of them.
 pub(super) struct Maps {
     namespaces: HashMap<MapData, u64, u64>,
     services: HashMap<MapData, Service, u64>,
     slots: HashMap<MapData, Slot, Address>,
+    /// The programs' alone, one entry a socket.
+    peers: MapData,
     counters: PerCpuArray<MapData, u64>,
     /// The kernel's numbers for all of them.
     ids: Vec<u32>,
@@ -63,6 +66,7 @@ impl Maps {
             namespaces: Map::HashMap(namespaces).try_into()?,
             services: Map::HashMap(services).try_into()?,
             slots: Map::HashMap(slots).try_into()?,
+            peers,
             counters: Map::PerCpuArray(counters).try_into()?,
             folder: folder.to_owned(),
         })
@@ -95,6 +99,10 @@ impl Maps {
             ConnectChange::RemoveSlot(key) => removed(self.slots.remove(&layout::slot(key))),
         };
         Ok(done.map_err(object("write to the maps of services"))?)
+    }
+
+    pub(super) fn peers(&self) -> BorrowedFd<'_> {
+        self.peers.fd().as_fd()
     }
 
     pub(super) fn counters(&self) -> Result<ConnectCounters, ConnectError> {

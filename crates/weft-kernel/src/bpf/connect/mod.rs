@@ -13,8 +13,7 @@
 //! programs into the attachments, each at once, and goes on from there. What changes and in which order is
 //! `weft_plan::ConnectTables::changes`.
 //!
-//! Not done here: connections to tasks that are gone end as direct ones do, by the task's or the node's word, or by
-//! TCP's own patience.
+//! A connection to a task that is gone is reset (`sockets.rs`): nothing on the way would say so.
 
 mod cgroup;
 mod cookie;
@@ -22,8 +21,10 @@ mod layout;
 mod maps;
 mod probe;
 mod programs;
+mod sockets;
 mod sys;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use weft_plan::{ConnectTables, ConnectTarget, ConnectWish};
@@ -32,7 +33,7 @@ use weft_types::{Classified, ErrorKind};
 use super::attach::Outcome;
 use super::folder::{entries, make, mounted, remove, unmounted};
 use super::{FastPathError, object};
-use crate::NetnsError;
+use crate::{KernelError, Netns, NetnsError};
 use layout::LAYOUT;
 use maps::{MAPS, Maps};
 #[cfg(test)]
@@ -55,6 +56,9 @@ pub enum ConnectError {
     /// A namespace could not be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// Connections could not be listed or reset.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
 }
 
 impl Classified for ConnectError {
@@ -63,6 +67,7 @@ impl Classified for ConnectError {
             Self::Unsupported { .. } => ErrorKind::System,
             Self::Bpf(error) => error.kind(),
             Self::Netns(error) => error.kind(),
+            Self::Kernel(error) => error.kind(),
         }
     }
 }
@@ -148,6 +153,17 @@ impl ConnectEngine {
     /// What the programs counted.
     pub fn counters_blocking(&self) -> Result<ConnectCounters, ConnectError> {
         self.maps.counters()
+    }
+
+    /// Resets the connections of a namespace from these virtual IPs to these tasks, which are gone, as far as the kernel
+    /// can; gives their number. Connections that asked for the task's own address are left alone.
+    pub fn reset_blocking(
+        &self,
+        netns: &Netns,
+        gone: impl IntoIterator<Item = (IpAddr, IpAddr)>,
+    ) -> Result<usize, ConnectError> {
+        let gone = gone.into_iter().map(|(vip, task)| (sockets::mapped(vip), sockets::mapped(task)));
+        sockets::reset(netns, self.maps.peers(), &gone.collect())
     }
 
     /// Whether programs refuse what no task takes; else it is left to the rules.
