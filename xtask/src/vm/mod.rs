@@ -42,10 +42,8 @@ const BALANCE: &str = "balance";
 /// Tests of `weft-kernel` for the fast path, on a kernel without tcx; the others are run by name.
 const FAST_PATH: &str = "fast_path";
 const FAST_PATH_TESTS: &[&str] = &["filters_do_the_same_where_there_is_no_tcx"];
-/// Tests of `weft-kernel` for services at connect time, on a kernel whose programs cannot say why they refuse or just can.
+/// Tests of `weft-kernel` for services at connect time, run by name.
 const CONNECT: &str = "connect";
-const CONNECT_TESTS: &[&str] =
-    &["sockets_are_connected_to_tasks_and_show_the_virtual_ip", "a_service_without_tasks_refuses_at_once"];
 /// Tests of `weft-kernel` for the kernel's ESP.
 const XFRM: &str = "xfrm";
 /// Tests of `tests/e2e/tests/interop`.
@@ -62,17 +60,12 @@ const LONG: Duration = Duration::from_secs(2400);
 pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     crate::demo::build_daemon()?;
     let Some(part) = std::env::var_os(ONLY) else {
-        let exact = |names: &[&'static str]| [&["--exact"], names].concat();
-        let [hosts, fast, connect] = [HOSTS_TESTS, FAST_PATH_TESTS, CONNECT_TESTS].map(exact);
+        let [hosts, fast] = [HOSTS_TESTS, FAST_PATH_TESTS].map(|names| [&["--exact"], names].concat());
         let before = counts.verdicts.len();
-        let all =
-            [(XFRM, &[][..]), (FAST_PATH, &fast), (CONNECT, &connect), ("vm", BY_NAME), ("hosts", &hosts)];
+        let all = [(XFRM, &[][..]), (FAST_PATH, &fast), ("vm", BY_NAME), ("hosts", &hosts)];
         boot(&all, DEADLINE, counts)?;
         boot(&[(INTEROP, &["--exact", ACROSS])], DEADLINE, counts)?;
-        return need_run(
-            &[HOSTS_TESTS, FAST_PATH_TESTS, CONNECT_TESTS, &[ACROSS]].concat(),
-            &counts.verdicts[before..],
-        );
+        return need_run(&[HOSTS_TESTS, FAST_PATH_TESTS, &[ACROSS]].concat(), &counts.verdicts[before..]);
     };
     let part = part.to_string_lossy();
     let only = [&*part];

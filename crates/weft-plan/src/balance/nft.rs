@@ -39,7 +39,8 @@
 //!
 //! Connections by the virtual IP that are older than the programs, because the engine was another one, have kept a
 //! client's port: until they end, a new socket towards the same task and port may draw theirs (one of 28,232 at a time),
-//! and its first packet would be taken for theirs and both be reset.
+//! and its first packet would be taken for theirs and both be reset. A port that a task remembers of one that has ended
+//! (`TIME_WAIT`) costs a new connection a second, as ever where both addresses are in use.
 
 use std::collections::BTreeMap;
 
