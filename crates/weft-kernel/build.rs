@@ -5,7 +5,7 @@ use std::process::Command;
 use std::{env, fs, io};
 
 /// One object for each namespace that programs are for.
-const OBJECTS: [&str; 2] = ["host", "segment"];
+const OBJECTS: [&str; 3] = ["connect", "host", "segment"];
 
 fn main() -> io::Result<()> {
     let sources = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("bpf");

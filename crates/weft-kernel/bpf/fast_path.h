@@ -10,7 +10,7 @@
 #ifndef WEFT_FAST_PATH_H
 #define WEFT_FAST_PATH_H
 
-#include <linux/bpf.h>
+#include "common.h"
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/in.h>
@@ -21,25 +21,6 @@
 
 #define ENODEV 19
 
-#define SEC(name) __attribute__((section(name), used))
-#define INLINE static inline __attribute__((always_inline))
-
-/* Fields of map definitions, as loaders read them from BTF. */
-#define NUMBER(name, value) int (*name)[value]
-#define TYPE(name, type_of) type_of *name
-
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define BE16(x) ((__be16)__builtin_bswap16(x))
-#define BE32(x) ((__be32)__builtin_bswap32(x))
-#else
-#define BE16(x) ((__be16)(x))
-#define BE32(x) ((__be32)(x))
-#endif
-#define CPU16(x) ((__u16)BE16(x))
-#define CPU32(x) ((__u32)BE32(x))
-
-#define HELPER(result, name, ...) static result (*const bpf_##name)(__VA_ARGS__) = (void *)BPF_FUNC_##name
-HELPER(void *, map_lookup_elem, void *map, const void *key);
 HELPER(__u64, ktime_get_coarse_ns, void);
 HELPER(long, redirect, __u32 ifindex, __u64 flags);
 HELPER(long, skb_change_proto, struct __sk_buff *skb, __be16 proto, __u64 flags);

@@ -38,7 +38,10 @@ mod unread;
 mod xfrm;
 
 pub use apply::Report;
-pub use bpf::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport};
+pub use bpf::{
+    Attachment, ConnectCounters, ConnectEngine, ConnectError, ConnectReport, FastPathCounters,
+    FastPathEngine, FastPathError, FastPathReport,
+};
 pub use capabilities::Capabilities;
 pub use change::Change;
 pub use conntrack::ConntrackFilter;
@@ -50,6 +53,4 @@ pub use netns::Netns;
 pub use seccomp::load_syscall_filter;
 pub use tap::Tap;
 pub use unread::all_is_read;
-pub use xfrm::{
-    EspPolicy, EspState, SeenState, StateId, TunnelPackets, Way, Xfrm, take_esp_in_udp,
-};
+pub use xfrm::{EspPolicy, EspState, SeenState, StateId, TunnelPackets, Way, Xfrm, take_esp_in_udp};

@@ -15,6 +15,7 @@ use weft_kernel::{Capabilities, ConntrackFilter};
 use weft_plan::{BalanceEngine, BalancedService, Balancer, NamespaceState};
 use weft_types::{NetworkId, PortProtocol};
 
+use crate::choice;
 use crate::sandbox::Sandbox;
 use crate::services::{KnownService, Services};
 use crate::state::State;
@@ -22,22 +23,26 @@ use crate::state::State;
 /// What the option says about balancing virtual IPs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BalancerChoice {
-    /// The first of the two that this kernel has.
+    /// Nftables where this kernel has what it takes, else IPVS.
     #[default]
     Auto,
     /// Rules and maps of nftables.
     Nftables,
     /// Virtual services of IPVS.
     Ipvs,
+    /// Programs at the sockets for TCP, and nftables below them.
+    Bpf,
 }
 
 impl BalancerChoice {
-    /// The engine on a kernel with these capabilities; none if it lacks the one that was asked for.
+    /// The engine on a kernel with these capabilities; none if it lacks the one that was asked for. Whether it has what
+    /// programs need is asked elsewhere (`controller/connect.rs`).
     pub(crate) fn engine(self, found: &Capabilities) -> Option<BalanceEngine> {
         match self {
             Self::Auto => Some(found.balance_engine()),
             Self::Nftables => found.nft_balance.then_some(BalanceEngine::Nft),
             Self::Ipvs => found.ipvs.then_some(BalanceEngine::Ipvs),
+            Self::Bpf => found.nft_balance.then_some(BalanceEngine::Bpf),
         }
     }
 }
@@ -48,6 +53,7 @@ impl fmt::Display for BalancerChoice {
             Self::Auto => "auto",
             Self::Nftables => "nftables",
             Self::Ipvs => "ipvs",
+            Self::Bpf => "bpf",
         })
     }
 }
@@ -55,9 +61,7 @@ impl fmt::Display for BalancerChoice {
 impl FromStr for BalancerChoice {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Auto, Self::Nftables, Self::Ipvs];
-        let found = all.into_iter().find(|choice| choice.to_string() == text);
-        found.ok_or_else(|| format!("{text:?} is none of auto, nftables and ipvs"))
+        choice::parse(text, &[Self::Auto, Self::Nftables, Self::Ipvs, Self::Bpf])
     }
 }
 
@@ -83,6 +87,23 @@ pub(crate) fn reach(state: &State, sandbox: &Sandbox) -> Reach {
 pub(crate) fn reaches(state: &State) -> BTreeSet<Reach> {
     let sandboxes = state.sandboxes.values().filter(|sandbox| sandbox.has_namespace());
     sandboxes.map(|sandbox| reach(state, sandbox)).filter(|reach| !reach.is_empty()).collect()
+}
+
+/// What programs know reaches by: a number that a reach has today and after a restart (FNV-1a, 64 bits, of its
+/// networks), and the next free one where two meet.
+pub(crate) fn numbered<T>(reaches: BTreeMap<Reach, T>) -> BTreeMap<u64, T> {
+    let mut numbered = BTreeMap::new();
+    for (reach, of_reach) in reaches {
+        let bytes = reach.iter().flat_map(|network| network.as_str().bytes().chain([0]));
+        let mut number = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        while numbered.contains_key(&number) {
+            number = number.wrapping_add(1);
+        }
+        numbered.insert(number, of_reach);
+    }
+    numbered
 }
 
 /// What containers of a reach shall hold. `before` is what they held: as many slots as can be stay.
@@ -191,10 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn a_reach_has_the_same_number_whatever_others_there_are() {
+        let reach = |networks: &[&str]| -> Reach { networks.iter().map(|id| id.parse().unwrap()).collect() };
+        let (web, db) = ("vbxxkhyqi5vfmzpkpnnqbm6zv", "3mhcmz0uyhnydbwpcpn1kc0ha");
+        let all = numbered([(reach(&[web]), 1), (reach(&[web, db]), 2), (reach(&[db]), 3)].into());
+        assert_eq!(all.len(), 3);
+        let one = numbered([(reach(&[db]), 3)].into());
+        assert!(one.iter().all(|(number, of)| all.get(number) == Some(of)));
+    }
+
+    #[test]
     fn the_option_says_what_may_be_written() {
-        for choice in ["auto", "nftables", "ipvs"] {
+        for choice in ["auto", "nftables", "ipvs", "bpf"] {
             assert_eq!(choice.parse::<BalancerChoice>().unwrap().to_string(), choice);
         }
-        assert!("bpf".parse::<BalancerChoice>().is_err());
+        assert!("iptables".parse::<BalancerChoice>().is_err());
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weft_plan::EncryptionEngine;
 
+use crate::choice;
+
 /// A Weft node says something every five seconds; this much later something is wrong.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -49,9 +51,7 @@ impl fmt::Display for EncryptionChoice {
 impl FromStr for EncryptionChoice {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Auto, Self::Kernel, Self::Userspace];
-        let found = all.into_iter().find(|choice| choice.to_string() == text);
-        found.ok_or_else(|| format!("{text:?} is none of auto, kernel and userspace"))
+        choice::parse(text, &[Self::Auto, Self::Kernel, Self::Userspace])
     }
 }
 

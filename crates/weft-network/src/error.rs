@@ -25,6 +25,14 @@ pub enum NetworkError {
     /// This kernel lacks what virtual IPs shall be balanced by.
     #[error("virtual IPs cannot be balanced by {0}: this kernel does not have it")]
     NoBalancer(&'static str),
+    /// This kernel cannot translate virtual IPs when sockets connect.
+    #[error(
+        "virtual IPs cannot be balanced by BPF programs ({0}): use --weft-service-balancer=auto or nftables"
+    )]
+    NoConnect(#[source] weft_kernel::ConnectError),
+    /// Programs at sockets do not say what they shall, and could not be taken away either.
+    #[error("programs at sockets do not follow the services")]
+    Connect(#[source] weft_kernel::ConnectError),
     /// This kernel cannot have what overlay networks' frames shall be carried by.
     #[error("overlay networks cannot be carried by BPF programs ({0}): use --overlay-engine=auto or bridge")]
     NoFastPath(#[source] weft_kernel::FastPathError),
@@ -284,6 +292,7 @@ impl Classified for NetworkError {
             | Self::ConnectNone => ErrorKind::InvalidParameter,
             Self::UnsupportedDriver(_)
             | Self::NoBalancer(_)
+            | Self::NoConnect(_)
             | Self::NoFastPath(_)
             | Self::NoKernelEncryption => ErrorKind::NotImplemented,
             Self::PoolsExhausted { .. }
@@ -293,6 +302,7 @@ impl Classified for NetworkError {
             | Self::Publish { .. }
             | Self::Attach { .. }
             | Self::Apply { .. }
+            | Self::Connect(_)
             | Self::Kernel(_)
             | Self::Netns(_)
             | Self::File { .. }

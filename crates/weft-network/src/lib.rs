@@ -11,6 +11,7 @@
 //! the state alone, so a repeated or interrupted change ends the same; a failed change is taken back.
 
 mod balance;
+mod choice;
 mod config;
 mod controller;
 mod encryption;

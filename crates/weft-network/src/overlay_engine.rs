@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::choice;
+
 /// What the option says about carrying frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OverlayEngineChoice {
@@ -28,8 +30,6 @@ impl fmt::Display for OverlayEngineChoice {
 impl FromStr for OverlayEngineChoice {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Auto, Self::Bpf, Self::Bridge];
-        let found = all.into_iter().find(|choice| choice.to_string() == text);
-        found.ok_or_else(|| format!("{text:?} is none of auto, bpf and bridge"))
+        choice::parse(text, &[Self::Auto, Self::Bpf, Self::Bridge])
     }
 }

@@ -13,6 +13,7 @@
 
 mod balance;
 mod bridge;
+mod connect;
 mod diff;
 mod fast_path;
 #[cfg(test)]
@@ -36,6 +37,10 @@ mod sub_interface;
 
 pub use balance::{BalanceEngine, BalancedService, Balancer, MAX_SLOTS};
 pub use bridge::{BridgeEndpoint, BridgeNetwork, HostPlan, Published, user_table};
+pub use connect::{
+    ConnectChange, ConnectReach, ConnectTables, ConnectTarget, ConnectWish, MAX_NAMESPACES,
+    MAX_SERVICE_SLOTS, MAX_SERVICES, ServiceKey, SlotsOf,
+};
 pub use diff::diff;
 pub use fast_path::{FastPath, FastSegment, WayOut};
 pub use guard::{EncryptedPath, VxlanGuard};

@@ -107,7 +107,11 @@ impl<'a> Balanced<'a> {
             .join(" ")
     }
 
-    fn serve(&self, name: &str, network: &str, flags: &str) {
+    /// A service of `peer-echo` at port 80.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn serve(&self, name: &str, network: &str, flags: &str) {
         let line = format!(
             "service create -d --name {name} --network {network} --stop-grace-period 1s {flags} {} busybox /peer-echo serve 80",
             self.mount()
@@ -115,7 +119,11 @@ impl<'a> Balanced<'a> {
         self.hosts.docker("h1", line).unwrap();
     }
 
-    fn client(&self, name: &str, network: &str) {
+    /// A container on `h1` that has `peer-echo`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn client(&self, name: &str, network: &str) {
         let options = format!("--network {network} {}", self.mount());
         self.hosts.run_idle("h1", name, &options).unwrap();
     }
@@ -124,7 +132,11 @@ impl<'a> Balanced<'a> {
         self.hosts.exec("h1", container, line).map_err(|error| error.to_string())
     }
 
-    fn virtual_ips(&self, service: &str) -> Vec<String> {
+    /// A service's virtual IPs, IPv4 first.
+    ///
+    /// # Panics
+    /// When there is no such service.
+    pub fn virtual_ips(&self, service: &str) -> Vec<String> {
         let format = "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}";
         let all = self.hosts.docker("h1", ["service", "inspect", "--format", format, service]).unwrap();
         let mut all: Vec<String> = all
@@ -135,8 +147,11 @@ impl<'a> Balanced<'a> {
         all
     }
 
-    /// Who answers a container, asked many times, and as whom they see it.
-    fn answers(&self, container: &str, vip: &str, tasks: usize) -> BTreeSet<String> {
+    /// As whom a container of `h1` is seen by so many tasks, asked many times.
+    ///
+    /// # Panics
+    /// When others answer.
+    pub fn answers(&self, container: &str, vip: &str, tasks: usize) -> BTreeSet<String> {
         let server = server(vip);
         let mut seen = BTreeSet::new();
         eventually(&format!("{tasks} tasks answer {container} at {vip}"), CONVERGED, || {

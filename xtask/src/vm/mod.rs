@@ -42,6 +42,8 @@ const BALANCE: &str = "balance";
 /// Tests of `weft-kernel` for the fast path, on a kernel without tcx; the others are run by name.
 const FAST_PATH: &str = "fast_path";
 const FAST_PATH_TESTS: &[&str] = &["filters_do_the_same_where_there_is_no_tcx"];
+/// Tests of `weft-kernel` for services at connect time, run by name.
+const CONNECT: &str = "connect";
 /// Tests of `weft-kernel` for the kernel's ESP.
 const XFRM: &str = "xfrm";
 /// Tests of `tests/e2e/tests/interop`.
@@ -68,7 +70,7 @@ pub(crate) fn checks(counts: &mut Counts) -> Result<()> {
     let part = part.to_string_lossy();
     let only = [&*part];
     let before = counts.verdicts.len();
-    boot(&["vm", XFRM, FAST_PATH, BALANCE, INTEROP].map(|test| (test, &only[..])), LONG, counts)?;
+    boot(&["vm", XFRM, FAST_PATH, CONNECT, BALANCE, INTEROP].map(|test| (test, &only[..])), LONG, counts)?;
     if counts.verdicts.len() == before {
         bail!("no check's name contains {ONLY}={part}");
     }
@@ -117,7 +119,8 @@ fn boot(tests: &[(&str, &[&str])], deadline: Duration, counts: &mut Counts) -> R
 /// Builds a test program, with what belongs to it, and returns its path.
 fn built(test: &str) -> Result<PathBuf> {
     let format = "--message-format=json-render-diagnostics";
-    let package = if [BALANCE, FAST_PATH, XFRM].contains(&test) { "weft-kernel" } else { "weft-e2e" };
+    let package =
+        if [BALANCE, CONNECT, FAST_PATH, XFRM].contains(&test) { "weft-kernel" } else { "weft-e2e" };
     let mut command = cargo(&["test", "--no-run", "--package", package, "--test", test, format]);
     let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {

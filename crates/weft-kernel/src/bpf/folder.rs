@@ -67,13 +67,7 @@ fn failed(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> FastPath
 impl Folder {
     /// Makes the folder and mounts a file system for BPF objects there, if there is none.
     pub(super) fn open(root: &Path) -> Result<Self, FastPathError> {
-        std::fs::create_dir_all(root).map_err(failed(root, "make the folder"))?;
-        let kind = statfs(root).map_err(|e| failed(root, "inspect")(e.into()))?.filesystem_type();
-        if kind != BPF_FS_MAGIC {
-            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            mount(Some("bpf"), root, Some("bpf"), flags, Some("mode=0700"))
-                .map_err(|e| failed(root, "mount a file system for BPF objects at")(e.into()))?;
-        }
+        mounted(root)?;
         let folder = Self { root: root.to_owned() };
         for part in [folder.maps(), folder.attached()] {
             make(&part)?;
@@ -142,17 +136,34 @@ impl Folder {
         for name in self.all()? {
             remove(&self.root.join(name))?;
         }
-        umount2(&self.root, MntFlags::MNT_DETACH).map_err(|e| failed(&self.root, "unmount")(e.into()))?;
-        std::fs::remove_dir(&self.root).map_err(failed(&self.root, "remove the folder"))
+        unmounted(&self.root)
     }
 }
 
-fn make(folder: &Path) -> Result<(), FastPathError> {
+/// Takes such a folder away, once nothing is pinned there.
+pub(super) fn unmounted(root: &Path) -> Result<(), FastPathError> {
+    umount2(root, MntFlags::MNT_DETACH).map_err(|e| failed(root, "unmount")(e.into()))?;
+    std::fs::remove_dir(root).map_err(failed(root, "remove the folder"))
+}
+
+/// Makes a folder with a file system for BPF objects, if there is none.
+pub(super) fn mounted(root: &Path) -> Result<(), FastPathError> {
+    std::fs::create_dir_all(root).map_err(failed(root, "make the folder"))?;
+    let kind = statfs(root).map_err(|e| failed(root, "inspect")(e.into()))?.filesystem_type();
+    if kind != BPF_FS_MAGIC {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("bpf"), root, Some("bpf"), flags, Some("mode=0700"))
+            .map_err(|e| failed(root, "mount a file system for BPF objects at")(e.into()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn make(folder: &Path) -> Result<(), FastPathError> {
     std::fs::create_dir_all(folder).map_err(failed(folder, "make the folder"))
 }
 
 /// Names in a folder; none where it is not there.
-fn entries(folder: &Path) -> Result<Vec<String>, FastPathError> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<String>, FastPathError> {
     let read = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read.map_err(failed(folder, "read"))?,

@@ -24,6 +24,7 @@
 //! host's own rules for outgoing packets say: a program's packets do not pass netfilter nor XFRM.
 
 mod attach;
+mod connect;
 mod error;
 mod filter;
 mod folder;
@@ -45,6 +46,7 @@ use std::path::Path;
 use weft_plan::{FastPath, NamespaceRef};
 use weft_types::Vni;
 
+pub use connect::{ConnectCounters, ConnectEngine, ConnectError, ConnectReport};
 pub use error::FastPathError;
 pub use report::{FastPathCounters, FastPathReport};
 

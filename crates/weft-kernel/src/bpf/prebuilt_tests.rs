@@ -1,14 +1,16 @@
 //! The objects that are kept for machines without clang.
 
-use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
+use super::connect::CONNECT;
 use super::programs::{HOST, SEGMENT};
 
 /// The object that is kept for machines without clang is this source's. Compared are the programs themselves, as they
 /// are when the same compiler made both.
 #[test]
 fn the_kept_objects_are_of_these_sources() {
-    let kept: [(&str, &[u8], &[u8]); 2] = [
+    let kept: [(&str, &[u8], &[u8]); 3] = [
+        ("connect", include_bytes!("../../bpf/prebuilt/connect.bpf.o"), CONNECT),
         ("host", include_bytes!("../../bpf/prebuilt/host.bpf.o"), HOST),
         ("segment", include_bytes!("../../bpf/prebuilt/segment.bpf.o"), SEGMENT),
     ];
@@ -35,7 +37,8 @@ fn compiler() -> Option<String> {
 
 fn instructions(object: &[u8]) -> Vec<u8> {
     let file = object::File::parse(object).unwrap();
-    file.section_by_name("classifier").unwrap().data().unwrap().to_vec()
+    let programs = file.sections().filter(|section| section.kind() == SectionKind::Text);
+    programs.flat_map(|section| section.data().unwrap().to_vec()).collect()
 }
 
 fn names(object: &[u8]) -> Vec<String> {

@@ -142,7 +142,7 @@ fn adopt(pins: &Path, of: Option<Vni>, maps: &Maps) -> Result<Programs, ProgramE
 }
 
 /// The kernel's reason, and where the verifier gave one its last lines.
-fn refusal(program: &str, error: &ProgramError) -> String {
+pub(super) fn refusal(program: &str, error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
         return format!("{program}: {}", chain(error));
     };

@@ -81,11 +81,8 @@ fn other(to: &str, port: (u16, u16), protocol: u8, direction: u8) -> Vec<u8> {
 
 #[test]
 fn others_policies_count_where_they_select_tunnel_packets() {
-    let packets = TunnelPackets {
-        from: OWN.parse().unwrap(),
-        to: [OTHER.parse().unwrap()].into(),
-        port: 4789,
-    };
+    let packets =
+        TunnelPackets { from: OWN.parse().unwrap(), to: [OTHER.parse().unwrap()].into(), port: 4789 };
     let all = u16::MAX;
     for (policy, expected) in [
         (other("0.0.0.0/0", (0, 0), 0, XFRM_POLICY_OUT), true),

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use weft_plan::{NamespaceState, Op};
 
 use crate::controller::Controller;
+use crate::controller::connect::Look;
 use crate::controller::dataplane::{KINDS, count};
 use crate::error::NetworkError;
 use crate::helper::protocol::Repairs;
@@ -20,7 +21,7 @@ pub struct AuditCounters {
     /// Namespaces looked at because the kernel told of a change.
     pub looks: u64,
     /// Objects put back or taken away, by kind: `link`, `address`, `route`, `rule`, `fdb`, `neighbour`, `sysctl`,
-    /// `nftables`, `program` for the fast path's.
+    /// `nftables`, `program` for the fast path's and those at sockets.
     pub repairs: BTreeMap<&'static str, u64>,
     /// Operations that the kernel refused.
     pub failures: u64,
@@ -58,6 +59,13 @@ impl Controller {
         }
         self.follow_mesh(self.mesh_plan(&state).as_ref()).await;
         repaired += self.follow_fast_path(&state).await;
+        match self.follow_connect(&state, Look::AtTheKernel).await {
+            Ok(programs) => repaired += programs,
+            Err(error) => {
+                tracing::warn!(%error, source = ?std::error::Error::source(&error), "programs at sockets");
+                failed += 1;
+            }
+        }
         self.watch_firewalls().await;
         for overlay in state.networks().filter(|n| n.overlay().is_some() && !self.is_used(&n.id)) {
             let path = self.around.paths.overlay_netns(&overlay.id);

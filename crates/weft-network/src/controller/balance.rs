@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use weft_kernel::{Change, ConntrackFilter, Kernel, KernelError};
-use weft_plan::{BalanceEngine, NamespaceRef, NamespaceState};
+use weft_plan::{BalanceEngine, ConnectReach, ConnectWish, NamespaceRef, NamespaceState};
 use weft_types::{ContainerId, NetworkId};
 
 use crate::balance::{self, Balanced, Reach};
@@ -123,6 +123,7 @@ impl Controller {
                 outcome = outcome.and(Err(error));
             }
         }
+        self.reset_connections(jobs.iter().map(|job| (job.kernel.netns().clone(), job.forget.clone()))).await;
         outcome
     }
 
@@ -168,6 +169,21 @@ impl Controller {
 
     /// What the helper adds to the wishes for containers' namespaces: services once, not once a container.
     pub(super) fn balanced_places(&self, state: &State) -> Vec<BalancedPlaces> {
+        self.places_by_reach(state).into_values().collect()
+    }
+
+    /// What programs at the sockets shall know: the same.
+    pub(super) fn connect_wish(&self, state: &State) -> ConnectWish {
+        let reaches = balance::numbered(self.places_by_reach(state)).into_iter();
+        let reach = |BalancedPlaces { balancer, places }| ConnectReach {
+            namespaces: places.into_iter().collect(),
+            balancer,
+        };
+        ConnectWish { reaches: reaches.map(|(number, of_reach)| (number, reach(of_reach))).collect() }
+    }
+
+    /// Containers' namespaces that have services.
+    fn places_by_reach(&self, state: &State) -> BTreeMap<Reach, BalancedPlaces> {
         let mut places: BTreeMap<Reach, BalancedPlaces> = BTreeMap::new();
         for sandbox in state.sandboxes.values().filter(|sandbox| sandbox.has_namespace()) {
             let Some(balanced) = self.balanced(state, sandbox) else { continue };
@@ -181,6 +197,6 @@ impl Controller {
             });
             of_reach.places.push(NamespaceRef::at(self.around.paths.sandbox_netns(&sandbox.id)));
         }
-        places.into_values().collect()
+        places
     }
 }

@@ -10,6 +10,7 @@ use tracing::field;
 use weft_types::{ContainerId, NetworkId};
 
 use super::Controller;
+use super::connect::Look;
 use super::dataplane::blocking;
 use crate::error::NetworkError;
 use crate::plans;
@@ -243,6 +244,7 @@ impl Controller {
             // Without it the bridges carry all, so nobody has to hear of a failure.
             self.follow_fast_path(state).await;
         }
+        note(self.follow_connect(state, Look::AtTheWish).await.map(drop));
         note(self.move_balancers(state, &moves, &touched.sandboxes).await);
         outcome
     }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weft_kernel::{Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport, Netns, TunnelPackets, Xfrm};
+use weft_kernel::{
+    Attachment, FastPathCounters, FastPathEngine, FastPathError, FastPathReport, Netns, TunnelPackets, Xfrm,
+};
 use weft_plan::FastPath;
 
 use super::Controller;
@@ -85,8 +87,12 @@ impl FastPathLink {
             let encrypted = is_encrypted_by_host(&desired);
             if set_aside.swap(encrypted, Ordering::Relaxed) != encrypted {
                 match encrypted {
-                    true => tracing::warn!("overlay networks go by bridges: the host's IPsec policies are for them"),
-                    false => tracing::info!("overlay networks go by programs: no IPsec policy of the host's is for them"),
+                    true => tracing::warn!(
+                        "overlay networks go by bridges: the host's IPsec policies are for them"
+                    ),
+                    false => tracing::info!(
+                        "overlay networks go by programs: no IPsec policy of the host's is for them"
+                    ),
                 }
             }
             (!encrypted).then_some(desired)

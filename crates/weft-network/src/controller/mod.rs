@@ -4,6 +4,7 @@ mod audit;
 mod balance;
 mod changes;
 mod config_only;
+mod connect;
 mod dataplane;
 mod doubts;
 mod encryption;
@@ -68,6 +69,7 @@ pub struct Controller {
     around: Surroundings,
     dataplane: DataPlane,
     fast_path: fast_path::FastPathLink,
+    connect: connect::ConnectLink,
     ports: PortReservations,
     state: ArcSwap<State>,
     /// Whoever changes the state holds it.
@@ -136,6 +138,7 @@ impl Controller {
             BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),
             _ => NetworkError::NoBalancer("nftables"),
         })?;
+        connect::check(engine).await?;
         tracing::info!(%engine, wished = %config.balancer, "virtual IPs are balanced");
         let helper = config.helper.clone().map(|launch| HelperLink::new(launch, around.paths.helper()));
         let (gossip_inbox, inbox) = mpsc::unbounded_channel();
@@ -147,6 +150,7 @@ impl Controller {
             store,
             around,
             fast_path: fast_path::FastPathLink::new(&config.run_dir, config.overlay_engine, attachment),
+            connect: connect::ConnectLink::new(&config.run_dir),
             dataplane: DataPlane::new(kernel),
             ports: PortReservations::new(host),
             state: ArcSwap::from_pointee(state),
@@ -258,6 +262,7 @@ impl Controller {
         }
         if !keep_running && !self.has_foreign() {
             self.fast_path.end().await;
+            self.connect.end().await;
         }
     }
 

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! What a namespace holds depends only on the services, not on the container: one plan does for all containers that
-//! see the same services. Two engines do the same; see `nft.rs` and `ipvs.rs`.
+//! see the same services. Engines do the same; see `nft.rs` and `ipvs.rs`. With programs at the sockets (`connect.rs`,
+//! one level up) the tables of nftables stand below, complete, and track less.
 //!
 //! Invariants: the number of rules does not depend on the services; established flows stay where they are, whatever
 //! changes elsewhere; a service none of whose tasks takes flows is refused at once; a virtual IP answers pings, from
@@ -37,6 +38,9 @@ pub enum BalanceEngine {
     Nft,
     /// Virtual services of IPVS.
     Ipvs,
+    /// BPF programs that connect TCP's sockets to a task; the maps of nftables below them for all else. What the
+    /// programs know is [`crate::ConnectWish`].
+    Bpf,
 }
 
 impl BalanceEngine {
@@ -45,6 +49,7 @@ impl BalanceEngine {
         match self {
             Self::Nft => "nftables",
             Self::Ipvs => "ipvs",
+            Self::Bpf => "bpf",
         }
     }
 }
@@ -60,7 +65,8 @@ impl std::fmt::Display for BalanceEngine {
 pub struct Balancer {
     /// What does it.
     pub engine: BalanceEngine,
-    /// Whether this kernel's nftables can ask for sockets, so that connections from outside need not be tracked.
+    /// Whether this kernel's nftables can ask for sockets, so that connections from outside need not be tracked, nor
+    /// those that programs took to a task.
     pub sockets: bool,
     /// Subnets of the ingress network: the routing mesh tracks every flow on them.
     pub tracked: Vec<IpNet>,
@@ -108,10 +114,10 @@ impl Balancer {
                 continue;
             }
             state.add_table(match self.engine {
-                BalanceEngine::Nft => nft::table(self, ipv6),
+                BalanceEngine::Nft | BalanceEngine::Bpf => nft::table(self, ipv6),
                 BalanceEngine::Ipvs => ipvs::table(self, ipv6),
             });
-            if self.engine == BalanceEngine::Nft {
+            if self.engine != BalanceEngine::Ipvs {
                 nft::timeouts(&mut state);
             }
         }
@@ -127,6 +133,11 @@ impl Balancer {
         let subnets: Vec<String> = subnets.map(ToString::to_string).collect();
         let text = format!("{} {direction} {{ {} }} accept", words(ipv6).ip, subnets.join(", "));
         (!subnets.is_empty()).then(|| NftRule::new("the routing mesh tracks", text))
+    }
+
+    /// Whether sockets know their tasks, and the kernel its sockets: then those tell which flows are translated here.
+    fn sockets_tell(&self) -> bool {
+        self.sockets && self.engine == BalanceEngine::Bpf
     }
 
     fn of(&self, ipv6: bool) -> impl Iterator<Item = (&IpAddr, &BalancedService)> {

@@ -24,6 +24,23 @@
 //! tasks too, but to ports that no client draws, and there is a socket for them; an answer to a virtual IP has none,
 //! because the client's socket knows only the virtual address. UDP sockets take packets from anyone, so of flows from
 //! tasks only those of TCP are sorted out that way.
+//!
+//! Where programs take TCP's sockets to a task (`BalanceEngine::Bpf`), a socket's peer is the task itself, also of one that
+//! asked for the virtual IP. Then no TCP towards a task's own address is tracked, and what comes from a task is not where
+//! there is a socket for it, whatever the ports. What is still translated here is TCP of raw sockets, of MPTCP, of
+//! sockets that began before the programs, and of what these had no room for. Ports do not collide, because
+//! - among all sockets with a task as their peer the kernel itself keeps ports apart: it knows the addresses that are on
+//!   the wire, and does not use a port twice towards the same task;
+//! - among flows that are translated here tracking does, as ever;
+//! - between the two nobody would: to the kernel a socket with a virtual IP as its peer has another peer, so both could
+//!   have one port, and the answers of one would be the other's. So flows that are translated here leave from ports that
+//!   the kernel gives to no socket ([`TRANSLATED_PORTS`]). A client that binds such a port itself, towards the same task
+//!   and at the same time, is left.
+//!
+//! Connections by the virtual IP that are older than the programs, because the engine was another one, have kept a
+//! client's port: until they end, a new socket towards the same task and port may draw theirs (one of 28,232 at a time),
+//! and its first packet would be taken for theirs and both be reset. A port that a task remembers of one that has ended
+//! (`TIME_WAIT`) costs a new connection a second, as ever where both addresses are in use.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +51,8 @@ use crate::{Chain, Hook, HookKind, NamespaceState, NftRule, NftSet, Table};
 /// and of destination translation (`NF_IP_PRI_NAT_DST`).
 const RAW: i32 = -299;
 const NAT_DST: i32 = -100;
+/// Of source translation (`NF_IP_PRI_NAT_SRC`).
+const NAT_SRC: i32 = 100;
 /// Up to this many slots there is a chain for exactly that number.
 const EXACT: usize = 8;
 /// Draws before settling for the lower half of the numbers, which has no gaps. More than half of all draws hit, so that
@@ -44,6 +63,9 @@ const DRAWS_EACH: usize = 2;
 /// Ports that the kernel gives to clients unless told otherwise (`ip_local_port_range`). Where it was, more is tracked
 /// than has to be, or a client's own choice of a port is looked up among the sockets; flows work all the same.
 const CLIENT_PORTS: &str = "32768-60999";
+
+/// Source ports of TCP that is translated here beside programs: above those that the kernel gives to clients.
+const TRANSLATED_PORTS: &str = "61000-65535";
 
 const REFUSE: &str = "refuse";
 
@@ -68,6 +90,9 @@ pub(super) fn table(balancer: &Balancer, ipv6: bool) -> Table {
     chain("before-input", Some((HookKind::Filter, "prerouting", RAW)), incoming(balancer, ipv6));
     chain("before-output", Some((HookKind::Filter, "output", RAW)), outgoing(balancer, ipv6));
     chain("output", Some((HookKind::Nat, "output", NAT_DST)), translate(w));
+    if balancer.sockets_tell() {
+        chain("leaving", Some((HookKind::Nat, "postrouting", NAT_SRC)), vec![apart()]);
+    }
     chain(REFUSE, None, refuse(w));
     for slots in 1..=EXACT {
         chain(&chain_of(slots), None, vec![draw(w, slots)]);
@@ -129,7 +154,10 @@ fn incoming(balancer: &Balancer, ipv6: bool) -> Vec<NftRule> {
     let ip = words(ipv6).ip;
     let mut rules: Vec<NftRule> = balancer.mesh(ipv6, "daddr").into_iter().collect();
     rules.push(NftRule::new("not from a task", format!("{ip} saddr != @backends notrack accept")));
-    if balancer.sockets {
+    if balancer.sockets_tell() {
+        let text = "meta l4proto tcp socket transparent { 0, 1 } notrack";
+        rules.push(NftRule::new("a socket's own", text));
+    } else if balancer.sockets {
         let text = format!("tcp dport != {CLIENT_PORTS} socket transparent {{ 0, 1 }} notrack");
         rules.push(NftRule::new("a connection from outside", text));
     }
@@ -145,7 +173,9 @@ fn outgoing(balancer: &Balancer, ipv6: bool) -> Vec<NftRule> {
         NftRule::new("to itself", format!("oifname \"lo\" {ip} daddr @backends accept")),
         NftRule::new("not to a task", format!("{ip} daddr != @backends notrack accept")),
     ]);
-    if balancer.sockets {
+    if balancer.sockets_tell() {
+        rules.push(NftRule::new("a socket's own", "meta l4proto tcp notrack"));
+    } else if balancer.sockets {
         let text = format!("tcp sport != {CLIENT_PORTS} notrack");
         rules.push(NftRule::new("a connection from outside", text));
     }
@@ -161,6 +191,12 @@ fn translate(w: &Words) -> Vec<NftRule> {
     let service = |chain| NftRule::new("services", format!("{ip} daddr @{chain} goto {chain}"));
     rules.extend(targets().map(service));
     rules
+}
+
+/// Keeps what is translated here apart from sockets that know their task.
+fn apart() -> NftRule {
+    let text = format!("ct status dnat meta l4proto tcp snat to :{TRANSLATED_PORTS}");
+    NftRule::new("from ports that no socket gets", text)
 }
 
 /// A rule that drops what is sent from here fails the sender's call as not permitted. So datagrams go to a port of this

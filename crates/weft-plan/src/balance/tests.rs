@@ -46,6 +46,17 @@ fn golden_ipvs() {
 }
 
 #[test]
+fn golden_bpf() {
+    crate::golden::assert_golden("balance_bpf.nft", &text(&balancer(BalanceEngine::Bpf)));
+}
+
+#[test]
+fn without_the_kernels_word_on_sockets_programs_change_no_rule() {
+    let tables = |engine| Balancer { sockets: false, ..balancer(engine) }.plan().tables;
+    assert_eq!(tables(BalanceEngine::Bpf), tables(BalanceEngine::Nft));
+}
+
+#[test]
 fn without_services_there_is_nothing() {
     assert_eq!(Balancer::default().plan(), NamespaceState::default());
 }

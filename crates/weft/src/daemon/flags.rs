@@ -96,7 +96,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "duration")]
     pub(super) weft_drain_timeout: Option<String>,
 
-    /// What carries connections to services' virtual IPs: auto, nftables or ipvs
+    /// What carries connections to services' virtual IPs: auto, nftables, ipvs or bpf
     #[arg(long, value_name = "engine")]
     pub(super) weft_service_balancer: Option<String>,
 

@@ -97,6 +97,10 @@ fn connect(server: SocketAddr) -> io::Result<(BufReader<TcpStream>, String)> {
     let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?;
+    if peer != server {
+        return Err(io::Error::other(format!("a connection to {server} is shown as one to {peer}")));
+    }
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {

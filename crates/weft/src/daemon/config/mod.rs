@@ -153,7 +153,7 @@ impl Resolver {
             drain_timeout: settings.weft_drain_timeout.and_then(|text| self.drain_timeout(&text)),
             balancer: settings
                 .weft_service_balancer
-                .and_then(|text| self.parse("weft-service-balancer", &text, "auto, nftables or ipvs"))
+                .and_then(|text| self.parse("weft-service-balancer", &text, "auto, nftables, ipvs or bpf"))
                 .unwrap_or_default(),
             overlay_engine: settings
                 .overlay_engine

@@ -66,7 +66,7 @@ fn all_mistakes_are_reported_together() {
             "-H",
             "http://z",
             "--weft-service-balancer",
-            "bpf",
+            "iptables",
             "--overlay-engine",
             "xdp",
             "--weft-encryption-engine",

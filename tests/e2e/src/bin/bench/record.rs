@@ -88,7 +88,8 @@ fn said(program: &str, argument: &str) -> String {
 const HOW: &str = "\
 ## How it is measured
 
-Hosts are network namespaces on one machine: three with Docker's own engine, three with each of Weft's overlay engines, two
+Hosts are network namespaces on one machine: three with Docker's own engine, three with Weft by programs
+(`--overlay-engine=bpf --weft-service-balancer=bpf`), three with Weft by the kernel's own parts (`bridge`, `nftables`), two
 without any, all on the same kind of underlay (a veth pair per host, one bridge). Client and server are threads of one
 process, each in the network namespace of a real container. Bursts of 30 to 150 ms go over all of them in shuffled
 rounds, so that whatever else the machine does hits all; each ratio is the median of the rounds' own ratios. `best 20 %` is the

@@ -30,9 +30,11 @@ pub(crate) struct Side {
     pub(crate) near: Path,
 }
 
-/// Each of Weft's overlay engines, the main one first.
-const CHOICES: [(&str, &str, &str); 2] =
-    [("Weft, bpf", "bbpf", "--overlay-engine=bpf"), ("Weft, bridge", "bbridge", "--overlay-engine=bridge")];
+/// Programs wherever there are any, and the kernel's own parts, with what says so.
+const CHOICES: [(&str, &str, [&str; 2]); 2] = [
+    ("Weft, bpf", "bbpf", ["--overlay-engine=bpf", "--weft-service-balancer=bpf"]),
+    ("Weft, bridge", "bbridge", ["--overlay-engine=bridge", "--weft-service-balancer=nftables"]),
+];
 
 impl Engine {
     /// The machine's own.
@@ -47,7 +49,11 @@ impl Engine {
         if !String::from_utf8_lossy(&help.stdout).contains("--overlay-engine") {
             return vec![Self { name: "Weft", lab: "bweft", daemon }];
         }
-        let choice = |(name, lab, flag)| Self { name, lab, daemon: daemon.clone().arg(flag) };
+        let choice = |(name, lab, flags): (_, _, [&str; 2])| Self {
+            name,
+            lab,
+            daemon: flags.iter().fold(daemon.clone(), |daemon, flag| daemon.arg(*flag)),
+        };
         CHOICES.map(choice).into()
     }
 }
