@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use weft_types::{MacAddr, Vni};
-use weft_wire::vxlan::{VXLAN_HEADER_LEN, decode_vxlan, encode_vxlan_header};
+use weft_wire::vxlan::{RemoteChecksum, VXLAN_HEADER_LEN, decode_vxlan_with, encode_vxlan_header_with};
 
 use crate::checksum::{check_value, sum};
 use crate::transport::Transport;
@@ -17,10 +17,24 @@ pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
 /// The type of IPv6.
 pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
 const UDP_HEADER_LEN: usize = Transport::Udp.header_len();
-/// Source ports of tunnels (RFC 7348, section 5).
+/// Source ports of tunnels (RFC 7348, section 5), which say nothing to whoever receives them.
 const FIRST_SOURCE_PORT: u16 = 49152;
+/// But a proof from this one says that its sender completes checksums that are left to it. The kernel's tunnels have
+/// others, and what was before this had the first one.
+const COMPLETES_SOURCE_PORT: u16 = FIRST_SOURCE_PORT + 1;
 /// A VXLAN header that names no network.
 pub const NO_NETWORK: [u8; VXLAN_HEADER_LEN] = [0; VXLAN_HEADER_LEN];
+
+/// A frame that fits the wire, in two parts that belong one behind the other: headers and data, or everything and nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The first part.
+    pub head: &'a [u8],
+    /// The second part.
+    pub data: &'a [u8],
+    /// The checksum that the receiver has to complete; none: all are right.
+    pub left: Option<RemoteChecksum>,
+}
 
 /// One node's side of the tunnels to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +50,23 @@ pub struct Encapsulation {
 }
 
 impl Encapsulation {
-    /// Appends headers and frame, which comes in two parts, as [`Offload::finish`](crate::offload::Offload::finish)
-    /// gives it.
-    pub fn put(&self, head: &[u8], data: &[u8], out: &mut Vec<u8>) {
-        self.write(&encode_vxlan_header(self.vni), head, data, out);
+    /// Appends headers and frame.
+    pub fn put(&self, piece: Piece<'_>, out: &mut Vec<u8>) {
+        let vxlan = encode_vxlan_header_with(self.vni, piece.left);
+        self.write(FIRST_SOURCE_PORT, &vxlan, piece.head, piece.data, out);
     }
 
-    fn write(&self, vxlan: &[u8; VXLAN_HEADER_LEN], head: &[u8], data: &[u8], out: &mut Vec<u8>) {
+    fn write(
+        &self,
+        source: u16,
+        vxlan: &[u8; VXLAN_HEADER_LEN],
+        head: &[u8],
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let begin = out.len();
         let len = (ENCAPSULATION_LEN + head.len() + data.len()) as u16;
-        out.extend_from_slice(&FIRST_SOURCE_PORT.to_be_bytes());
+        out.extend_from_slice(&source.to_be_bytes());
         out.extend_from_slice(&self.port.to_be_bytes());
         out.extend_from_slice(&len.to_be_bytes());
         // Zero is allowed over IPv4 (RFC 768): the check value of ESP covers everything.
@@ -70,24 +91,36 @@ impl Encapsulation {
 }
 
 /// A datagram for the tunnel's port that is for no network: its VXLAN header has no identifier, as its flags say (RFC 7348,
-/// section 5), so whoever opens it drops it. Authentic, it shows that a key works.
+/// section 5), so whoever opens it drops it. Authentic, it shows that a key works, and that this side completes checksums.
 pub fn proof(from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     let mut out = Vec::new();
-    Encapsulation { from, to, port, vni: Vni::FIRST }.write(&NO_NETWORK, &[], &[], &mut out);
+    let around = Encapsulation { from, to, port, vni: Vni::FIRST };
+    around.write(COMPLETES_SOURCE_PORT, &NO_NETWORK, &[], &[], &mut out);
     out
 }
 
-/// Whether it is such a datagram.
-pub fn is_proof(payload: &[u8]) -> bool {
-    payload.len() == ENCAPSULATION_LEN && payload[UDP_HEADER_LEN..] == NO_NETWORK
+/// What a proof says of its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    /// It completes checksums that are left to it.
+    pub completes_checksums: bool,
 }
 
-/// Network and frame of what came out of a packet; `None` where it is not such a datagram.
-pub fn take(payload: &[u8]) -> Option<(Vni, &[u8])> {
+/// Reads such a datagram; `None` for any other.
+pub fn read_proof(payload: &[u8]) -> Option<Proof> {
+    let (source, _) = payload.split_first_chunk()?;
+    let is_one = payload.len() == ENCAPSULATION_LEN && payload[UDP_HEADER_LEN..] == NO_NETWORK;
+    let completes_checksums = u16::from_be_bytes(*source) == COMPLETES_SOURCE_PORT;
+    is_one.then_some(Proof { completes_checksums })
+}
+
+/// Network and frame of what came out of a packet, and the frame's checksum that is left to complete; `None` where it is
+/// not such a datagram.
+pub fn take(payload: &[u8]) -> Option<(Vni, Option<RemoteChecksum>, &[u8])> {
     let (header, rest) = payload.split_first_chunk::<UDP_HEADER_LEN>()?;
     let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let (vni, frame) = decode_vxlan(rest.get(..len.checked_sub(UDP_HEADER_LEN)?)?).ok()?;
-    (frame.len() >= ETHERNET_LEN).then_some((vni, frame))
+    let (vni, left, frame) = decode_vxlan_with(rest.get(..len.checked_sub(UDP_HEADER_LEN)?)?).ok()?;
+    (frame.len() >= ETHERNET_LEN).then_some((vni, left, frame))
 }
 
 /// Whom a frame is for.
@@ -150,17 +183,20 @@ mod tests {
         ) {
             let (head, data) = frame.split_at(at.index(frame.len()));
             for way in [way("192.0.2.1", "192.0.2.2"), way("2001:db8::1", "2001:db8::2")] {
-                let mut out = Vec::new();
-                way.put(head, data, &mut out);
-                prop_assert_eq!(take(&out), Some((way.vni, &frame[..])));
+                for left in [None, RemoteChecksum::new(34, 50)] {
+                    let mut out = Vec::new();
+                    way.put(Piece { head, data, left }, &mut out);
+                    prop_assert_eq!(take(&out), Some((way.vni, left, &frame[..])));
+                }
             }
         }
 
         #[test]
         fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            if let Some((_, frame)) = take(&bytes) {
+            if let Some((_, _, frame)) = take(&bytes) {
                 prop_assert!(frame.len() + ENCAPSULATION_LEN <= bytes.len());
             }
+            let _ = read_proof(&bytes);
             let _ = (destination(&bytes), source(&bytes));
         }
     }
@@ -192,19 +228,25 @@ mod tests {
     #[test]
     fn a_proof_is_for_no_network() {
         for (from, to) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
-            let out = proof(from.parse().unwrap(), to.parse().unwrap(), 4789);
-            assert!(is_proof(&out) && take(&out).is_none());
+            let mut out = proof(from.parse().unwrap(), to.parse().unwrap(), 4789);
+            assert!(take(&out).is_none());
+            assert_eq!(read_proof(&out), Some(Proof { completes_checksums: true }));
+            // As other versions and the kernel's tunnels make it.
+            for source in [49152u16, 61440] {
+                out[..2].copy_from_slice(&source.to_be_bytes());
+                assert_eq!(read_proof(&out), Some(Proof { completes_checksums: false }));
+            }
         }
         let mut real = Vec::new();
-        way("192.0.2.1", "192.0.2.2").put(&[], &[], &mut real);
-        assert!(!is_proof(&real));
+        way("192.0.2.1", "192.0.2.2").put(Piece { head: &[], data: &[], left: None }, &mut real);
+        assert_eq!(read_proof(&real), None);
     }
 
     #[test]
     fn over_ipv6_the_checksum_is_right() {
         let way = way("2001:db8::1", "2001:db8::2");
         let mut out = Vec::new();
-        way.put(&[7; 20], &[7; 41], &mut out);
+        way.put(Piece { head: &[7; 20], data: &[7; 41], left: None }, &mut out);
         assert_ne!(out[6..8], [0, 0]);
         // The sum over everything, its own field included, is all ones.
         assert_eq!(way.checksum(&out), 0xffff);

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::{Opener, TrafficKey};
+use crate::frame::Proof;
+use crate::{Opener, Sealer, TrafficKey};
 
 /// A security association that packets come in by.
 #[derive(Debug)]
@@ -16,12 +17,14 @@ pub struct Inbound {
     proven: AtomicBool,
     /// Milliseconds on the driver's clock.
     heard_ms: AtomicU64,
+    /// Shared with what is sent by to the same node.
+    far_completes: Arc<AtomicBool>,
 }
 
 impl Inbound {
-    /// From a Weft node.
-    pub(crate) fn new(spi: u32, from: IpAddr, key: &TrafficKey, now: Duration) -> Self {
-        Self::with(spi, from, Opener::new(key), now)
+    /// From a Weft node, to which `back` goes.
+    pub(crate) fn new(spi: u32, from: IpAddr, key: &TrafficKey, back: &Sealer, now: Duration) -> Self {
+        Self { far_completes: back.far_completes(), ..Self::with(spi, from, Opener::new(key), now) }
     }
 
     /// From a Docker node.
@@ -32,7 +35,7 @@ impl Inbound {
     fn with(spi: u32, from: IpAddr, opener: Opener, now: Duration) -> Self {
         let heard_ms = AtomicU64::new(now.as_millis() as u64);
         let (opener, proven) = (Mutex::new(opener), AtomicBool::new(false));
-        Self { spi, from, opener, proven, heard_ms }
+        Self { spi, from, opener, proven, heard_ms, far_completes: Arc::default() }
     }
 
     /// Its SPI.
@@ -60,6 +63,11 @@ impl Inbound {
     pub fn note_heard(&self, now: Duration) -> bool {
         self.heard_ms.store(now.as_millis() as u64, Ordering::Relaxed);
         !self.proven.swap(true, Ordering::AcqRel)
+    }
+
+    /// An authentic proof came: what the other node can do counts for as long as these keys do.
+    pub fn note_proof(&self, proof: Proof) {
+        self.far_completes.store(proof.completes_checksums, Ordering::Relaxed);
     }
 
     /// When the last packet came, or when it was made.

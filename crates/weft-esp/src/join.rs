@@ -5,12 +5,15 @@
 //! - Joined is only what cutting the whole again would give back, byte for byte. The one exception is the identification
 //!   of IPv4 packets that must not be fragmented, where it means nothing (RFC 6864, section 4).
 //! - So all but the last one carry as much as the first one, and only the last segment may be marked as the end (PSH).
-//! - Those whose checksums are wrong are never joined, but given on for the kernel to judge.
+//! - Those whose checksums are wrong are never joined, but given on for the kernel to judge. Checksums that the sender left
+//!   open are not looked at: nothing happened to the frame since, and the kernel completes them where it needs to.
 //! - Frames of one connection keep their order. Those of different ones may change theirs, within one call.
 //! - Nothing waits: when a call returns everything was given on.
 
 use std::io::IoSlice;
 use std::ops::Range;
+
+use weft_wire::vxlan::RemoteChecksum;
 
 use crate::frame::ETHERNET_LEN;
 use crate::offload::{HEADER_LEN, Offload};
@@ -39,6 +42,23 @@ impl Takes {
     }
 }
 
+/// A frame to give on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its place in the buffer.
+    pub place: Range<usize>,
+    /// The checksum that is left to complete.
+    pub left: Option<RemoteChecksum>,
+}
+
+impl Frame {
+    /// A segment that may be joined.
+    fn segment(&self, bytes: &[u8], takes: Takes) -> Option<Segment> {
+        let segment = Segment::of(bytes).filter(|segment| takes.takes(segment))?;
+        self.left.is_none_or(|left| segment.has_checksum(left)).then_some(segment)
+    }
+}
+
 /// See the module. Keeps its memory from call to call.
 #[derive(Debug, Default)]
 pub struct Joiner {
@@ -57,27 +77,27 @@ impl Joiner {
         Self::default()
     }
 
-    /// Gives on the Ethernet frames at `frames`, which are in the order in which they came, all of one network, and do
+    /// Gives on the Ethernet frames `frames`, which are in the order in which they came, all of one network, and do
     /// not overlap. Of those that are joined the first one's headers are written anew, in `buffer`.
-    pub fn join(&mut self, buffer: &mut [u8], frames: &[Range<usize>], takes: Takes, put: &mut Put<'_>) {
-        for range in frames {
-            let Some(frame) = buffer.get(range.clone()) else { continue };
-            let segment = Segment::of(frame).filter(|segment| takes.takes(segment));
-            let known = self.position(buffer, frame);
+    pub fn join(&mut self, buffer: &mut [u8], frames: &[Frame], takes: Takes, put: &mut Put<'_>) {
+        for frame in frames {
+            let Some(bytes) = buffer.get(frame.place.clone()) else { continue };
+            let segment = frame.segment(bytes, takes);
+            let known = self.position(buffer, bytes);
             if let (Some(at), Some(segment)) = (known, segment)
-                && self.open[at].add(buffer, range, &segment)
+                && self.open[at].add(buffer, frame, &segment)
             {
                 if self.open[at].is_closed_by(&segment) {
                     self.give(at, buffer, put);
                 }
                 continue;
             }
-            while let Some(at) = self.position(buffer, &buffer[range.clone()]) {
+            while let Some(at) = self.position(buffer, &buffer[frame.place.clone()]) {
                 self.give(at, buffer, put);
             }
             match segment.filter(|segment| !segment.push) {
-                Some(segment) => self.begin(range, segment, buffer, put),
-                None => alone(&buffer[range.clone()], put),
+                Some(segment) => self.begin(frame, segment, buffer, put),
+                None => alone(&buffer[frame.place.clone()], frame.left, put),
             }
         }
         while !self.open.is_empty() {
@@ -89,14 +109,14 @@ impl Joiner {
         self.open.iter().position(|batch| batch.may_be_with(buffer, frame))
     }
 
-    fn begin(&mut self, range: &Range<usize>, segment: Segment, buffer: &mut [u8], put: &mut Put<'_>) {
+    fn begin(&mut self, frame: &Frame, segment: Segment, buffer: &mut [u8], put: &mut Put<'_>) {
         if self.open.len() == MAX_OPEN {
             self.give(0, buffer, put);
         }
         let mut batch = self.spare.pop().unwrap_or_default();
         batch.others.clear();
-        (batch.first, batch.data, batch.push) = (range.clone(), segment.len, false);
-        batch.segment = segment;
+        (batch.first, batch.data, batch.push) = (frame.place.clone(), segment.len, false);
+        (batch.segment, batch.left) = (segment, frame.left);
         self.open.push(batch);
     }
 
@@ -107,8 +127,10 @@ impl Joiner {
     }
 }
 
-fn alone(frame: &[u8], put: &mut Put<'_>) {
-    put(&[0; HEADER_LEN], &[IoSlice::new(frame)]);
+fn alone(frame: &[u8], left: Option<RemoteChecksum>, put: &mut Put<'_>) {
+    // The headers' length is only a hint, and the kernel sees to it that the checksum is among them.
+    let header = left.map_or([0; HEADER_LEN], |left| Offload::checksum(left).header(0));
+    put(&header, &[IoSlice::new(frame)]);
 }
 
 /// Segments that follow one another.
@@ -117,6 +139,8 @@ struct Batch {
     /// The whole frame.
     first: Range<usize>,
     segment: Segment,
+    /// What is to be completed of the first one.
+    left: Option<RemoteChecksum>,
     /// Only the data.
     others: Vec<Range<usize>>,
     /// Bytes of all.
@@ -131,16 +155,23 @@ impl Batch {
     }
 
     /// False: the frame does not go on where this ends.
-    fn add(&mut self, buffer: &[u8], range: &Range<usize>, next: &Segment) -> bool {
-        let (first, frame) = (&buffer[self.first.clone()], &buffer[range.clone()]);
+    fn add(&mut self, buffer: &[u8], frame: &Frame, next: &Segment) -> bool {
+        let range = &frame.place;
+        let (first, bytes) = (&buffer[self.first.clone()], &buffer[range.clone()]);
         let data = self.data + next.len;
         let fits = self.others.len() + 1 < MAX_SLICES
             && self.segment.headers - ETHERNET_LEN + data <= MAX_IP_LEN
             && next.len <= self.segment.len;
         let follows = self.segment.goes_on_with(self.data, next)
-            && self.segment.leads_to(first, next, frame, self.others.len() + 1);
+            && self.segment.leads_to(first, next, bytes, self.others.len() + 1);
+        let is_sound = |segment: &Segment, bytes, left: Option<_>| {
+            if left.is_some() { segment.has_sound_header(bytes) } else { segment.is_sound(bytes) }
+        };
         // The first one's turn comes with the second: most frames are alone, and need not be looked through.
-        let sound = || next.is_sound(frame) && (!self.others.is_empty() || self.segment.is_sound(first));
+        let sound = || {
+            is_sound(next, bytes, frame.left)
+                && (!self.others.is_empty() || is_sound(&self.segment, first, self.left))
+        };
         if !(fits && follows && sound()) {
             return false;
         }
@@ -156,7 +187,7 @@ impl Batch {
 
     fn give(&self, buffer: &mut [u8], put: &mut Put<'_>) {
         if self.others.is_empty() {
-            return alone(&buffer[self.first.clone()], put);
+            return alone(&buffer[self.first.clone()], self.left, put);
         }
         let segment = &self.segment;
         let head = &mut buffer[self.first.clone()][..segment.headers];

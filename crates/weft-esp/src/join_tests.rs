@@ -4,6 +4,8 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::checksum::{fold, sum};
+use crate::frame::Piece;
+use crate::offload::Checksums;
 use crate::samples::Large;
 
 const ACK: u8 = 0x10;
@@ -23,9 +25,14 @@ fn either(udp: bool, v4: bool, source_port: u16) -> Large {
 
 /// As the other node's kernel and [`Offload`] make it.
 fn cut(sample: Large, data: &[u8], size: usize) -> Vec<Vec<u8>> {
+    cut_with(Checksums::Complete, sample, data, size)
+}
+
+fn cut_with(checksums: Checksums, sample: Large, data: &[u8], size: usize) -> Vec<Vec<u8>> {
     let mut segments = Vec::new();
     let offload = Offload::large(sample.transport, sample.v4, sample.start(), size);
-    assert!(offload.finish(&mut sample.frame(data), |head, data| segments.push([head, data].concat())));
+    let put = |piece: Piece<'_>| segments.push([piece.head, piece.data].concat());
+    assert!(offload.finish(&mut sample.frame(data), checksums, put));
     segments
 }
 
@@ -33,12 +40,21 @@ fn cut(sample: Large, data: &[u8], size: usize) -> Vec<Vec<u8>> {
 type Given = ([u8; HEADER_LEN], Vec<u8>, usize);
 
 fn joined_by(joiner: &mut Joiner, frames: &[Vec<u8>], takes: Takes) -> Vec<Given> {
+    let frames: Vec<_> = frames.iter().map(|frame| (frame.clone(), None)).collect();
+    joined_with(joiner, &frames, takes)
+}
+
+fn joined_with(
+    joiner: &mut Joiner,
+    frames: &[(Vec<u8>, Option<RemoteChecksum>)],
+    takes: Takes,
+) -> Vec<Given> {
     let mut buffer = Vec::new();
     let mut ranges = Vec::new();
-    for frame in frames {
+    for (frame, left) in frames {
         // As between the datagrams of a train: what is around the frames is left alone.
         buffer.extend([0xaa; 62]);
-        ranges.push(buffer.len()..buffer.len() + frame.len());
+        ranges.push(Frame { place: buffer.len()..buffer.len() + frame.len(), left: *left });
         buffer.extend(frame);
     }
     let mut given = Vec::new();
@@ -58,8 +74,8 @@ fn joined(frames: &[Vec<u8>]) -> Vec<Given> {
 fn finished(given: &[Given]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     for (header, bytes, _) in given {
-        let put = |head: &[u8], data: &[u8]| frames.push([head, data].concat());
-        assert!(Offload::parse(header).finish(&mut bytes.clone(), put));
+        let put = |piece: Piece<'_>| frames.push([piece.head, piece.data].concat());
+        assert!(Offload::parse(header).finish(&mut bytes.clone(), Checksums::Complete, put));
     }
     frames
 }
@@ -79,6 +95,30 @@ fn data(len: usize) -> Vec<u8> {
 }
 
 proptest! {
+    #[test]
+    fn checksums_that_were_left_are_left_to_the_kernel(
+        udp: bool,
+        v4: bool,
+        size in 50usize..200,
+        data in vec(any::<u8>(), 1..3000),
+        complete in vec(any::<bool>(), 60),
+    ) {
+        let sample = Large { flags: ACK, ..either(udp, v4, 8080) };
+        let left = RemoteChecksum::new(sample.start(), sample.start() + sample.transport.checksum_at());
+        let sound = cut(sample, &data, size);
+        let open = cut_with(Checksums::Left, sample, &data, size);
+        let mixed: Vec<_> = (0..sound.len())
+            .map(|n| if complete[n] { (sound[n].clone(), None) } else { (open[n].clone(), left) })
+            .collect();
+        let given = joined_with(&mut Joiner::new(), &mixed, Takes::TcpAndUdp);
+        prop_assert_eq!(given.len(), 1);
+        prop_assert_eq!(finished(&given), sound);
+        // What is nobody's checksum is not completed by joining.
+        let other = RemoteChecksum::new(sample.start() + 2, sample.start() + 8);
+        let odd: Vec<_> = open.iter().map(|frame| (frame.clone(), other)).collect();
+        prop_assert_eq!(joined_with(&mut Joiner::new(), &odd, Takes::TcpAndUdp).len(), open.len());
+    }
+
     #[test]
     fn what_was_cut_is_one_again(
         udp: bool,

@@ -38,7 +38,7 @@ pub use cipher::TrafficKey;
 pub use docker::DockerPeer;
 pub use error::{Exhausted, Refused};
 pub use inbound::Inbound;
-pub use join::{Joiner, Takes};
+pub use join::{Frame, Joiner, Takes};
 pub use packet::{
     Association, DOCKER_ICV_LEN, HEADER_LEN, ICV_LEN, NEXT_UDP, NON_ESP_MARKER, Opened, Opener, Sealer,
     spi_of,

@@ -2,8 +2,10 @@
 //!
 //! A TAP device hands out frames with a header that says what is still to be done (`struct virtio_net_hdr`).
 
+use weft_wire::vxlan::RemoteChecksum;
+
 use crate::checksum::{check_value, fold, sum};
-use crate::frame::{ETHERNET_LEN, IPV4, IPV6};
+use crate::frame::{ETHERNET_LEN, IPV4, IPV6, Piece};
 use crate::transport::Transport;
 
 /// Length of the header that a TAP device puts before each frame, little-endian on the machines that Weft runs on.
@@ -49,6 +51,11 @@ impl Offload {
         Self { checksum: Some((start, start + transport.checksum_at())), gso, size }
     }
 
+    /// Whole, but for a checksum.
+    pub(crate) fn checksum(left: RemoteChecksum) -> Self {
+        Self { checksum: Some((left.start(), left.at())), gso: GSO_NONE, size: 0 }
+    }
+
     /// Writes the header of a frame with so many bytes of headers.
     pub(crate) fn header(&self, headers: usize) -> [u8; HEADER_LEN] {
         let (start, at) = self.checksum.unwrap_or_default();
@@ -61,14 +68,15 @@ impl Offload {
         header
     }
 
-    /// Finishes the frame and gives it, in one piece or several, to `put`: each piece in two parts that belong one behind
-    /// the other, headers and data, or everything and nothing. False: it is none that makes sense.
-    pub fn finish(self, frame: &mut [u8], mut put: impl FnMut(&[u8], &[u8])) -> bool {
+    /// Finishes the frame and gives it, in one piece or several, to `put`. False: it is none that makes sense.
+    pub fn finish(self, frame: &mut [u8], checksums: Checksums, mut put: impl FnMut(Piece<'_>)) -> bool {
         let transport = match self.gso {
             GSO_NONE => {
-                let is_done = self.checksum.is_none_or(|(start, at)| complete(frame, start, at));
+                let left = self.checksum.and_then(|(start, at)| checksums.left(start, at));
+                let is_done = left.is_some_and(|left| left.at() + 2 <= frame.len())
+                    || self.checksum.is_none_or(|(start, at)| complete(frame, start, at));
                 if is_done {
-                    put(frame, &[]);
+                    put(Piece { head: frame, data: &[], left });
                 }
                 return is_done;
             }
@@ -78,7 +86,23 @@ impl Offload {
         };
         let start = self.checksum.map(|(start, at)| (start, at == start + transport.checksum_at()));
         let Some((start, true)) = start else { return false };
-        Whole::of(frame, transport, start, self.size).map(|whole| whole.cut(frame, &mut put)).is_some()
+        let whole = Whole::of(frame, transport, start, self.size);
+        whole.map(|whole| whole.cut(frame, checksums, &mut put)).is_some()
+    }
+}
+
+/// Who completes the checksums that the kernel left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksums {
+    /// This side.
+    Complete,
+    /// The kernel of the receiver, if it ever has to: what it delivers to itself was authentic already.
+    Left,
+}
+
+impl Checksums {
+    fn left(self, start: usize, at: usize) -> Option<RemoteChecksum> {
+        if self == Self::Left { RemoteChecksum::new(start, at) } else { None }
     }
 }
 
@@ -128,7 +152,8 @@ impl Whole {
     }
 
     /// The headers are written anew in place for each piece; the data is only looked at.
-    fn cut(&self, frame: &mut [u8], put: &mut impl FnMut(&[u8], &[u8])) {
+    fn cut(&self, frame: &mut [u8], checksums: Checksums, put: &mut impl FnMut(Piece<'_>)) {
+        let left = checksums.left(self.start, self.start + self.transport.checksum_at());
         let (head, data) = frame.split_at_mut(self.headers);
         let said = self.said(head);
         let pieces = data.len().div_ceil(self.size).max(1);
@@ -140,8 +165,8 @@ impl Whole {
                 Transport::Udp => self.write_udp(head, part.len()),
             }
             self.write_ip(head, said.id.wrapping_add(piece as u16), part.len());
-            self.write_checksum(head, part);
-            put(head, part);
+            self.write_checksum(head, part, left);
+            put(Piece { head, data: part, left });
         }
     }
 
@@ -183,11 +208,15 @@ impl Whole {
     }
 
     /// The kernel's sum covers the pseudo header with the length of the whole, so it begins anew.
-    fn write_checksum(&self, head: &mut [u8], data: &[u8]) {
+    fn write_checksum(&self, head: &mut [u8], data: &[u8], left: Option<RemoteChecksum>) {
         let addresses = if self.v4 { self.ip + 12..self.ip + 20 } else { self.ip + 8..self.ip + 40 };
         let len = head.len() - self.start + data.len();
         let pseudo = sum(&head[addresses], u32::from(self.transport.number()) + len as u32);
         let at = self.start + self.transport.checksum_at();
+        if left.is_some() {
+            head[at..at + 2].copy_from_slice(&fold(pseudo).to_be_bytes());
+            return;
+        }
         head[at..at + 2].fill(0);
         // Headers are even in length.
         let check = check_value(sum(data, sum(&head[self.start..], pseudo)));

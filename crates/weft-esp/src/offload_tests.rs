@@ -10,6 +10,10 @@ fn sample(v4: bool, options: usize) -> Large {
     Large { transport: Transport::Tcp, v4, options, flags: FLAGS, source_port: 8080 }
 }
 
+fn whole(piece: Piece<'_>) -> Vec<u8> {
+    [piece.head, piece.data].concat()
+}
+
 fn header(gso: u8, size: usize, start: usize, offset: usize) -> [u8; HEADER_LEN] {
     let mut header = [NEEDS_CHECKSUM, gso, 0, 0, 0, 0, 0, 0, 0, 0];
     header[4..6].copy_from_slice(&(size as u16).to_le_bytes());
@@ -31,7 +35,7 @@ proptest! {
         let gso = if v4 { GSO_TCP4 } else { GSO_TCP6 };
         let mut segments = Vec::new();
         let done = Offload::parse(&header(gso, size, tcp, 16))
-            .finish(&mut frame, |head, data| segments.push([head, data].concat()));
+            .finish(&mut frame, Checksums::Complete, |piece| segments.push(whole(piece)));
         prop_assert!(done);
         let mut joined = Vec::new();
         let last = segments.len() - 1;
@@ -61,7 +65,7 @@ proptest! {
         let (mut frame, start, headers) = (sample.frame(&data), sample.start(), sample.headers());
         let mut pieces = Vec::new();
         let done = Offload::parse(&header(GSO_UDP, size, start, 6))
-            .finish(&mut frame, |head, data| pieces.push([head, data].concat()));
+            .finish(&mut frame, Checksums::Complete, |piece| pieces.push(whole(piece)));
         prop_assert!(done);
         let mut joined = Vec::new();
         for (piece, at) in pieces.iter().zip(0..) {
@@ -85,13 +89,15 @@ proptest! {
     #[test]
     fn whatever_a_device_says_is_survived(
         head in any::<[u8; HEADER_LEN]>(),
+        left: bool,
         small in any::<[u8; 4]>(),
         mut frame in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let mut pieces = 0usize;
-        Offload::parse(&head).finish(&mut frame, |_, _| pieces += 1);
+        let checksums = if left { Checksums::Left } else { Checksums::Complete };
+        Offload::parse(&head).finish(&mut frame, checksums, |_| pieces += 1);
         let near = header(small[0] % 6, usize::from(small[1]), usize::from(small[2]), usize::from(small[3]) % 20);
-        Offload::parse(&near).finish(&mut frame, |_, _| pieces += 1);
+        Offload::parse(&near).finish(&mut frame, checksums, |_| pieces += 1);
         prop_assert!(pieces <= 402);
     }
 }
@@ -100,8 +106,9 @@ proptest! {
 fn frames_with_a_tag_are_cut_behind_it_and_unknown_ones_not_at_all() {
     let cut = |frame: &mut [u8], start: usize| {
         let mut pieces = Vec::new();
-        let done = Offload::parse(&header(GSO_UDP, 100, start, 6))
-            .finish(frame, |head, data| pieces.push([head, data].concat()));
+        let done =
+            Offload::parse(&header(GSO_UDP, 100, start, 6))
+                .finish(frame, Checksums::Complete, |piece| pieces.push(whole(piece)));
         (done, pieces)
     };
     for v4 in [true, false] {
@@ -125,13 +132,48 @@ fn an_open_checksum_is_completed() {
     let sample = sample(true, 0);
     let mut frame = sample.frame(b"some data");
     let mut seen = Vec::new();
-    let done = Offload::parse(&header(GSO_NONE, 0, sample.start(), 16))
-        .finish(&mut frame, |head, data| seen = [head, data].concat());
+    let done = Offload::parse(&header(GSO_NONE, 0, sample.start(), 16)).finish(
+        &mut frame,
+        Checksums::Complete,
+        |piece| seen = whole(piece),
+    );
     assert!(done);
     assert_eq!(sample.sum(&seen), 0xffff);
 }
 
 proptest! {
+    #[test]
+    fn what_is_left_open_comes_out_the_same_when_it_is_completed_later(
+        udp: bool,
+        v4: bool,
+        size in 1usize..200,
+        data in proptest::collection::vec(any::<u8>(), 1..1500),
+        cuts: bool,
+    ) {
+        let transport = if udp { Transport::Udp } else { Transport::Tcp };
+        let sample = Large { transport, ..sample(v4, 2) };
+        let offload = if cuts {
+            Offload::large(transport, v4, sample.start(), size)
+        } else {
+            Offload::checksum(RemoteChecksum::new(sample.start(), sample.start() + transport.checksum_at()).unwrap())
+        };
+        let made = |checksums| {
+            let mut pieces = Vec::new();
+            let put = |piece: Piece<'_>| pieces.push((whole(piece), piece.left));
+            assert!(offload.finish(&mut sample.frame(&data), checksums, put));
+            pieces
+        };
+        let (sound, open) = (made(Checksums::Complete), made(Checksums::Left));
+        prop_assert_eq!(sound.len(), open.len());
+        for ((sound, none), (mut open, left)) in sound.into_iter().zip(open) {
+            prop_assert_eq!(none, None);
+            let later = Offload::checksum(left.unwrap());
+            let mut seen = Vec::new();
+            prop_assert!(later.finish(&mut open, Checksums::Complete, |piece| seen = whole(piece)));
+            prop_assert_eq!(seen, sound);
+        }
+    }
+
     #[test]
     fn a_header_reads_as_it_was_written(udp: bool, v4: bool, start in 0u16..1000, size: u16) {
         let transport = if udp { Transport::Udp } else { Transport::Tcp };

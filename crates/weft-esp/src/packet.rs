@@ -8,8 +8,12 @@
 //! All numbers are big endian. Weft's nodes send the whole check value among themselves; Docker's kernels send and take
 //! its first half.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::cipher::{AAD_LEN, Cipher, TAG_LEN, TrafficKey};
 use crate::numbers::Numbers;
+use crate::offload::Checksums;
 use crate::{Exhausted, Refused, Window};
 
 /// SPI, sequence number and initialisation vector.
@@ -53,6 +57,8 @@ pub struct Sealer {
     cipher: Cipher,
     icv_len: usize,
     numbers: Numbers,
+    /// Whether the receiver completes checksums that are left to it, as far as it said so.
+    far_completes: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -79,7 +85,16 @@ impl Sealer {
     }
 
     fn with(spi: u32, key: &TrafficKey, icv_len: usize, numbers: Numbers) -> Self {
-        Self { spi, cipher: key.cipher(), icv_len, numbers }
+        Self { spi, cipher: key.cipher(), icv_len, numbers, far_completes: Arc::default() }
+    }
+
+    pub(crate) fn far_completes(&self) -> Arc<AtomicBool> {
+        self.far_completes.clone()
+    }
+
+    /// Who completes the checksums of what it seals.
+    pub fn checksums(&self) -> Checksums {
+        if self.far_completes.load(Ordering::Relaxed) { Checksums::Left } else { Checksums::Complete }
     }
 
     /// The receiver's name for it.
@@ -115,7 +130,7 @@ impl Sealer {
         head[4..8].copy_from_slice(&number.sequence.to_be_bytes());
         head[8..].copy_from_slice(&number.iv);
         let tag = self.cipher.seal(number.iv, &head[..AAD_LEN], body);
-        out.extend_from_slice(&tag.as_ref()[..self.icv_len]);
+        out.extend_from_slice(&tag[..self.icv_len]);
         Ok(())
     }
 }

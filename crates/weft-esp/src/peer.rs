@@ -319,11 +319,12 @@ impl Peer {
         answered: Option<(Message, Message)>,
         out: &mut Vec<Effect>,
     ) {
-        let inbound = Arc::new(Inbound::new(spi, self.remote, &keys.receive, now));
+        let outbound = Arc::new(Sealer::new(their_spi, &keys.send));
+        let inbound = Arc::new(Inbound::new(spi, self.remote, &keys.receive, &outbound, now));
         out.push(Effect::Accept(inbound.clone()));
         self.sessions.push(Session {
             inbound,
-            outbound: Arc::new(Sealer::new(their_spi, &keys.send)),
+            outbound,
             tag,
             since: now,
             orphan_since: None,

@@ -1,6 +1,8 @@
 //! Frames of TCP and UDP as they come over the wire: what they must look like to be joined, and what they say once they
 //! were.
 
+use weft_wire::vxlan::RemoteChecksum;
+
 use crate::checksum::{fold, sum};
 use crate::frame::{ETHERNET_LEN, IPV4, IPV6};
 use crate::transport::Transport;
@@ -93,8 +95,19 @@ impl Segment {
 
     /// Whether its checksums are right. What is joined is taken for right by the kernel, so this cannot be left to it.
     pub(crate) fn is_sound(&self, frame: &[u8]) -> bool {
-        let ip = !self.v4 || fold(sum(&frame[ETHERNET_LEN..ETHERNET_LEN + IPV4_LEN], 0)) == 0xffff;
-        ip && fold(sum(&frame[self.start()..], self.pseudo(frame, self.len))) == 0xffff
+        self.has_sound_header(frame)
+            && fold(sum(&frame[self.start()..], self.pseudo(frame, self.len))) == 0xffff
+    }
+
+    /// The same of the header of IP alone.
+    pub(crate) fn has_sound_header(&self, frame: &[u8]) -> bool {
+        !self.v4 || fold(sum(&frame[ETHERNET_LEN..ETHERNET_LEN + IPV4_LEN], 0)) == 0xffff
+    }
+
+    /// Whether this is the checksum of TCP or UDP.
+    pub(crate) fn has_checksum(&self, left: RemoteChecksum) -> bool {
+        let start = self.start();
+        (left.start(), left.at()) == (start, start + self.transport.checksum_at())
     }
 
     /// Whether `other`, the `place`th behind this one, says in its headers what cutting would make of this one's.

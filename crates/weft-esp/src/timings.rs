@@ -5,10 +5,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use crate::checksum::sum;
-use crate::offload::Offload;
+use crate::offload::{Checksums, Offload};
 use crate::samples::Large;
 use crate::transport::Transport;
-use crate::{HEADER_LEN, Joiner, NEXT_UDP, Opener, Sealer, Takes, TrafficKey};
+use crate::{Frame, HEADER_LEN, Joiner, NEXT_UDP, Opener, Sealer, Takes, TrafficKey};
 
 const ROUNDS: u32 = 200_000;
 /// What a wire of 1500 bytes takes in a packet.
@@ -63,24 +63,26 @@ fn timings() {
     let whole = sample.frame(&vec![0x5a; 44 * 1356]);
     let offload = Offload::large(Transport::Tcp, true, sample.start(), 1356);
     let (mut frame, mut train) = (whole.clone(), Vec::with_capacity(80_000));
-    let mut ranges = Vec::new();
-    time("cut and copy 44 segments", ROUNDS / 100, || {
-        frame[..sample.headers()].copy_from_slice(&whole[..sample.headers()]);
-        train.clear();
-        ranges.clear();
-        offload.finish(black_box(&mut frame), |head, data| {
-            let begin = train.len();
-            train.extend_from_slice(head);
-            train.extend_from_slice(data);
-            ranges.push(begin..train.len());
-        });
-    });
+    let mut frames = Vec::new();
     let mut joiner = Joiner::new();
-    let first = train[..sample.headers()].to_vec();
-    time("join 44 segments", ROUNDS / 100, || {
-        train[..first.len()].copy_from_slice(&first);
-        let mut count = 0;
-        joiner.join(black_box(&mut train), &ranges, Takes::Tcp, &mut |_, slices| count += slices.len());
-        assert_eq!(count, 44);
-    });
+    for checksums in [Checksums::Complete, Checksums::Left] {
+        time(&format!("cut 44, {checksums:?}"), ROUNDS / 100, || {
+            frame[..sample.headers()].copy_from_slice(&whole[..sample.headers()]);
+            train.clear();
+            frames.clear();
+            offload.finish(black_box(&mut frame), checksums, |piece| {
+                let begin = train.len();
+                train.extend_from_slice(piece.head);
+                train.extend_from_slice(piece.data);
+                frames.push(Frame { place: begin..train.len(), left: piece.left });
+            });
+        });
+        let first = train[..sample.headers()].to_vec();
+        time(&format!("join 44, {checksums:?}"), ROUNDS / 100, || {
+            train[..first.len()].copy_from_slice(&first);
+            let mut count = 0;
+            joiner.join(black_box(&mut train), &frames, Takes::Tcp, &mut |_, slices| count += slices.len());
+            assert_eq!(count, 44);
+        });
+    }
 }

@@ -5,9 +5,13 @@ mod common;
 #[path = "common/fast.rs"]
 mod fast;
 
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use common::*;
 use fast::*;
-use weft_kernel::{Attachment, FastPathEngine};
+use nix::poll::{PollFd, PollFlags, poll};
+use weft_kernel::{Attachment, FastPathEngine, Tap};
 use weft_plan::*;
 use weft_types::MacAddr;
 
@@ -209,7 +213,7 @@ fn the_encrypting_engine_gets_frames_and_gives_them() {
     a.wish.segments.get_mut(&vni()).unwrap().way_out = WayOut::Device(device.clone());
     let report = a.reconcile();
     assert!(report.absent.is_empty() && report.failed.is_empty(), "{report:?}");
-    let tap = weft_kernel::Tap::open(&a.node.network.netns, &device).unwrap();
+    let tap = Tap::open(&a.node.network.netns, &device).unwrap();
     let far = MacAddr::from_ipv4(v4(3)).0;
     let heard = a.container().udp_socket("10.0.1.2:7777".parse().unwrap()).unwrap();
     heard.send_to(b"over", "10.0.1.3:7777").unwrap();
@@ -237,6 +241,65 @@ fn the_encrypting_engine_gets_frames_and_gives_them() {
     assert_eq!(a.carried(&before).received, 1);
     // A tunnel packet of such a network is nobody's here.
     assert_eq!(a.counters().decapsulated, 0);
+}
+
+/// Two nodes of an encrypted network; what an engine would encrypt between them is carried from device to device here.
+fn by_devices(attachment: Attachment) -> (Vec<Fast>, Vec<Tap>, Place, Place) {
+    let (nodes, neighbour, switch) = prepared();
+    let device = OverlayNetwork::tunnel_name(0);
+    let mut all = Vec::new();
+    for mut node in nodes {
+        node.overlay.encryption = Some(EncryptionEngine::Userspace);
+        let mut fast = Fast::new(node, attachment);
+        fast.wish.segments.get_mut(&vni()).unwrap().way_out = WayOut::Device(device.clone());
+        let report = fast.reconcile();
+        assert!(report.absent.is_empty() && report.failed.is_empty(), "{report:?}");
+        all.push(fast);
+    }
+    let taps = all.iter().map(|fast| Tap::open(&fast.node.network.netns, &device).unwrap()).collect();
+    (all, taps, neighbour, switch)
+}
+
+#[test]
+fn large_frames_keep_what_is_left_to_do_to_them_through_the_encrypting_engine() {
+    for attachment in attachments() {
+        let (fast, taps, _neighbour, _switch) = by_devices(attachment);
+        let ends = AtomicBool::new(false);
+        let longest = AtomicUsize::new(0);
+        let carry = |from: &Tap, to: &Tap| {
+            let mut buffer = vec![0; 70_000];
+            while !ends.load(Ordering::Relaxed) {
+                let mut waits = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut waits, 10u16);
+                while let Ok(length) = from.read(&mut buffer) {
+                    longest.fetch_max(length, Ordering::Relaxed);
+                    let (header, frame) = buffer[..length].split_first_chunk().unwrap();
+                    to.write(header, &[std::io::IoSlice::new(frame)]).unwrap();
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| carry(&taps[0], &taps[1]));
+            scope.spawn(|| carry(&taps[1], &taps[0]));
+            let (from, to) = (fast[0].container(), fast[1].container());
+            let done = std::panic::catch_unwind(|| {
+                assert!(pings(from, "10.0.1.3"));
+                let before = [fast[0].counters(), fast[1].counters()];
+                transfer(from, to, "10.0.1.3:9001", 20 << 20);
+                transfer(from, to, "[fd00:1::3]:9002", 20 << 20);
+                transfer(to, from, "10.0.1.2:9003", 20 << 20);
+                for (fast, before) in fast.iter().zip(&before) {
+                    let by = fast.carried(before);
+                    assert!(by.handed_over > 400 && by.received > 400, "{by:?}");
+                    assert!(by.errors == 0 && by.slow_path < 40, "{by:?}");
+                }
+            });
+            ends.store(true, Ordering::Relaxed);
+            done.unwrap();
+        });
+        // Not cut on the way to the device, which is what it is there for.
+        assert!(longest.load(Ordering::Relaxed) > 30_000);
+    }
 }
 
 #[test]

@@ -207,11 +207,11 @@ impl OverlayNetwork {
         }
     }
 
-    /// Frames that the kernel encrypts are known to it by the tunnel device that they come from; those that the helper
-    /// encrypts reach its device by the bridge.
+    /// Frames that the kernel encrypts are known to it by the tunnel device that they come from.
     fn way_out(&self, index: usize, vni: Vni) -> WayOut {
         match self.encryption {
-            Some(EncryptionEngine::Userspace | EncryptionEngine::Kernel) => WayOut::None,
+            Some(EncryptionEngine::Userspace) => WayOut::Device(Self::tunnel_name(index)),
+            Some(EncryptionEngine::Kernel) => WayOut::None,
             None => WayOut::Uplink { inside: Self::uplink_name(index), outside: Self::outside_name(vni) },
         }
     }

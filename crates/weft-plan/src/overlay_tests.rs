@@ -177,9 +177,12 @@ fn programs_carry_what_the_tables_of_the_bridge_say() {
 #[test]
 fn nothing_of_an_encrypted_network_has_a_way_out_in_the_clear() {
     let place = NamespaceRef::host();
-    for engine in [EncryptionEngine::Userspace, EncryptionEngine::Kernel] {
+    for (engine, way_out) in [
+        (EncryptionEngine::Userspace, WayOut::Device(OverlayNetwork::tunnel_name(0))),
+        (EncryptionEngine::Kernel, WayOut::None),
+    ] {
         let network = OverlayNetwork { fast: true, encryption: Some(engine), ..network() };
-        assert_eq!(network.fast_segments(&place).next().unwrap().1.way_out, WayOut::None);
+        assert_eq!(network.fast_segments(&place).next().unwrap().1.way_out, way_out);
         assert_eq!(
             (network.uplinks().count(), network.plan().links.contains_key(&OverlayNetwork::uplink_name(0))),
             (0, false)

@@ -91,6 +91,7 @@ impl Fast {
             encapsulated: now.encapsulated - before.encapsulated,
             decapsulated: now.decapsulated - before.decapsulated,
             received: now.received - before.received,
+            handed_over: now.handed_over - before.handed_over,
             slow_path: now.slow_path - before.slow_path,
             wrong_sender: now.wrong_sender - before.wrong_sender,
             unroutable: now.unroutable - before.unroutable,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use weft_esp::Takes;
-use weft_esp::frame::{destination, flow};
+use weft_esp::frame::{Piece, destination, flow};
 use weft_esp::offload::{HEADER_LEN, Offload};
 use weft_kernel::Tap;
 use weft_types::{MacAddr, Vni};
@@ -96,8 +96,8 @@ impl Port {
                 shared.counters.count(Drop::NoKeys);
                 continue;
             };
-            let finished =
-                Offload::parse(header).finish(frame, |head, data| train.add(node, &sealer, head, data));
+            let mut put = |piece: Piece<'_>| train.add(node, &sealer, piece);
+            let finished = Offload::parse(header).finish(frame, sealer.checksums(), &mut put);
             if !finished {
                 shared.counters.count(Drop::NotSent);
             }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
-use weft_esp::frame::{ENCAPSULATION_LEN, is_proof, take};
-use weft_esp::{HEADER_LEN, Inbound, Joiner, NEXT_UDP, Refused, spi_of};
+use weft_esp::frame::{ENCAPSULATION_LEN, read_proof, take};
+use weft_esp::{Frame, HEADER_LEN, Inbound, Joiner, NEXT_UDP, Refused, spi_of};
 use weft_types::Vni;
 
 use super::engine::Shared;
@@ -23,6 +23,10 @@ use crate::helper::encryption::counters::Drop;
 const LOOK_UP_MS: u16 = 100;
 /// The kernel joins datagrams of one sender up to this size.
 pub(super) const BUFFER_LEN: usize = 65_536;
+/// So many of these are opened before the first is delivered, where they wait: who reads what they carry is woken once for all.
+pub(super) const BUFFERS: usize = 4;
+/// So many bytes that come at once are a part of something larger; what is less is delivered at once.
+const LARGE: usize = 16 << 10;
 /// What one packet with its IP header takes at most on any underlay.
 const PACKET_MAX: usize = 9_216;
 /// Calls after which others have their turn although more waits.
@@ -60,21 +64,27 @@ pub(super) fn run_raw(shared: &Shared, raw: &Raw) {
 
 /// Delivers what waits in a socket, and says how many bytes that was.
 pub(super) fn drain(shared: &Shared, socket: &UdpSocket, buffer: &mut [u8], intake: &mut Intake) -> usize {
-    let mut bytes = 0;
+    let (mut bytes, mut filled) = (0, 0);
     for _ in 0..BURST {
-        match receive(socket, buffer) {
+        match receive(socket, &mut buffer[filled..filled + BUFFER_LEN]) {
             Ok((len, size, from)) => {
                 bytes += len;
-                for begin in (0..len).step_by(size) {
-                    intake.add(shared, from, buffer, begin..len.min(begin + size));
+                let end = filled + len;
+                for begin in (filled..end).step_by(size) {
+                    intake.add(shared, from, buffer, begin..end.min(begin + size));
                 }
-                intake.deliver(shared, buffer);
+                filled = end;
+                if len < LARGE || filled + BUFFER_LEN > buffer.len() {
+                    intake.deliver(shared, buffer);
+                    filled = 0;
+                }
             }
             Err(ErrorKind::Interrupted) => {}
             // Also answers of hosts where nobody listens yet.
             Err(_) => break,
         }
     }
+    intake.deliver(shared, buffer);
     bytes
 }
 
@@ -111,7 +121,7 @@ struct Sender {
 pub(super) struct Intake {
     sender: Option<Sender>,
     vni: Option<Vni>,
-    frames: Vec<Range<usize>>,
+    frames: Vec<Frame>,
     joiner: Joiner,
     /// Queues of devices that were written to: answers may wait there already.
     pub(super) answered: Vec<(Vni, usize)>,
@@ -161,14 +171,14 @@ impl Intake {
         self.frames.clear();
     }
 
-    /// The network and the place of the frame that was in a packet; none for what only shows that keys work.
+    /// The network and the frame that was in a packet; none for what only shows that keys work.
     fn open(
         &mut self,
         shared: &Shared,
         from: IpAddr,
         buffer: &mut [u8],
         place: Range<usize>,
-    ) -> Result<Option<(Vni, Range<usize>)>, Drop> {
+    ) -> Result<Option<(Vni, Frame)>, Drop> {
         let malformed = Drop::Refused(Refused::Malformed);
         let begin = place.start;
         let packet = buffer.get_mut(place).ok_or(malformed)?;
@@ -184,12 +194,16 @@ impl Intake {
         if inbound.note_heard(*now) {
             node.on_proven(shared, spi);
         }
-        if opened.next_header != NEXT_UDP || is_proof(opened.payload) {
+        if opened.next_header != NEXT_UDP {
             return Ok(None);
         }
-        let (vni, frame) = take(opened.payload).ok_or(malformed)?;
+        if let Some(proof) = read_proof(opened.payload) {
+            inbound.note_proof(proof);
+            return Ok(None);
+        }
+        let (vni, left, frame) = take(opened.payload).ok_or(malformed)?;
         let begin = begin + HEADER_LEN + ENCAPSULATION_LEN;
-        Ok(Some((vni, begin..begin + frame.len())))
+        Ok(Some((vni, Frame { place: begin..begin + frame.len(), left })))
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
-use weft_esp::frame::Encapsulation;
+use weft_esp::frame::{Encapsulation, Piece};
 use weft_esp::{HEADER_LEN, NEXT_UDP, Sealer};
 use weft_types::Vni;
 
@@ -54,8 +54,8 @@ impl<'a> Train<'a> {
         self.vni = Some(vni);
     }
 
-    /// Encrypts a frame, given in two parts, for a node.
-    pub(super) fn add(&mut self, to: &Arc<Node>, sealer: &Sealer, head: &[u8], data: &[u8]) {
+    /// Encrypts a frame for a node.
+    pub(super) fn add(&mut self, to: &Arc<Node>, sealer: &Sealer, piece: Piece<'_>) {
         let Some(vni) = self.vni else { return };
         let elsewhere = self.to.as_ref().is_some_and(|now| !Arc::ptr_eq(now, to));
         if elsewhere || self.count == MAX_PACKETS || self.closed {
@@ -65,7 +65,7 @@ impl<'a> Train<'a> {
         self.bytes.resize(begin + HEADER_LEN, 0);
         let (from, port) = (self.shared.own, self.shared.vxlan_port);
         let around = Encapsulation { from, to: to.address, port, vni };
-        around.put(head, data, &mut self.bytes);
+        around.put(piece, &mut self.bytes);
         // In use until here: keys may have changed since the train began, receivers do not mind.
         if sealer.seal(&mut self.bytes, begin, NEXT_UDP).is_err() {
             self.bytes.truncate(begin);

@@ -13,7 +13,7 @@ use weft_types::Vni;
 use super::engine::Shared;
 use super::pace::Pace;
 use super::port::{FRAME_MAX, Port};
-use super::receive::{self, BUFFER_LEN, Intake};
+use super::receive::{self, BUFFER_LEN, BUFFERS, Intake};
 use super::train::Train;
 
 /// Between two looks at every peer.
@@ -61,7 +61,7 @@ pub(super) fn run(shared: &Shared, queue: usize) {
     let mut worker = Worker {
         shared,
         queue,
-        packets: vec![0; BUFFER_LEN],
+        packets: vec![0; BUFFERS * BUFFER_LEN],
         frame: vec![0; FRAME_MAX],
         intake: Intake::default(),
         train: Train::new(shared, queue),
