@@ -257,6 +257,11 @@ impl Record {
         (name, retries)
     }
 
+    /// Whether its process is the first one of a PID namespace.
+    pub(crate) fn has_own_pids(&self) -> bool {
+        self.host.pid_mode.as_deref().is_none_or(|mode| mode.is_empty() || mode == "private")
+    }
+
     /// Whether the restart policy wants it started again after an end with `exit_code`.
     pub(crate) fn wants_restart(&self, exit_code: i64) -> bool {
         match self.restart_policy() {

@@ -26,6 +26,22 @@ pub(crate) fn parse(text: &str) -> Result<i32, EngineError> {
     NAMES.iter().position(|known| *known == name).map(|at| at as i32 + 1).ok_or_else(unknown)
 }
 
+/// Whether a process does anything on a signal if it is the first one of its PID namespace, where the kernel drops what
+/// such a process neither catches, blocks (to be told of it later) nor ignores. `status` is its `/proc/PID/status`; what
+/// cannot be told counts as yes.
+pub(crate) fn is_heard_by_first(status: &str, signal: i32) -> bool {
+    let mask = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+    };
+    let masks = ["SigBlk:", "SigIgn:", "SigCgt:"].map(mask);
+    let bit = u32::try_from(signal - 1).ok().and_then(|bit| 1u64.checked_shl(bit));
+    match (masks, bit) {
+        ([Some(blocked), Some(ignored), Some(caught)], Some(bit)) => (blocked | ignored | caught) & bit != 0,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -42,7 +58,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_first_process_hears_what_it_has_asked_for() {
+        let status = |blocked: u64, ignored: u64, caught: u64| {
+            format!("Name:\tsh\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n")
+        };
+        let term = 1 << 14;
+        assert!(!is_heard_by_first(&status(0, 0, 0), 15));
+        assert!(!is_heard_by_first(&status(0, 0, !term), 15));
+        for heard in [status(term, 0, 0), status(0, term, 0), status(0, 0, term), String::new()] {
+            assert!(is_heard_by_first(&heard, 15), "{heard}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_status_is_read(status in "(Sig(Blk|Ign|Cgt):\\PC{0,20}\n){0,4}", signal in any::<i32>()) {
+            let _ = is_heard_by_first(&status, signal);
+        }
+
         #[test]
         fn any_text_is_a_signal_or_refused(text in "(?i)(sig)?[a-z0-9-]{0,8}|\\PC{0,8}") {
             if let Ok(number) = parse(&text) {

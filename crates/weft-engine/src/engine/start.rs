@@ -388,8 +388,7 @@ impl Engine {
 
 /// The program of `--init`. Of no use where another's first process reaps.
 fn init_program(record: &Record) -> Result<Option<PathBuf>> {
-    let own_pids = record.host.pid_mode.as_deref().is_none_or(|mode| mode.is_empty() || mode == "private");
-    if record.host.init != Some(true) || !own_pids {
+    if record.host.init != Some(true) || !record.has_own_pids() {
         return Ok(None);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Engine, Result, blocking, now};
+use crate::container::health::uptime;
 use crate::container::live::Container;
 use crate::container::record::Phase;
 use crate::container::signal;
@@ -17,6 +18,10 @@ const STOP_TIMEOUT: i64 = 10;
 /// How long the kernel gets to end a process after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
+/// How long after its start a program may not ask for signals yet.
+const YOUNG: Duration = Duration::from_secs(1);
+/// Between two looks whether it does.
+const EARS_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// Stops it with its grace period. `NotModified` if it does not run.
@@ -77,10 +82,12 @@ impl Engine {
         if container.state().paused {
             self.set_paused(container, false).await?;
         }
+        let begin = Instant::now();
+        self.await_ears(container, signal, grace).await;
         self.send_signal(container, signal).await?;
         let ended = life.wait_for(|life| life.exits > exits || life.removed);
         let in_time = match grace {
-            Some(grace) => tokio::time::timeout(grace, ended).await.is_ok(),
+            Some(grace) => tokio::time::timeout(grace.saturating_sub(begin.elapsed()), ended).await.is_ok(),
             None => ended.await.is_ok(),
         };
         if in_time {
@@ -95,6 +102,22 @@ impl Engine {
                 "cannot stop container: {}: tried to kill container, but did not receive an exit event",
                 container.id
             ))),
+        }
+    }
+
+    /// A program that has just begun may not have got to where it asks for signals: as the first process of its namespace
+    /// it would never hear of this one.
+    async fn await_ears(&self, container: &Container, signal: i32, grace: Option<Duration>) {
+        let (pid, started, first) = container
+            .with(|record| (record.state.pid, record.state.started_at.clone(), record.has_own_pids()));
+        let young = YOUNG.saturating_sub(uptime(&started, jiff::Timestamp::now()));
+        let deadline = Instant::now() + grace.map_or(young, |grace| grace.min(young));
+        let is_deaf = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+            status.is_ok_and(|status| !signal::is_heard_by_first(&status, signal))
+        };
+        while first && signal != SIGKILL && Instant::now() < deadline && is_deaf() {
+            tokio::time::sleep(EARS_INTERVAL).await;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::support::{Lab, eventually, host, run, shell, timeout};
 
 pub(crate) const TESTS: &[Test] = &[
     ("run_gives_output_and_exit_code", || run(run_gives_output_and_exit_code)),
+    ("a_stop_right_after_the_start_is_heard", || run(a_stop_right_after_the_start)),
     ("unknown_programs_are_127_and_126", || run(unknown_programs)),
     ("environment_user_and_directory", || run(environment_user_and_directory)),
     ("etc_files_and_hostname", || run(etc_files_and_hostname)),
@@ -157,6 +158,15 @@ async fn limits_reach_the_kernel(lab: Lab) {
 
 fn log_file(lab: &Lab, id: &str) -> String {
     lab.engine.inspect(id, false).unwrap().log_path.unwrap()
+}
+
+/// Before it has asked for the signal, the kernel would drop it.
+async fn a_stop_right_after_the_start(lab: Lab) {
+    let slow =
+        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; trap 'exit 7' TERM; while :; do sleep 0.1; done";
+    let id = lab.start(slow, |_| {}).await;
+    lab.engine.stop(&id, StopOptions::default()).await.unwrap();
+    assert_eq!(lab.engine.inspect(&id, false).unwrap().state.unwrap().exit_code, Some(7));
 }
 
 async fn stop_asks_first_and_kills_then(lab: Lab) {
