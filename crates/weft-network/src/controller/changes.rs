@@ -223,15 +223,18 @@ impl Controller {
                 note(self.dataplane.at(&path).await.map(|_| ()));
             }
         }
-        for id in &touched.overlays {
-            note(self.converge_overlay(state, id).await);
-        }
         let mesh_changed = state
             .ingress()
             .is_some_and(|mesh| touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id));
         let uplinks = |state: &State| plans::uplinks(state, &self.around);
         let uplinks_changed = !touched.overlays.is_empty() && uplinks(before) != uplinks(state);
-        if touched.host || mesh_changed || uplinks_changed {
+        let host = touched.host || mesh_changed || uplinks_changed;
+        // A daemon whose programs came with it finds networks without the ends that the host's plan waits for.
+        let all = (host && self.fast_path.begins()).then(|| Touched::all(state).overlays);
+        for id in all.as_ref().unwrap_or(&touched.overlays).union(&touched.overlays) {
+            note(self.converge_overlay(state, id).await);
+        }
+        if host {
             let mesh = self.mesh_plan(state);
             let want = self.host_plan(state, mesh.clone());
             note(self.dataplane.reconcile("the host's network", self.dataplane.host(), &want).await);

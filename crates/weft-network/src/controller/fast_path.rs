@@ -27,6 +27,8 @@ pub(super) struct FastPathLink {
     yields: bool,
     /// They did.
     set_aside: Arc<AtomicBool>,
+    /// Whether all networks were made ready for them.
+    begun: AtomicBool,
     /// How they are attached; none while they are not wanted.
     attachment: Option<Attachment>,
     engine: Arc<Mutex<Option<FastPathEngine>>>,
@@ -72,9 +74,15 @@ impl FastPathLink {
             folder: run_dir.join("bpf"),
             yields: choice == OverlayEngineChoice::Auto,
             set_aside: Arc::default(),
+            begun: AtomicBool::default(),
             attachment,
             engine: Arc::default(),
         }
+    }
+
+    /// True once, where programs are wanted: networks that a daemon without them made are to be made ready.
+    pub(super) fn begins(&self) -> bool {
+        self.attachment.is_some() && !self.begun.swap(true, Ordering::Relaxed)
     }
 
     /// The wish, or none while the host's own IPsec is for these tunnels: programs' packets would pass it by.

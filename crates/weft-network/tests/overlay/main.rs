@@ -13,7 +13,7 @@ use pair::{NETWORK, NOT_ATTACHABLE, Pair};
 
 use common::{ask, at, container, dns, dns_result, eventually, sandbox, serve, shell};
 use weft_kernel::Netns;
-use weft_network::{EndpointSpec, IpamConfig, NetworkSpec};
+use weft_network::{EndpointSpec, IpamConfig, NetworkSpec, OverlayEngineChoice};
 
 #[test]
 #[ignore = "not a test: the helper process of the other tests"]
@@ -261,6 +261,33 @@ fn the_overlay_survives_the_daemon_and_its_restart() {
         other.adopt(&[]).await.unwrap();
         other.shutdown(false).await;
     });
+}
+
+/// The first change of a daemon with programs is another network's: it finds what an earlier one left without their ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_come_to_networks_of_a_daemon_without() {
+    let mut pair = Pair::new().await;
+    let reopen = async |pair: &mut Pair, engine| {
+        pair.controllers[0].shutdown(true).await;
+        pair.hosts[0].config.overlay_engine = engine;
+        pair.controllers[0] = pair.hosts[0].controller().await;
+        pair.controllers[0].set_swarm(Some(pair.managers.clone()));
+    };
+    reopen(&mut pair, OverlayEngineChoice::Bridge).await;
+    pair.tell(None).await;
+    let (a, in_a, _) = pair.run(0, "a").await;
+    let (_, in_b, at_b) = pair.run(1, "b").await;
+    pair.tell(None).await;
+    serve(&in_b, at(at_b.address.unwrap().ip(), 80), "b");
+    assert!(!pair.hosts[0].shell("ip -o link").contains("weft-"));
+
+    reopen(&mut pair, OverlayEngineChoice::Bpf).await;
+    pair.controllers[0].create_network(NetworkSpec::bridge("other")).await.unwrap();
+    assert!(pair.hosts[0].shell("ip -o link show up").contains("weft-"));
+    assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");
+    pair.controllers[0].adopt(&[a]).await.unwrap();
+    assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");
+    pair.end().await;
 }
 
 /// Row D6: the user's bridge takes the place of the one that an earlier swarm left behind, and stays the user's.
