@@ -143,8 +143,10 @@ impl Shim {
             }
             Request::Start => self.start(key)?,
             // Daemons create and then watch: this one is another than that which started the shim, which is gone.
+            // It waits for the end, since the next start works in the same places.
             Request::Watch if matches!(self.state, State::Empty(_)) => {
-                connection.finish(&Reply::Done);
+                connection.role = Role::Watcher { creator: false };
+                connection.reply(&Reply::Done);
                 self.abandon();
             }
             Request::Watch => {

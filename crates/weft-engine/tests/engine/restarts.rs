@@ -148,9 +148,12 @@ async fn a_shim_without_creator_ends(mut lab: Lab) {
     lab.engine.shutdown().await;
     let bundles = lab.dir.path().join("run/containers");
     std::fs::create_dir_all(bundles.join(&second)).unwrap();
-    std::fs::copy(bundles.join(&first).join("shim.json"), bundles.join(&second).join("shim.json")).unwrap();
+    let config = std::fs::read_to_string(bundles.join(&first).join("shim.json")).unwrap();
+    let config = config.replace(&first, &second);
+    std::fs::write(bundles.join(&second).join("shim.json"), config).unwrap();
     let mut shim = shim(&bundles.join(&second));
     lab.reopen(true).await;
+    assert_eq!(lab.cgroups(&second), Vec::<std::path::PathBuf>::new());
     eventually(|| shim.try_wait().unwrap()).await;
     assert_eq!((lab.status(&first).as_str(), lab.status(&second).as_str()), ("running", "created"));
     lab.engine.start(&second).await.unwrap();
