@@ -161,13 +161,18 @@ pub(crate) fn bench(words: &[&str]) -> Result<()> {
     MEASUREMENTS.iter().try_for_each(|package| {
         println!("\n{package}");
         let tests = ["test", "--quiet", "--release", "--package", package, "--", "--ignored", "--nocapture"];
-        run(cargo(&tests).args(["--test-threads=1", "measured"]))
-    })?;
-    growth(&commit)
+        run(with_growth_record(cargo(&tests).args(["--test-threads=1", "measured"]), &commit))
+    })
 }
 
 /// How a node's work grows with what it has to know: no comparison, a document of its own.
 fn growth(commit: &str) -> Result<()> {
+    let tests = ["test", "--release", "--package", "weft-network", "--test", "curves", "--", "--ignored"];
+    run(with_growth_record(cargo(&tests).args(["--nocapture", "measured_curves"]), commit))
+}
+
+/// Where the measurement of growth writes its document, and how that begins.
+fn with_growth_record<'a>(command: &'a mut Command, commit: &str) -> &'a mut Command {
     let head = format!(
         "# Growth\n\nWhat a node has to know of others, all told at once and then one more (median of 11), until kernel and \
          resolver follow; memory by which controller and helper (resident) and the kernel (slab, per processor, stacks, page \
@@ -175,8 +180,5 @@ fn growth(commit: &str) -> Result<()> {
          between two containers of the node, or the first datagram of a new flow to a virtual IP. Networks come one after the \
          other, each with a container.\n\nCommit `{commit}`. Repeat: `cargo xtask bench growth`.\n"
     );
-    let tests = ["test", "--release", "--package", "weft-network", "--test", "curves", "--", "--ignored"];
-    let mut command = cargo(&tests);
-    command.args(["--nocapture", "curves_are_drawn"]);
-    run(command.env("WEFT_RECORD", root().join("docs/growth.md")).env("WEFT_RECORD_HEAD", head))
+    command.env("WEFT_RECORD", root().join("docs/growth.md")).env("WEFT_RECORD_HEAD", head)
 }

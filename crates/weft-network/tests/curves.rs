@@ -182,7 +182,7 @@ async fn networks(count: usize) -> Point {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: cargo xtask bench growth"]
-async fn curves_are_drawn() {
+async fn measured_curves() {
     if let Ok(filter) = std::env::var("WEFT_LOG") {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }

@@ -23,7 +23,7 @@ fn helper_entry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_of_two_hosts_talk() {
-    let pair = Pair::new().await;
+    let pair = Pair::by_bridges().await;
     pair.tell(None).await;
     assert!(pair.hosts[0].shell("nft list tables").contains("weft-vxlan"));
     let (a, in_a, at_a) = pair.run(0, "a").await;
@@ -88,7 +88,7 @@ fn contents(netns: &Netns) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_and_poisoned_entries_are_back_within_a_second() {
-    let pair = Pair::with(true).await;
+    let pair = Pair::with(true, OverlayEngineChoice::default()).await;
     pair.tell(None).await;
     let (_, in_a, _) = pair.run(0, "a").await;
     pair.run(1, "b").await;
@@ -266,14 +266,7 @@ fn the_overlay_survives_the_daemon_and_its_restart() {
 /// The first change of a daemon with programs is another network's: it finds what an earlier one left without their ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_come_to_networks_of_a_daemon_without() {
-    let mut pair = Pair::new().await;
-    let reopen = async |pair: &mut Pair, engine| {
-        pair.controllers[0].shutdown(true).await;
-        pair.hosts[0].config.overlay_engine = engine;
-        pair.controllers[0] = pair.hosts[0].controller().await;
-        pair.controllers[0].set_swarm(Some(pair.managers.clone()));
-    };
-    reopen(&mut pair, OverlayEngineChoice::Bridge).await;
+    let mut pair = Pair::by_bridges().await;
     pair.tell(None).await;
     let (a, in_a, _) = pair.run(0, "a").await;
     let (_, in_b, at_b) = pair.run(1, "b").await;
@@ -281,7 +274,10 @@ async fn programs_come_to_networks_of_a_daemon_without() {
     serve(&in_b, at(at_b.address.unwrap().ip(), 80), "b");
     assert!(!pair.hosts[0].shell("ip -o link").contains("weft-"));
 
-    reopen(&mut pair, OverlayEngineChoice::Bpf).await;
+    pair.controllers[0].shutdown(true).await;
+    pair.hosts[0].config.overlay_engine = OverlayEngineChoice::Bpf;
+    pair.controllers[0] = pair.hosts[0].controller().await;
+    pair.controllers[0].set_swarm(Some(pair.managers.clone()));
     pair.controllers[0].create_network(NetworkSpec::bridge("other")).await.unwrap();
     assert!(pair.hosts[0].shell("ip -o link show up").contains("weft-"));
     assert_eq!(ask(&in_a, at(at_b.address.unwrap().ip(), 80)).unwrap(), "b 10.0.1.2");

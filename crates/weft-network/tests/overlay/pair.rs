@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use weft_kernel::Netns;
 use weft_network::{
-    AttachRefused, Controller, EndpointSpec, EndpointView, OverlaySpec, SwarmAttachment, SwarmEndpoint,
-    SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
+    AttachRefused, Controller, EndpointSpec, EndpointView, OverlayEngineChoice, OverlaySpec, SwarmAttachment,
+    SwarmEndpoint, SwarmKey, SwarmMember, SwarmNetworkState, SwarmNetworks, SwarmState,
 };
 use weft_types::{ContainerId, EndpointAddress, Mtu, NodeId, TaskId};
 
@@ -77,12 +77,17 @@ pub(crate) fn underlay(n: usize) -> IpAddr {
 
 impl Pair {
     pub(crate) async fn new() -> Self {
-        Self::with(false).await
+        Self::with(false, OverlayEngineChoice::default()).await
+    }
+
+    /// Without programs, which would go on where the bridges' tables are damaged.
+    pub(crate) async fn by_bridges() -> Self {
+        Self::with(false, OverlayEngineChoice::Bridge).await
     }
 
     /// On an encrypted network.
     pub(crate) async fn encrypted() -> Self {
-        let mut pair = Self::with(false).await;
+        let mut pair = Self::new().await;
         pair.managers =
             Arc::new(Managers { next: Mutex::new(1), detached: Mutex::default(), encrypted: true });
         for controller in &pair.controllers {
@@ -92,7 +97,7 @@ impl Pair {
     }
 
     /// With controllers that listen to the kernel, or not.
-    pub(crate) async fn with(watch_kernel: bool) -> Self {
+    pub(crate) async fn with(watch_kernel: bool, engine: OverlayEngineChoice) -> Self {
         let spaces = [Netns::anonymous().unwrap(), Netns::anonymous().unwrap()];
         let near = spaces[0].path().display().to_string();
         let far = spaces[1].path().display().to_string();
@@ -110,6 +115,7 @@ impl Pair {
             let mut host = Host::in_namespace(netns);
             host.config.helper = Some(helper_launch());
             host.config.watch_kernel = watch_kernel;
+            host.config.overlay_engine = engine;
             host
         });
         (hosts[0].config.encryption_queues, hosts[1].config.encryption_queues) = (4, 1);
