@@ -89,7 +89,12 @@ impl Drop for Host {
             let log = std::fs::read_to_string(self.dir.path().join("run/helper/log"));
             eprintln!("helper of {}: {}", self.netns.path().display(), log.unwrap_or_default());
         }
-        // Pinned namespaces outlive the folder otherwise.
+        // Programs and pinned namespaces outlive the folder otherwise.
+        for programs in ["bpf", "connect"].map(|folder| self.dir.path().join("run").join(folder)) {
+            if programs.exists() {
+                let _ = std::process::Command::new("umount").arg("-l").arg(programs).output();
+            }
+        }
         let pins = self.dir.path().join("run/netns");
         for entry in std::fs::read_dir(pins).into_iter().flatten().flatten() {
             let _ = Netns::remove(entry.path());

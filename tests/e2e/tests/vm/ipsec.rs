@@ -19,7 +19,7 @@ fn b10_programs_make_room_for_ipsec_of_the_hosts_own() {
     let host = hosts.host("h1");
     let programs = |wished: bool| {
         eventually(&format!("programs are there: {wished}"), SOON, || {
-            let mounts = host.sh("mount | grep -c ' type bpf ' || true").unwrap();
+            let mounts = host.sh("mount | grep -c ' on /run/weft/.* type bpf ' || true").unwrap();
             if (mounts.trim() != "0") == wished { Ok(()) } else { Err(mounts) }
         });
     };
