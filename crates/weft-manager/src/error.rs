@@ -53,29 +53,17 @@ pub enum ManagerError {
         source: std::io::Error,
     },
     /// The store's files cannot be used.
-    #[error("open the swarm's store: {}", chain(.0))]
+    #[error("open the swarm's store: {}", weft_types::error_chain(.0))]
     Storage(#[source] StorageError),
     /// Raft does not start.
-    #[error("start the swarm's store: {}", chain(.0))]
+    #[error("start the swarm's store: {}", weft_types::error_chain(.0))]
     Consensus(#[source] ConsensusError),
     /// The other managers do not let this one in.
     #[error("manager stopped: can't initialize raft node: {0}")]
     Join(#[source] crate::announce::AnnounceError),
     /// A certificate cannot be made.
-    #[error("make the first certificate: {}", chain(.0))]
+    #[error("make the first certificate: {}", weft_types::error_chain(.0))]
     Certificate(#[source] weft_identity::CertificateError),
-}
-
-/// A source that users need to see: the file and what is wrong with it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// As Go words it: lower case, without Rust's `(os error N)`.

@@ -11,8 +11,10 @@
 //! again while a program may remember them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
+
+use weft_types::mapped;
 
 use crate::{Balancer, NamespaceRef};
 
@@ -114,14 +116,6 @@ impl ConnectTarget {
             }
         }
         target
-    }
-}
-
-/// As the programs know addresses (RFC 4291, section 2.5.5.2).
-fn mapped(ip: IpAddr) -> Ipv6Addr {
-    match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
     }
 }
 

@@ -28,14 +28,7 @@ impl ParentLink {
                 state.links.insert(name.clone(), Link::new(LinkKind::Vlan(vlan.clone())));
             }
             Self::Isolated { name, other, host } => {
-                let peer = VethPeer {
-                    namespace: host.clone(),
-                    name: other.clone(),
-                    mac: None,
-                    mtu: None,
-                    gso_max_segments: None,
-                    handed_on: false,
-                };
+                let peer = VethPeer::plain(host.clone(), other.clone());
                 state.links.insert(name.clone(), Link::new(LinkKind::Veth(Some(peer))));
                 state.links.insert(other.clone(), Link::new(LinkKind::VethEnd));
                 // The host has no part in what goes on there.

@@ -5,9 +5,11 @@
 
 mod duration;
 mod endpoint_address;
+mod error_chain;
 mod error_kind;
 mod ids;
 mod mac;
+mod mapped;
 mod mtu;
 mod name;
 mod port;
@@ -15,12 +17,14 @@ mod vni;
 
 pub use duration::parse_duration;
 pub use endpoint_address::EndpointAddress;
+pub use error_chain::error_chain;
 pub use error_kind::{Classified, ErrorKind};
 pub use ids::{
     ConfigId, ContainerId, EndpointId, GossipName, IdError, NetworkId, NodeId, SecretId, ServiceId, SwarmId,
     TaskId,
 };
 pub use mac::{MacAddr, MacError};
+pub use mapped::mapped;
 pub use mtu::{Mtu, MtuError, Underlay};
 pub use name::{NameError, ObjectName};
 pub use port::{PortError, PortMapping, PortProtocol};

@@ -8,7 +8,7 @@ use aya::programs::tc::{SchedClassifierLink, SchedClassifierLinkId, TcAttachOpti
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use weft_plan::{FastPath, LinkName, WayOut};
-use weft_types::Vni;
+use weft_types::{Vni, error_chain};
 
 use super::folder::{Folder, Place, remove};
 use super::programs::{Program, ProgramName, Programs};
@@ -78,7 +78,7 @@ pub(super) fn settle(
         let program = programs.get_mut(&place.vni).and_then(|programs| programs.get_mut(&place.program));
         let Some(program) = program else { return Outcome::Failed("the program is not loaded".to_owned()) };
         let brought: Result<Outcome, FastPathError> = bring(program, &folder.pin(*place));
-        brought.unwrap_or_else(|error| Outcome::Failed(super::programs::chain(&error)))
+        brought.unwrap_or_else(|error| Outcome::Failed(error_chain(&error)))
     };
     match attachment {
         Attachment::Tcx => Ok(wishes.netns.run_in(|| {

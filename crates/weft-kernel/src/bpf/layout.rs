@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use weft_plan::{FastPath, FastSegment, WayOut};
-use weft_types::{MacAddr, Vni};
+use weft_types::{MacAddr, Vni, mapped};
 
 use super::survey::{Device, Space, Survey};
 
@@ -54,13 +54,6 @@ pub(super) fn key(vni: Vni, mac: MacAddr) -> Key {
     key
 }
 
-fn mapped(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
 fn station(kind: u32, index: u32, outside: u32, flags: u32, tunnel_end: Ipv6Addr) -> Station {
     let mut station = [0; 32];
     for (at, number) in [kind, index, outside, flags].into_iter().enumerate() {
@@ -78,7 +71,7 @@ pub(super) fn local(port: u32, outside: Option<u32>, forwards: bool) -> Station 
 
 /// On another node. `inside`: where frames for it leave, in the network's namespace; none: by the bridge.
 pub(super) fn tunnel(vtep: IpAddr, inside: Option<u32>) -> Station {
-    station(TUNNEL, inside.unwrap_or(0), 0, 0, mapped(vtep).into())
+    station(TUNNEL, inside.unwrap_or(0), 0, 0, mapped(vtep).octets().into())
 }
 
 /// On another node, by a device of the network's namespace.
@@ -89,7 +82,7 @@ pub(super) fn device(index: u32) -> Station {
 /// `mtu`: the longest packet that every interface of the underlay takes, in bytes. `underlay`: one of these.
 pub(super) fn settings(vtep: IpAddr, port: u16, mtu: u32, underlay: Option<u32>) -> Settings {
     let mut settings = NO_SETTINGS;
-    settings[..16].copy_from_slice(&mapped(vtep));
+    settings[..16].copy_from_slice(&mapped(vtep).octets());
     if let IpAddr::V4(v4) = vtep {
         settings[16..20].copy_from_slice(&v4.octets());
     }

@@ -91,12 +91,7 @@ impl Maps {
 
     /// One that is not there is fine.
     pub(super) fn remove_station(&mut self, key: &Key) -> Result<(), FastPathError> {
-        match self.stations.remove(key) {
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
-                Ok(())
-            }
-            removed => removed.map_err(object("remove from the map of stations")),
-        }
+        removed(self.stations.remove(key)).map_err(object("remove from the map of stations"))
     }
 
     pub(super) fn settings(&self) -> Result<Settings, FastPathError> {
@@ -108,10 +103,7 @@ impl Maps {
     }
 
     pub(super) fn counters(&self) -> Result<FastPathCounters, FastPathError> {
-        let sum = |counter: Counter| -> Result<u64, FastPathError> {
-            let each = self.counters.get(&(counter as u32), 0).map_err(object("read the counters"))?;
-            Ok(each.iter().fold(0, |sum, count| sum.wrapping_add(*count)))
-        };
+        let sum = |counter: Counter| sum(&self.counters, counter as u32);
         Ok(FastPathCounters {
             delivered: sum(Counter::Delivered)?,
             encapsulated: sum(Counter::Encapsulated)?,
@@ -126,5 +118,20 @@ impl Maps {
             unroutable: sum(Counter::Unroutable)?,
             errors: sum(Counter::Errors)?,
         })
+    }
+}
+
+/// What all processors counted.
+pub(super) fn sum(counters: &PerCpuArray<MapData, u64>, index: u32) -> Result<u64, FastPathError> {
+    let each = counters.get(&index, 0).map_err(object("read the counters"))?;
+    Ok(each.iter().fold(0, |sum, count| sum.wrapping_add(*count)))
+}
+
+/// What shall go and is not there is fine.
+pub(super) fn removed(outcome: Result<(), MapError>) -> Result<(), MapError> {
+    match outcome {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
     }
 }

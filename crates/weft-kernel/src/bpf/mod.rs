@@ -44,7 +44,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use weft_plan::{FastPath, NamespaceRef};
-use weft_types::Vni;
+use weft_types::{Vni, error_chain};
 
 pub use connect::{ConnectCounters, ConnectEngine, ConnectError, ConnectReport};
 pub use error::FastPathError;
@@ -157,5 +157,5 @@ impl FastPathEngine {
 
 /// What a call of the library was for, and what it said.
 fn object<E: std::error::Error>(what: impl Into<String>) -> impl FnOnce(E) -> FastPathError {
-    move |error| FastPathError::Object { what: what.into(), reason: programs::chain(&error) }
+    move |error| FastPathError::Object { what: what.into(), reason: error_chain(&error) }
 }

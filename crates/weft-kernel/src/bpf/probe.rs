@@ -9,7 +9,7 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TestRun, TestRunOptions};
 use nix::net::if_::if_nametoindex;
 use weft_plan::{BridgeOptions, Link, LinkKind, Op, OverlayNetwork};
-use weft_types::{MacAddr, Vni};
+use weft_types::{MacAddr, Vni, error_chain};
 
 use super::layout::{self, Key, Settings, Station};
 use super::programs::{self, ProgramName, classifier};
@@ -32,7 +32,7 @@ pub(super) fn probe() -> Result<Attachment, FastPathError> {
 }
 
 fn unsupported(error: FastPathError) -> FastPathError {
-    FastPathError::Unsupported { reason: programs::chain(&error) }
+    FastPathError::Unsupported { reason: error_chain(&error) }
 }
 
 /// The number of an interface to send to: a program asks whether there is one.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-use weft_types::Vni;
+use weft_types::{Vni, error_chain};
 
 use super::folder::{Folder, remove};
 use super::maps::{MAPS, Maps};
@@ -79,7 +79,7 @@ pub(super) fn load(of: Option<Vni>, maps: Option<&Path>) -> Result<Ebpf, FastPat
     }
     let (programs, bytes) = object_of(of);
     let mut loaded =
-        loader.load(bytes).map_err(|error| FastPathError::Load { programs, reason: chain(&error) })?;
+        loader.load(bytes).map_err(|error| FastPathError::Load { programs, reason: error_chain(&error) })?;
     for name in names(of) {
         classifier(&mut loaded, *name)
             .and_then(|program| program.load())
@@ -144,25 +144,10 @@ fn adopt(pins: &Path, of: Option<Vni>, maps: &Maps) -> Result<Programs, ProgramE
 /// The kernel's reason, and where the verifier gave one its last lines.
 pub(super) fn refusal(program: &str, error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
-        return format!("{program}: {}", chain(error));
+        return format!("{program}: {}", error_chain(error));
     };
     let log = verifier_log.to_string();
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("; ");
     format!("{program}: {io_error}; the verifier: {last}")
-}
-
-/// An error with what is behind it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        // Some of the library's errors repeat their source.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }

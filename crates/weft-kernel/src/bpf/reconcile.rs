@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_plan::{FastPath, NamespaceRef, WayOut};
-use weft_types::Vni;
+use weft_types::{Vni, error_chain};
 
 use super::attach::{self, Outcome, Wishes};
 use super::folder::{Place, remove};
@@ -167,7 +167,7 @@ impl FastPathEngine {
                         (false, false) => {}
                     }
                 }
-                Err(error) => report.failed.push(programs::chain(&error)),
+                Err(error) => report.failed.push(error_chain(&error)),
             }
         }
     }
@@ -188,7 +188,7 @@ impl FastPathEngine {
         for wishes in wishes.values() {
             let settled = attach::settle(self.attachment, wishes, &mut self.programs, &self.folder);
             let outcomes = settled.unwrap_or_else(|error| {
-                let words = programs::chain(&error);
+                let words = error_chain(&error);
                 wishes.places.iter().map(|_| Outcome::Failed(words.clone())).collect()
             });
             for ((place, link), outcome) in wishes.places.iter().zip(outcomes) {
@@ -224,7 +224,7 @@ impl FastPathEngine {
                     let list = if was { &mut report.repaired } else { &mut report.changed };
                     list.push(format!("routes for {outside}"));
                 }
-                Err(error) => report.failed.push(programs::chain(&error)),
+                Err(error) => report.failed.push(error_chain(&error)),
             }
         }
     }

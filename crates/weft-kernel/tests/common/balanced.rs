@@ -34,12 +34,8 @@ impl World {
         let containers: BTreeMap<u8, Place> = numbers.into_iter().map(|n| (n, Place::new())).collect();
         for (n, place) in &containers {
             let peer = VethPeer {
-                namespace: place.netns.reference(),
-                name: name("eth0"),
-                mac: None,
                 mtu: Some(Mtu::ETHERNET),
-                gso_max_segments: None,
-                handed_on: false,
+                ..VethPeer::plain(place.netns.reference(), name("eth0"))
             };
             let kind = LinkKind::Veth(Some(peer));
             let link = Link { master: Some(name("sw0")), mtu: Some(Mtu::ETHERNET), ..Link::new(kind) };

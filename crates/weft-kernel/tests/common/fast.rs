@@ -138,14 +138,7 @@ pub(crate) fn prepared() -> (Vec<Node>, Place, Place) {
 /// The pair between the network's namespace and the host's, as the plan has it.
 pub(crate) fn uplink_state(node: &Node) -> NamespaceState {
     let mut state = node.overlay.plan();
-    let peer = VethPeer {
-        namespace: node.host.netns.reference(),
-        name: name("up-out"),
-        mac: None,
-        mtu: None,
-        gso_max_segments: None,
-        handed_on: false,
-    };
+    let peer = VethPeer::plain(node.host.netns.reference(), name("up-out"));
     state.links.insert(name("up-in"), Link::new(LinkKind::Veth(Some(peer))));
     state
 }

@@ -61,12 +61,8 @@ pub(crate) fn hosts(count: u8) -> (Vec<Host>, Place) {
             let place = Place::new();
             let address = Ipv4Addr::new(192, 0, 2, n).into();
             let peer = VethPeer {
-                namespace: place.netns.reference(),
-                name: name("eth0"),
-                mac: None,
                 mtu: Some(Mtu::ETHERNET),
-                gso_max_segments: None,
-                handed_on: false,
+                ..VethPeer::plain(place.netns.reference(), name("eth0"))
             };
             let link = Link {
                 master: Some(name("sw0")),

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use weft_kernel::{ConnectEngine, ConnectError, ConnectReport, ConntrackFilter, Netns};
 use weft_plan::{BalanceEngine, ConnectWish};
+use weft_types::error_chain;
 
 use super::Controller;
-use super::dataplane::{PROGRAM, blocking};
+use super::dataplane::blocking;
 use crate::error::NetworkError;
 use crate::state::State;
 
@@ -37,17 +38,6 @@ struct Programs {
     wished: ConnectWish,
 }
 
-/// An error with what is behind it.
-fn chain(error: &ConnectError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
 /// Whether this kernel can do what the engine asks of it.
 pub(super) async fn check(engine: BalanceEngine) -> Result<(), NetworkError> {
     match engine {
@@ -73,7 +63,7 @@ impl Programs {
             // the next audit begins anew.
             Err(error) => {
                 let report = self.remove(folder)?;
-                Ok(ConnectReport { failed: vec![chain(&error)], ..report })
+                Ok(ConnectReport { failed: vec![error_chain(&error)], ..report })
             }
             done => done,
         }
@@ -176,16 +166,9 @@ impl Controller {
         for failure in &report.failed {
             tracing::warn!(%failure, "left to nftables");
         }
-        for repair in &report.repaired {
-            tracing::warn!(kind = PROGRAM, %repair, "repaired");
-        }
         if report.changed > 0 {
             tracing::debug!(steps = report.changed, "services at connect time");
         }
-        if !report.repaired.is_empty() {
-            let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-            *counters.repairs.entry(PROGRAM).or_default() += report.repaired.len() as u64;
-        }
-        report.repaired.len()
+        self.note_programs(&report.repaired)
     }
 }

@@ -185,16 +185,21 @@ impl Controller {
         for failure in &report.failed {
             tracing::warn!(%failure, "left to the bridges");
         }
-        for repair in &report.repaired {
-            tracing::warn!(kind = PROGRAM, %repair, "repaired");
-        }
         if !report.changed.is_empty() || !report.absent.is_empty() {
             tracing::debug!(changed = ?report.changed, absent = ?report.absent, "fast path");
         }
-        if !report.repaired.is_empty() {
-            let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-            *counters.repairs.entry(PROGRAM).or_default() += report.repaired.len() as u64;
+        self.note_programs(&report.repaired)
+    }
+
+    /// What somebody had damaged of programs, maps or attachments and was put right; gives their number.
+    pub(super) fn note_programs(&self, repaired: &[String]) -> usize {
+        for repair in repaired {
+            tracing::warn!(kind = PROGRAM, %repair, "repaired");
         }
-        report.repaired.len()
+        if !repaired.is_empty() {
+            let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+            *counters.repairs.entry(PROGRAM).or_default() += repaired.len() as u64;
+        }
+        repaired.len()
     }
 }

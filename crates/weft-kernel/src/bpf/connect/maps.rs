@@ -12,6 +12,7 @@ use weft_plan::{ConnectChange, ConnectTables};
 
 use super::layout::{self, Address, Counter, Service, Slot};
 use super::{ConnectCounters, ConnectError};
+use crate::bpf::maps::{removed, sum};
 use crate::bpf::object;
 
 /// Their names, in the programs and in the folder.
@@ -106,23 +107,12 @@ impl Maps {
     }
 
     pub(super) fn counters(&self) -> Result<ConnectCounters, ConnectError> {
-        let sum = |counter: Counter| -> Result<u64, ConnectError> {
-            let each = self.counters.get(&(counter as u32), 0).map_err(object("read the counters"))?;
-            Ok(each.iter().fold(0, |sum, count| sum.wrapping_add(*count)))
-        };
+        let sum = |counter: Counter| sum(&self.counters, counter as u32);
         Ok(ConnectCounters {
             translated: sum(Counter::Translated)?,
             refused: sum(Counter::Refused)?,
             left: sum(Counter::Left)?,
         })
-    }
-}
-
-fn removed(outcome: Result<(), MapError>) -> Result<(), MapError> {
-    match outcome {
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(MapError::KeyNotFound) => Ok(()),
-        other => other,
     }
 }
 

@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use weft_plan::{ConnectTables, ConnectTarget, ConnectWish};
-use weft_types::{Classified, ErrorKind};
+use weft_types::{Classified, ErrorKind, mapped};
 
 use super::attach::Outcome;
 use super::folder::{entries, make, mounted, remove, unmounted};
@@ -162,7 +162,7 @@ impl ConnectEngine {
         netns: &Netns,
         gone: impl IntoIterator<Item = (IpAddr, IpAddr)>,
     ) -> Result<usize, ConnectError> {
-        let gone = gone.into_iter().map(|(vip, task)| (sockets::mapped(vip), sockets::mapped(task)));
+        let gone = gone.into_iter().map(|(vip, task)| (mapped(vip), mapped(task)));
         sockets::reset(netns, self.maps.peers(), &gone.collect())
     }
 

@@ -7,12 +7,13 @@ use std::path::Path;
 use aya::programs::links::{FdLink, LinkError};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
 use aya::{Ebpf, EbpfLoader};
+use weft_types::error_chain;
 
 use super::maps::{MAPS, Maps};
 use super::{ConnectError, sys};
 use crate::bpf::attach::Outcome;
 use crate::bpf::folder::remove;
-use crate::bpf::programs::{chain, refusal};
+use crate::bpf::programs::refusal;
 use crate::bpf::{FastPathError, object};
 
 pub(in crate::bpf) static CONNECT: &[u8] =
@@ -48,7 +49,7 @@ impl Programs {
         let mut each = |name: &'static str, kind| {
             let program = program(&mut self.loaded, name).map_err(object(format!("take {name}")));
             let settled = program.and_then(|program| settle(program, name, kind, root, &folder.join(name)));
-            (name, settled.unwrap_or_else(|error| Outcome::Failed(chain(&error))))
+            (name, settled.unwrap_or_else(|error| Outcome::Failed(error_chain(&error))))
         };
         PROGRAMS.map(|(name, kind)| each(name, kind)).into()
     }
@@ -79,7 +80,7 @@ fn load(maps: Option<&Path>, can_refuse: bool) -> Result<Ebpf, FastPathError> {
             loader.map_pin_path(name, folder.join(name));
         }
     }
-    let mut loaded = loader.load(CONNECT).map_err(|error| failed(chain(&error)))?;
+    let mut loaded = loader.load(CONNECT).map_err(|error| failed(error_chain(&error)))?;
     for (name, _) in PROGRAMS {
         program(&mut loaded, name)
             .and_then(|program| program.load())

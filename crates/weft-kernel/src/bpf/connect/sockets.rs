@@ -1,7 +1,7 @@
 //! Connections to tasks that are gone: reset, so that nobody waits for them.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
@@ -105,14 +105,6 @@ fn parse(message: &[u8]) -> Option<Found> {
         address(&id[20..36])?
     };
     Some(Found { family, id, peer: on_the_wire, got: (address(&peer[..16])?, address(&peer[16..])?) })
-}
-
-/// As programs know addresses.
-pub(super) fn mapped(ip: IpAddr) -> Ipv6Addr {
-    match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    }
 }
 
 #[cfg(test)]
