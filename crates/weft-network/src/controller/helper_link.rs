@@ -215,8 +215,13 @@ impl Controller {
 
     /// Tells the helper the present state.
     pub(super) fn push_helper(&self) {
+        self.tell_helper(self.helper_state(&self.state.load()));
+    }
+
+    /// Tells the helper another state than the present one.
+    pub(super) fn tell_helper(&self, wish: HelperState) {
         if let Some(helper) = &self.helper {
-            helper.push(self.helper_state(&self.state.load()));
+            helper.push(wish);
         }
     }
 

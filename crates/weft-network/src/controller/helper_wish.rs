@@ -153,7 +153,7 @@ fn named_ports(services: &Services) -> BTreeMap<String, Vec<NamedPort>> {
 }
 
 /// This node's part in gossip: the networks it is on, its endpoints, and its load-balancer addresses.
-fn gossip_wish(state: &State, swarm: &SwarmState) -> Option<GossipWish> {
+pub(super) fn gossip_wish(state: &State, swarm: &SwarmState) -> Option<GossipWish> {
     if swarm.gossip_keys.is_empty() {
         return None;
     }

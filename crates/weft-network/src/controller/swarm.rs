@@ -10,9 +10,10 @@ use tokio::sync::mpsc;
 use weft_plan::{LinkName, NamespaceState};
 use weft_types::{MacAddr, NetworkId, TaskId};
 
+use crate::controller::helper_wish::gossip_wish;
 use crate::controller::{Controller, Touched};
 use crate::error::NetworkError;
-use crate::helper::protocol::FromHelper;
+use crate::helper::protocol::{FromHelper, HelperState};
 use crate::paths::Paths;
 use crate::peers::{self, GossipKey, GossipTables, GossipValue, Refusal};
 use crate::services::{Services, known_services};
@@ -126,10 +127,14 @@ impl Controller {
             let mut gossiped = self.gossiped.lock().unwrap_or_else(PoisonError::into_inner);
             *gossiped = Gossiped { path: std::mem::take(&mut gossiped.path), ..Gossiped::default() };
             gossiped.save();
+            self.gossip_name.send_replace(String::new());
         }
         *self.data_path.lock().unwrap_or_else(PoisonError::into_inner) =
             self.find_data_path(swarm.as_ref()).await;
         let first = before.swarm().is_none();
+        if let Some(swarm) = swarm.as_ref().filter(|_| first) {
+            self.open_gossip(&before, swarm);
+        }
         let reserved = if first { self.host_routes().await } else { Vec::new() };
         self.state_fact(|state| {
             state.swarm = swarm.map(Arc::new);
@@ -149,6 +154,14 @@ impl Controller {
             Ok(((), touched(&before, state)))
         })
         .await
+    }
+
+    /// Gossip begins before the kernel follows: it needs nothing there, and Docker's nodes that find nobody at their first
+    /// attempt make the next one after a minute.
+    fn open_gossip(&self, before: &State, swarm: &SwarmState) {
+        let entered = State { swarm: Some(Arc::new(swarm.clone())), ..State::clone(before) };
+        let gossip = gossip_wish(&entered, swarm);
+        self.tell_helper(HelperState { gossip, ..self.helper_state(before) });
     }
 
     /// The managers' word as it stands.

@@ -125,6 +125,18 @@ fn link_directly(hosts: &Hosts) {
     }
 }
 
+/// Docker's nodes look for gossip when they join, and once more only after a minute.
+#[test]
+fn gossip_listens_when_a_swarm_begins() {
+    let hosts = Hosts::up(LabSpec::bridged("early", 1));
+    let address = hosts.host("h1").ipv4;
+    for _ in 0..3 {
+        hosts.docker("h1", format!("swarm init --advertise-addr {address}")).unwrap();
+        hosts.host("h1").sh(&format!("busybox nc -w 1 {address} 7946 </dev/null")).unwrap();
+        hosts.docker("h1", "swarm leave --force").unwrap();
+    }
+}
+
 #[test]
 fn a_node_that_left_is_down_and_can_be_removed_and_join_again() {
     let hosts = swarm_with_pair(LabSpec::bridged("leave", 2));

@@ -19,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use weft_agent::{Agent, AgentConfig};
 use weft_api::{InitRequest, JoinRequest, SwarmError, SwarmResult};
 use weft_engine::Engine;
@@ -35,6 +36,8 @@ use record::{NodeRecord, RecordError, SwarmDir};
 
 /// As long as Docker's API lets a join take before it answers that it goes on behind.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
+/// Gossip listens within milliseconds, unless somebody else has its port.
+const GOSSIP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Docker's words for a daemon that would be in both.
 const INCOMPATIBLE: &str =
@@ -437,10 +440,18 @@ impl Cluster {
     async fn wait_ready(&self) -> SwarmResult<()> {
         let Some(member) = self.member() else { return Ok(()) };
         let mut status = member.agent.status();
-        let ready = tokio::time::timeout(READY_DEADLINE, status.wait_for(|s| s.ready)).await;
-        match ready {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(SwarmError::JoinTimeout),
+        if !matches!(timeout(READY_DEADLINE, status.wait_for(|s| s.ready)).await, Ok(Ok(_))) {
+            return Err(SwarmError::JoinTimeout);
+        }
+        self.wait_gossip().await;
+        Ok(())
+    }
+
+    /// Who joins next speaks to this node's gossip at once, and one of Docker's only once a minute.
+    async fn wait_gossip(&self) {
+        let mut name = self.config.controller.gossip_name();
+        if timeout(GOSSIP_DEADLINE, name.wait_for(|name| !name.is_empty())).await.is_err() {
+            tracing::warn!("gossip does not listen yet; it goes on trying");
         }
     }
 
