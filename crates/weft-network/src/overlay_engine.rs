@@ -9,11 +9,11 @@ use crate::choice;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OverlayEngineChoice {
     /// Programs where the kernel can, else bridges alone.
+    #[default]
     Auto,
     /// Programs, or nothing.
     Bpf,
-    /// Bridges alone: the programs are young.
-    #[default]
+    /// Bridges alone.
     Bridge,
 }
 

@@ -1,7 +1,7 @@
 //! Row B10: programs that carry overlay networks' frames make room for IPsec of the host's own.
 
-use weft_e2e::{Hosts, weft_exe};
-use weft_lab::{DaemonSpec, LabSpec, eventually};
+use weft_e2e::Hosts;
+use weft_lab::{LabSpec, eventually};
 
 use crate::SOON;
 
@@ -11,9 +11,7 @@ const POLICY: &str = "src 10.99.0.1 dst 10.99.0.2 proto udp dport 4789 dir out";
 #[test]
 #[ignore = "needs the kernel of cargo xtask test vm"]
 fn b10_programs_make_room_for_ipsec_of_the_hosts_own() {
-    let hosts = Hosts::up_with(LabSpec::bridged("ipsec", 2), |_| {
-        DaemonSpec::weft(&weft_exe()).arg("--overlay-engine=auto")
-    });
+    let hosts = Hosts::up(LabSpec::bridged("ipsec", 2));
     hosts.swarm();
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
     hosts.run_idle("h1", "ann", "--network web").unwrap();
