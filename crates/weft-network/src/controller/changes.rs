@@ -216,6 +216,7 @@ impl Controller {
             }
         };
         let moves = self.follow_services(state, &touched.services);
+        self.tell_helper_ahead(state);
         for container in &touched.sandboxes {
             // The namespace must be there before a veth pair can reach into it.
             if let Some(sandbox) = state.sandboxes.get(container).filter(|s| s.has_namespace()) {

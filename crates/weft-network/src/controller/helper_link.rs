@@ -225,6 +225,17 @@ impl Controller {
         }
     }
 
+    /// Tells the helper what the kernel is about to be brought to: should this daemon be killed meanwhile, the helper would
+    /// else take back what is done. The rest of the state follows when all is done.
+    pub(super) fn tell_helper_ahead(&self, state: &State) {
+        let Some(helper) = &self.helper else { return };
+        let Some(last) = helper.wanted.borrow().clone() else { return };
+        let (audit, balance) = (self.audit_wish(state), self.balanced_places(state));
+        if (&last.audit, &last.balance) != (&audit, &balance) {
+            helper.push(HelperState { audit, balance, ..HelperState::clone(&last) });
+        }
+    }
+
     /// Tells the helper the present state, and waits a little so that who joined a network finds its names.
     pub(super) async fn settle_helper(&self) {
         let Some(helper) = &self.helper else { return };

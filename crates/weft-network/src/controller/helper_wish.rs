@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 
-use weft_plan::{EntryNode, NamespaceRef};
+use weft_plan::{EntryNode, NamespaceRef, NamespaceState};
 use weft_types::{EndpointAddress, MacAddr, NetworkId};
 use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
@@ -45,15 +45,19 @@ impl Controller {
             encryption: plans::encryption(state, &self.around, &self.peers.load()),
             lease: self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             balance: self.balanced_places(state),
-            audit: self
-                .desired_with(|sandbox| plans::sandbox(state, &self.around, sandbox).plan())
-                .into_iter()
-                .map(|(place, want)| match place {
-                    Place::Host => (NamespaceRef::host(), want),
-                    Place::Pinned(path) => (NamespaceRef::at(path), want),
-                })
-                .collect(),
+            audit: self.audit_wish(state),
         }
+    }
+
+    /// What the kernel shall hold, but for services: these are in the wish for each set of networks once.
+    pub(super) fn audit_wish(&self, state: &State) -> Vec<(NamespaceRef, NamespaceState)> {
+        let all =
+            self.desired_with(|sandbox| plans::sandbox(state, &self.around, sandbox).plan()).into_iter();
+        all.map(|(place, want)| match place {
+            Place::Host => (NamespaceRef::host(), want),
+            Place::Pinned(path) => (NamespaceRef::at(path), want),
+        })
+        .collect()
     }
 
     fn resolver_wish(&self, state: &State, sandbox: &Sandbox) -> ResolverWish {

@@ -118,7 +118,7 @@ fn templates_print_what_dockers_print() {
     );
     assert!(refusal(hosts.weft("h1", ["ps", "--format", "{{.ID"])).contains("template parsing error"));
     assert!(refusal(hosts.weft("h1", "inspect nosuch")).contains("no such object: nosuch"));
-    assert!(refusal(hosts.weft("h1", "inspect --type network c1")).contains("network c1 not found"));
+    assert!(refusal(hosts.weft("h1", "inspect --type network nosuch")).contains("network nosuch not found"));
 }
 
 /// A folder's tree: names, modes, contents, links.
