@@ -57,7 +57,7 @@ impl Capabilities {
         })
     }
 
-    /// What virtual IPs are balanced by, unless an option says otherwise: nftables, which every kernel of today has.
+    /// What virtual IPs are balanced by without programs: nftables, which every kernel of today has.
     pub fn balance_engine(&self) -> BalanceEngine {
         if self.ipvs && !self.nft_balance { BalanceEngine::Ipvs } else { BalanceEngine::Nft }
     }

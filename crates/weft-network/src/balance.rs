@@ -23,7 +23,7 @@ use crate::state::State;
 /// What the option says about balancing virtual IPs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BalancerChoice {
-    /// Nftables where this kernel has what it takes, else IPVS.
+    /// Programs and nftables where this kernel has what both take, else nftables or IPVS.
     #[default]
     Auto,
     /// Rules and maps of nftables.
@@ -35,10 +35,11 @@ pub enum BalancerChoice {
 }
 
 impl BalancerChoice {
-    /// The engine on a kernel with these capabilities; none if it lacks the one that was asked for. Whether it has what
-    /// programs need is asked elsewhere (`controller/connect.rs`).
+    /// The engine on a kernel with these capabilities; none if it lacks the one that was asked for. What programs need
+    /// beside nftables is asked elsewhere (`controller/connect.rs`).
     pub(crate) fn engine(self, found: &Capabilities) -> Option<BalanceEngine> {
         match self {
+            Self::Auto if found.nft_balance => Some(BalanceEngine::Bpf),
             Self::Auto => Some(found.balance_engine()),
             Self::Nftables => found.nft_balance.then_some(BalanceEngine::Nft),
             Self::Ipvs => found.ipvs.then_some(BalanceEngine::Ipvs),

@@ -12,6 +12,7 @@ use crate::balance::BalancerChoice;
 use crate::encryption::EncryptionChoice;
 use crate::ipam::AddressPool;
 use crate::overlay_engine::OverlayEngineChoice;
+use crate::profile::Profile;
 
 /// Where ESP in UDP is expected (RFC 3948, section 2.1).
 pub const ENCRYPTION_PORT: u16 = 4500;
@@ -62,6 +63,8 @@ pub struct ControllerConfig {
     pub balancer: BalancerChoice,
     /// What carries overlay networks' frames.
     pub overlay_engine: OverlayEngineChoice,
+    /// What the data path's interface is tuned for.
+    pub profile: Profile,
     /// UDP port of ESP, the same on all nodes; none: this node takes no part in encrypted networks.
     pub encryption_port: Option<u16>,
     /// What encrypts.
@@ -93,6 +96,7 @@ impl ControllerConfig {
             audit_interval: Duration::from_secs(5),
             balancer: BalancerChoice::Auto,
             overlay_engine: OverlayEngineChoice::default(),
+            profile: Profile::default(),
             encryption_port: Some(ENCRYPTION_PORT),
             encryption_engine: EncryptionChoice::Auto,
             encryption_queues: encryption_queues(),

@@ -27,6 +27,7 @@ mod paths;
 mod peers;
 mod plans;
 mod ports;
+mod profile;
 mod resolver;
 mod sandbox;
 mod services;
@@ -47,6 +48,7 @@ pub use helper::{LeaseWish, helper_main};
 pub use ipam::AddressPool;
 pub use network::{BridgeSettings, DEFAULT_BRIDGE, Driver, GATEWAY_BRIDGE, Network, NetworkScope, Pool};
 pub use overlay_engine::OverlayEngineChoice;
+pub use profile::Profile;
 pub use spec::{EndpointSpec, IpamConfig, NetworkSpec, PortWish, SandboxKind, SandboxSpec};
 pub use swarm::{
     AttachRefused, GossipWord, IngressPort, LocalSwarmEndpoint, OverlaySpec, OverlaySubnet, SourceMode,

@@ -52,6 +52,11 @@ impl Paths {
         self.run_dir.join("gossip.json")
     }
 
+    /// What the data path's interface was like before its profile.
+    pub(crate) fn steering(&self) -> PathBuf {
+        self.run_dir.join("steering.json")
+    }
+
     /// Folder of the helper's socket and files.
     pub(crate) fn helper(&self) -> PathBuf {
         self.run_dir.join("helper")

@@ -30,6 +30,7 @@ mod filter;
 mod folder;
 mod layout;
 mod maps;
+mod memory;
 #[cfg(test)]
 mod packet_tests;
 #[cfg(test)]

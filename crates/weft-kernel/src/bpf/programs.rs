@@ -10,7 +10,7 @@ use weft_types::{Vni, error_chain};
 
 use super::folder::{Folder, remove};
 use super::maps::{MAPS, Maps};
-use super::{FastPathError, object};
+use super::{FastPathError, memory, object};
 
 /// So many lines at the end of the verifier's log say why.
 const VERIFIER_LINES: usize = 6;
@@ -78,8 +78,10 @@ pub(super) fn load(of: Option<Vni>, maps: Option<&Path>) -> Result<Ebpf, FastPat
         }
     }
     let (programs, bytes) = object_of(of);
-    let mut loaded =
-        loader.load(bytes).map_err(|error| FastPathError::Load { programs, reason: error_chain(&error) })?;
+    let loaded = loader.load(bytes);
+    drop(loader);
+    memory::give_back();
+    let mut loaded = loaded.map_err(|error| FastPathError::Load { programs, reason: error_chain(&error) })?;
     for name in names(of) {
         classifier(&mut loaded, *name)
             .and_then(|program| program.load())

@@ -66,6 +66,7 @@ impl Controller {
                 failed += 1;
             }
         }
+        self.follow_profile().await;
         self.watch_firewalls().await;
         for overlay in state.networks().filter(|n| n.overlay().is_some() && !self.is_used(&n.id)) {
             let path = self.around.paths.overlay_netns(&overlay.id);

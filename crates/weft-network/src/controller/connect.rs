@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weft_kernel::{ConnectEngine, ConnectError, ConnectReport, ConntrackFilter, Netns};
+use weft_kernel::{Capabilities, ConnectEngine, ConnectError, ConnectReport, ConntrackFilter, Netns};
 use weft_plan::{BalanceEngine, ConnectWish};
 use weft_types::error_chain;
 
 use super::Controller;
 use super::dataplane::blocking;
+use crate::balance::BalancerChoice;
 use crate::error::NetworkError;
 use crate::state::State;
 
@@ -38,11 +39,25 @@ struct Programs {
     wished: ConnectWish,
 }
 
-/// Whether this kernel can do what the engine asks of it.
-pub(super) async fn check(engine: BalanceEngine) -> Result<(), NetworkError> {
-    match engine {
-        BalanceEngine::Bpf => blocking(ConnectEngine::probe_blocking).await.map_err(NetworkError::NoConnect),
-        BalanceEngine::Nft | BalanceEngine::Ipvs => Ok(()),
+/// The engine that a choice comes to on this kernel.
+pub(super) async fn balance_engine(
+    choice: BalancerChoice,
+    found: &Capabilities,
+) -> Result<BalanceEngine, NetworkError> {
+    let engine = choice.engine(found).ok_or(match choice {
+        BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),
+        _ => NetworkError::NoBalancer("nftables"),
+    })?;
+    if engine != BalanceEngine::Bpf {
+        return Ok(engine);
+    }
+    match blocking(ConnectEngine::probe_blocking).await {
+        Ok(()) => Ok(engine),
+        Err(error) if choice == BalancerChoice::Auto => {
+            tracing::info!(reason = %error, "virtual IPs are left to nftables");
+            Ok(found.balance_engine())
+        }
+        Err(error) => Err(NetworkError::NoConnect(error)),
     }
 }
 

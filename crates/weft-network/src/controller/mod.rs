@@ -19,6 +19,7 @@ mod inspect;
 mod mesh;
 mod networks;
 mod sandboxes;
+mod steering;
 mod swarm;
 mod watching;
 mod wishes;
@@ -39,7 +40,6 @@ pub(crate) use dataplane::count as count_ops;
 pub use foreign::ForeignPlace;
 pub use handed::HandedOn;
 
-use crate::balance::BalancerChoice;
 use crate::config::ControllerConfig;
 use crate::error::NetworkError;
 use crate::helper::protocol::{FromHelper, LeaseWish};
@@ -134,11 +134,7 @@ impl Controller {
             encryption: encryption::setting(&config).await?,
             fast: attachment.is_some(),
         };
-        let engine = config.balancer.engine(&capabilities).ok_or(match config.balancer {
-            BalancerChoice::Ipvs => NetworkError::NoBalancer("ipvs"),
-            _ => NetworkError::NoBalancer("nftables"),
-        })?;
-        connect::check(engine).await?;
+        let engine = connect::balance_engine(config.balancer, &capabilities).await?;
         tracing::info!(%engine, wished = %config.balancer, "virtual IPs are balanced");
         let helper = config.helper.clone().map(|launch| HelperLink::new(launch, around.paths.helper()));
         let (gossip_inbox, inbox) = mpsc::unbounded_channel();
@@ -263,6 +259,7 @@ impl Controller {
         if !keep_running && !self.has_foreign() {
             self.fast_path.end().await;
             self.connect.end().await;
+            self.end_profile().await;
         }
     }
 

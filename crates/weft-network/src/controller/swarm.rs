@@ -131,6 +131,7 @@ impl Controller {
         }
         *self.data_path.lock().unwrap_or_else(PoisonError::into_inner) =
             self.find_data_path(swarm.as_ref()).await;
+        self.follow_profile().await;
         let first = before.swarm().is_none();
         if let Some(swarm) = swarm.as_ref().filter(|_| first) {
             self.open_gossip(&before, swarm);

@@ -104,6 +104,11 @@ pub(super) struct Settings {
     #[arg(long, value_name = "engine")]
     pub(super) overlay_engine: Option<String>,
 
+    /// What the data path's interface is tuned for: default, or bulk, which shares its packets among all processors
+    /// (one stream gets faster; connections and answers slower)
+    #[arg(long, value_name = "profile")]
+    pub(super) weft_profile: Option<String>,
+
     /// UDP port of encrypted networks, the same on all nodes; 0: this node takes no part in them
     #[arg(long, value_name = "port")]
     pub(super) weft_encryption_port: Option<u16>,

@@ -225,6 +225,7 @@ fn labels(config: &Config, controller: &Controller) -> Vec<String> {
         format!("weft.service-balancer={balancer}"),
         format!("weft.encryption-engine={encryption}"),
         format!("weft.overlay-engine={overlay}"),
+        format!("weft.profile={}", config.profile),
     ])
     .collect()
 }
@@ -236,6 +237,7 @@ fn controller_config(config: &Config) -> anyhow::Result<ControllerConfig> {
         config.address_pools.iter().map(|p| AddressPool { base: p.base, size: p.size }).collect();
     network.balancer = config.balancer;
     network.overlay_engine = config.overlay_engine;
+    network.profile = config.profile;
     network.encryption_port = config.encryption_port;
     network.encryption_engine = config.encryption_engine;
     network.bip = config.bip;

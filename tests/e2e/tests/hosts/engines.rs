@@ -1,9 +1,9 @@
 //! What carries overlay networks' frames, programs or bridges: `--overlay-engine`.
 
 use weft_e2e::{Hosts, weft_exe};
-use weft_lab::{DaemonSpec, LabSpec};
+use weft_lab::{DaemonSpec, LabSpec, eventually};
 
-use crate::answers;
+use crate::{SOON, answers};
 
 fn daemon(engine: &str) -> DaemonSpec {
     DaemonSpec::weft(&weft_exe()).arg("--live-restore").arg(format!("--overlay-engine={engine}"))
@@ -66,4 +66,37 @@ fn programs_and_bridges_carry_one_network_and_take_turns() {
         hosts.host("h1").sh("mount | grep -c ' on /run/weft/.* type bpf ' || true").unwrap().trim(),
         "0"
     );
+}
+
+/// The first receive queue's processors, as a daemon that was started in this host sees them.
+fn steered(hosts: &Hosts) -> String {
+    let read =
+        "unshare -m sh -c 'mount -t sysfs devices /sys && cat /sys/class/net/eth0/queues/rx-0/rps_cpus'";
+    hosts.host("h1").sh(read).unwrap().trim().replace(',', "").trim_start_matches('0').to_owned()
+}
+
+#[test]
+fn b11_a_bulk_profile_is_kept_up_and_given_back() {
+    let with = |profile: &str| {
+        DaemonSpec::weft(&weft_exe()).arg("--live-restore").arg(format!("--weft-profile={profile}"))
+    };
+    let mut hosts = Hosts::up_with(LabSpec::bridged("bulk", 1), |_| with("bulk"));
+    assert_eq!(steered(&hosts), "");
+    hosts.docker("h1", format!("swarm init --advertise-addr {}", hosts.host("h1").ipv4)).unwrap();
+    let info = hosts.docker("h1", "info").unwrap();
+    assert!(info.contains("weft.profile=bulk"), "{info}");
+    let all = steered(&hosts);
+    assert_ne!(all, "");
+    let damage =
+        "unshare -m sh -c 'mount -t sysfs devices /sys && echo 0 > /sys/class/net/eth0/queues/rx-0/rps_cpus'";
+    hosts.host("h1").sh(damage).unwrap();
+    let becomes = |hosts: &Hosts, want: &str| {
+        eventually("receive queues", SOON, || {
+            let now = steered(hosts);
+            if now == want { Ok(()) } else { Err(now) }
+        });
+    };
+    becomes(&hosts, &all);
+    hosts.replace("h1", with("default"));
+    becomes(&hosts, "");
 }

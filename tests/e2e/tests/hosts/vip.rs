@@ -18,7 +18,7 @@ fn swarm(name: &str, nodes: usize) -> Hosts {
 #[test]
 fn c3_virtual_ips_spread_stay_move_and_refuse() {
     let hosts = swarm("c3", 3);
-    Balanced::new(&hosts, Path::new(ECHO)).check("nftables");
+    Balanced::new(&hosts, Path::new(ECHO)).check("bpf");
 }
 
 #[test]
@@ -33,24 +33,24 @@ fn b4_services_are_reached_only_on_common_networks() {
     Balanced::new(&hosts, Path::new(ECHO)).check_networks();
 }
 
-/// Virtual IPs by programs at sockets.
-fn by_programs(name: &str, nodes: usize) -> Hosts {
+/// Virtual IPs by an engine of one's choice.
+fn swarm_by(engine: &str, name: &str, nodes: usize) -> Hosts {
     let hosts = Hosts::up_with(LabSpec::bridged(name, nodes), |_| {
-        DaemonSpec::weft(&weft_exe()).arg("--weft-service-balancer=bpf").arg("--live-restore")
+        DaemonSpec::weft(&weft_exe()).arg(format!("--weft-service-balancer={engine}")).arg("--live-restore")
     });
     hosts.swarm();
     hosts
 }
 
 #[test]
-fn c3_the_same_by_programs_at_sockets() {
-    let hosts = by_programs("c3bpf", 3);
-    Balanced::new(&hosts, Path::new(ECHO)).check("bpf");
+fn c3_the_same_without_programs_at_sockets() {
+    let hosts = swarm_by("nftables", "c3nft", 3);
+    Balanced::new(&hosts, Path::new(ECHO)).check("nftables");
 }
 
 #[test]
-fn c3_both_families_by_programs_at_sockets() {
-    let hosts = by_programs("c3bpf6", 2);
+fn c3_both_families_without_programs_at_sockets() {
+    let hosts = swarm_by("nftables", "c3nft6", 2);
     Balanced::new(&hosts, Path::new(ECHO)).check_families();
 }
 
@@ -61,7 +61,7 @@ const PINS: &str = "/run/weft/network/connect/attached";
 
 #[test]
 fn c3_programs_at_sockets_go_on_without_the_daemon_and_are_put_back() {
-    let mut hosts = by_programs("c3alone", 2);
+    let mut hosts = swarm_by("bpf", "c3alone", 2);
     let programs = Balanced::new(&hosts, Path::new(ECHO));
     hosts.docker("h1", "network create -d overlay --attachable web").unwrap();
     programs.serve("api", "web", "--replicas 3");

@@ -14,7 +14,7 @@ use super::{ConnectError, sys};
 use crate::bpf::attach::Outcome;
 use crate::bpf::folder::remove;
 use crate::bpf::programs::refusal;
-use crate::bpf::{FastPathError, object};
+use crate::bpf::{FastPathError, memory, object};
 
 pub(in crate::bpf) static CONNECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connect.bpf.o"));
@@ -80,7 +80,10 @@ fn load(maps: Option<&Path>, can_refuse: bool) -> Result<Ebpf, FastPathError> {
             loader.map_pin_path(name, folder.join(name));
         }
     }
-    let mut loaded = loader.load(CONNECT).map_err(|error| failed(error_chain(&error)))?;
+    let loaded = loader.load(CONNECT);
+    drop(loader);
+    memory::give_back();
+    let mut loaded = loaded.map_err(|error| failed(error_chain(&error)))?;
     for (name, _) in PROGRAMS {
         program(&mut loaded, name)
             .and_then(|program| program.load())

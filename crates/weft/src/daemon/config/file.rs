@@ -32,6 +32,7 @@ pub(super) struct File {
     weft_drain_timeout: Option<String>,
     weft_service_balancer: Option<String>,
     overlay_engine: Option<String>,
+    weft_profile: Option<String>,
     weft_encryption_port: Option<u16>,
     weft_encryption_engine: Option<String>,
     weft_docker_plugin: Option<PathBuf>,
@@ -70,6 +71,7 @@ pub(super) const KEYS: &[&str] = &[
     "weft-drain-timeout",
     "weft-service-balancer",
     "overlay-engine",
+    "weft-profile",
     "weft-encryption-port",
     "weft-encryption-engine",
     "weft-docker-plugin",
@@ -125,7 +127,7 @@ pub(super) fn conflicts(hosts: &[String], flags: &Settings, file: &File) -> Vec<
     }
     check_all!(
         scalar: data_root, exec_root, pidfile, debug, log_level, log_format, live_restore, storage_driver, bip, mtu,
-            weft_key_rotation, weft_drain_timeout, weft_service_balancer, overlay_engine, weft_encryption_port, weft_encryption_engine, weft_docker_plugin, metrics_addr, cluster_store, cluster_advertise, group, tls, tlsverify, tlscacert, tlscert, tlskey;
+            weft_key_rotation, weft_drain_timeout, weft_service_balancer, overlay_engine, weft_profile, weft_encryption_port, weft_encryption_engine, weft_docker_plugin, metrics_addr, cluster_store, cluster_advertise, group, tls, tlsverify, tlscacert, tlscert, tlskey;
         list: default_address_pools as default_address_pools, dns as dns, dns_search as dns_search, dns_opts as dns_opts,
             insecure_registries as insecure_registries, cluster_store_opts as cluster_store_opts, labels as labels
     );
@@ -171,6 +173,7 @@ pub(super) fn merge(hosts: Vec<String>, flags: Settings, file: File) -> Merged {
         weft_drain_timeout: flags.weft_drain_timeout.or(file.weft_drain_timeout),
         weft_service_balancer: flags.weft_service_balancer.or(file.weft_service_balancer),
         overlay_engine: flags.overlay_engine.or(file.overlay_engine),
+        weft_profile: flags.weft_profile.or(file.weft_profile),
         weft_encryption_port: flags.weft_encryption_port.or(file.weft_encryption_port),
         weft_encryption_engine: flags.weft_encryption_engine.or(file.weft_encryption_engine),
         weft_docker_plugin: flags.weft_docker_plugin.or(file.weft_docker_plugin),

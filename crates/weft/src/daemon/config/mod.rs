@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weft_network::{BalancerChoice, ENCRYPTION_PORT, EncryptionChoice, OverlayEngineChoice};
+use weft_network::{BalancerChoice, ENCRYPTION_PORT, EncryptionChoice, OverlayEngineChoice, Profile};
 use weft_types::{EndpointAddress, Mtu};
 
 pub(super) use self::hosts::{Inherited, Listen};
@@ -56,6 +56,8 @@ pub(super) struct Config {
     /// What carries connections to services' virtual IPs.
     pub(super) balancer: BalancerChoice,
     pub(super) overlay_engine: OverlayEngineChoice,
+    /// What the data path's interface is tuned for.
+    pub(super) profile: Profile,
     /// None: no part in encrypted networks.
     pub(super) encryption_port: Option<u16>,
     /// What encrypts networks.
@@ -158,6 +160,10 @@ impl Resolver {
             overlay_engine: settings
                 .overlay_engine
                 .and_then(|text| self.parse("overlay-engine", &text, "auto, bpf or bridge"))
+                .unwrap_or_default(),
+            profile: settings
+                .weft_profile
+                .and_then(|text| self.parse("weft-profile", &text, "default or bulk"))
                 .unwrap_or_default(),
             encryption_port: match settings.weft_encryption_port {
                 Some(port) => Some(port).filter(|port| *port != 0),

@@ -69,6 +69,8 @@ fn all_mistakes_are_reported_together() {
             "iptables",
             "--overlay-engine",
             "xdp",
+            "--weft-profile",
+            "fast",
             "--weft-encryption-engine",
             "tap",
             "--metrics-addr",
@@ -78,14 +80,14 @@ fn all_mistakes_are_reported_together() {
     )
     .unwrap_err()
     .to_string();
-    assert_eq!(error.lines().count(), 9, "{error}");
+    assert_eq!(error.lines().count(), 10, "{error}");
 }
 
 #[test]
 fn every_key_of_the_file_is_known() {
     let all = r#"{"hosts": [], "data-root": "/d", "exec-root": "/e", "pidfile": "/p", "debug": true, "log-level": "warn",
         "log-format": "json", "live-restore": true, "storage-driver": "overlay2", "default-address-pools": [], "bip": "10.9.0.1/24",
-        "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "overlay-engine": "bridge", "weft-encryption-port": 4501, "weft-encryption-engine": "userspace", "weft-docker-plugin": "/p", "metrics-addr": "[::1]:9323", "cluster-store": "etcd://h:2379",
+        "mtu": 1400, "dns": [], "dns-search": [], "dns-opts": [], "weft-key-rotation": "30s", "weft-drain-timeout": "2s", "weft-service-balancer": "nftables", "overlay-engine": "bridge", "weft-profile": "bulk", "weft-encryption-port": 4501, "weft-encryption-engine": "userspace", "weft-docker-plugin": "/p", "metrics-addr": "[::1]:9323", "cluster-store": "etcd://h:2379",
         "cluster-advertise": "eth0:2375", "cluster-store-opts": {"kv.path": "my/nodes"}, "insecure-registries": [], "labels": [], "group": "docker", "tls": false,
         "tlsverify": false, "tlscacert": "/a", "tlscert": "/b", "tlskey": "/c"}"#;
     let raw: serde_json::Map<String, serde_json::Value> = serde_json::from_str(all).unwrap();
