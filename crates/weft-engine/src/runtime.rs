@@ -9,12 +9,15 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::cgroup::Hierarchies;
 use crate::executor::{FAILURE_MARK, Filter, WeftExecutor};
@@ -81,6 +84,8 @@ enum RuntimeError {
     Parse(&'static str, #[source] serde_json::Error),
     #[error(transparent)]
     Library(#[from] LibcontainerError),
+    #[error("start: {0}")]
+    Start(#[source] std::io::Error),
     #[error("container has no pid")]
     NoPid,
 }
@@ -129,19 +134,31 @@ fn create(arguments: &Arguments, reports: &mut File) -> Result<(), RuntimeError>
         return Ok(());
     }
     std::fs::create_dir_all(bundle.state()).map_err(|error| RuntimeError::Read("state", error))?;
+    // The container's first process inherits the other end and loses it when it becomes the container's program.
+    let (program, until_then) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|error| RuntimeError::Start(error.into()))?;
     let mut container = builder(arguments, &bundle)?
         .with_executor(confine_container(&bundle)?)
         .as_init(bundle.path())
         .with_systemd(false)
         .with_detach(true)
         .build()?;
+    drop(until_then);
     let pid = container.pid().ok_or(RuntimeError::NoPid)?.as_raw();
     report(reports, &Report::Ready { pid });
     if is_told(&mut orders) {
         container.start()?;
+        await_program(&program);
         report(reports, &Report::Running);
     }
     Ok(())
+}
+
+/// Waits until the first process is the container's program: a signal that comes before is lost on it. Not for long, as
+/// its file may be on a slow disk.
+fn await_program(program: &OwnedFd) {
+    let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let _ = poll(&mut [PollFd::new(program, PollFlags::IN)], Some(&limit));
 }
 
 /// Waits for the shim's next word. Without one the shim has gone: the container is undone by whoever finds it.

@@ -1,5 +1,7 @@
 //! Signals by name or number.
 
+use nix::libc;
+
 use crate::error::EngineError;
 
 /// Names by number, Linux on x86 and ARM (signal(7)).
@@ -42,6 +44,12 @@ pub(crate) fn is_heard_by_first(status: &str, signal: i32) -> bool {
     }
 }
 
+/// Whether a process waits for signals by `sigwait` and its kin: meanwhile what it waits for is in none of the masks.
+/// `call` is its `/proc/PID/syscall`.
+pub(crate) fn is_awaited(call: &str) -> bool {
+    call.split_whitespace().next().and_then(|number| number.parse().ok()) == Some(libc::SYS_rt_sigtimedwait)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -68,6 +76,15 @@ mod tests {
         assert!(!is_heard_by_first(&status(0, 0, !term), 15));
         for heard in [status(term, 0, 0), status(0, term, 0), status(0, 0, term), String::new()] {
             assert!(is_heard_by_first(&heard, 15), "{heard}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_signals_is_seen() {
+        let call = format!("{} 0x7ffd 0x0 0x7ffd 0x8 0x0 0x0 0x7ffd 0x7f\n", libc::SYS_rt_sigtimedwait);
+        assert!(is_awaited(&call));
+        for other in ["running\n", "-1 0x7ffd 0x7f\n", "", "0 0x0"] {
+            assert!(!is_awaited(other), "{other}");
         }
     }
 

@@ -113,8 +113,10 @@ impl Engine {
         let young = YOUNG.saturating_sub(uptime(&started, jiff::Timestamp::now()));
         let deadline = Instant::now() + grace.map_or(young, |grace| grace.min(young));
         let is_deaf = || {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-            status.is_ok_and(|status| !signal::is_heard_by_first(&status, signal))
+            let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+            let hears = |status: String| signal::is_heard_by_first(&status, signal);
+            !read("status").map_or(true, hears)
+                && !read("syscall").is_ok_and(|call| signal::is_awaited(&call))
         };
         while first && signal != SIGKILL && Instant::now() < deadline && is_deaf() {
             tokio::time::sleep(EARS_INTERVAL).await;

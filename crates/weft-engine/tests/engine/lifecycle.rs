@@ -167,6 +167,14 @@ async fn a_stop_right_after_the_start(lab: Lab) {
     let id = lab.start(slow, |_| {}).await;
     lab.engine.stop(&id, StopOptions::default()).await.unwrap();
     assert_eq!(lab.engine.inspect(&id, false).unwrap().state.unwrap().exit_code, Some(7));
+    // An init waits for signals, and passes them on: nobody has to wait for it.
+    for _ in 0..5 {
+        let begin = Instant::now();
+        let id = lab.start("exec sleep 100", |body| host(body).init = Some(true)).await;
+        lab.engine.stop(&id, StopOptions::default()).await.unwrap();
+        assert_eq!(lab.engine.inspect(&id, false).unwrap().state.unwrap().exit_code, Some(143));
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    }
 }
 
 async fn stop_asks_first_and_kills_then(lab: Lab) {

@@ -216,7 +216,13 @@ impl Controller {
             }
         };
         let moves = self.follow_services(state, &touched.services);
-        self.tell_helper_ahead(state);
+        let mesh_changed = state
+            .ingress()
+            .is_some_and(|mesh| touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id));
+        let uplinks = |state: &State| plans::uplinks(state, &self.around);
+        let uplinks_changed = !touched.overlays.is_empty() && uplinks(before) != uplinks(state);
+        let host = touched.host || mesh_changed || uplinks_changed;
+        self.tell_helper_ahead(state, touched, host);
         for container in &touched.sandboxes {
             // The namespace must be there before a veth pair can reach into it.
             if let Some(sandbox) = state.sandboxes.get(container).filter(|s| s.has_namespace()) {
@@ -224,12 +230,6 @@ impl Controller {
                 note(self.dataplane.at(&path).await.map(|_| ()));
             }
         }
-        let mesh_changed = state
-            .ingress()
-            .is_some_and(|mesh| touched.overlays.contains(&mesh.id) || touched.services.contains(&mesh.id));
-        let uplinks = |state: &State| plans::uplinks(state, &self.around);
-        let uplinks_changed = !touched.overlays.is_empty() && uplinks(before) != uplinks(state);
-        let host = touched.host || mesh_changed || uplinks_changed;
         // A daemon whose programs came with it finds networks without the ends that the host's plan waits for.
         let all = (host && self.fast_path.begins()).then(|| Touched::all(state).overlays);
         for id in all.as_ref().unwrap_or(&touched.overlays).union(&touched.overlays) {

@@ -227,13 +227,17 @@ impl Controller {
 
     /// Tells the helper what the kernel is about to be brought to: should this daemon be killed meanwhile, the helper would
     /// else take back what is done. The rest of the state follows when all is done.
-    pub(super) fn tell_helper_ahead(&self, state: &State) {
+    pub(super) fn tell_helper_ahead(&self, state: &State, touched: &Touched, host: bool) {
         let Some(helper) = &self.helper else { return };
         let Some(last) = helper.wanted.borrow().clone() else { return };
-        let (audit, balance) = (self.audit_wish(state), self.balanced_places(state));
-        if (&last.audit, &last.balance) != (&audit, &balance) {
-            helper.push(HelperState { audit, balance, ..HelperState::clone(&last) });
+        let mut ahead = HelperState { balance: self.balanced_places(state), ..HelperState::clone(&last) };
+        for (place, want) in self.touched_wish(state, touched, host) {
+            match ahead.audit.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, known)) => *known = want,
+                None => ahead.audit.push((place, want)),
+            }
         }
+        helper.push(ahead);
     }
 
     /// Tells the helper the present state, and waits a little so that who joined a network finds its names.

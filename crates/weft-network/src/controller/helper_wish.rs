@@ -9,7 +9,7 @@ use weft_types::{EndpointAddress, MacAddr, NetworkId};
 use weft_wire::networkdb::{EndpointRecord, PeerRecord};
 
 use crate::controller::audit::Place;
-use crate::controller::{Controller, swarm::used};
+use crate::controller::{Controller, Touched, swarm::used};
 use crate::helper::protocol::{GossipWish, HelperState, LeaseWish, OwnEntry, ResolverWish};
 use crate::network::Network;
 use crate::peers::{ENDPOINT_TABLE, PEER_TABLE};
@@ -45,19 +45,36 @@ impl Controller {
             encryption: plans::encryption(state, &self.around, &self.peers.load()),
             lease: self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             balance: self.balanced_places(state),
-            audit: self.audit_wish(state),
+            // But for services: these are in the wish for each set of networks once.
+            audit: self
+                .desired_with(|sandbox| plans::sandbox(state, &self.around, sandbox).plan())
+                .into_iter()
+                .map(|(place, want)| match place {
+                    Place::Host => (NamespaceRef::host(), want),
+                    Place::Pinned(path) => (NamespaceRef::at(path), want),
+                })
+                .collect(),
         }
     }
 
-    /// What the kernel shall hold, but for services: these are in the wish for each set of networks once.
-    pub(super) fn audit_wish(&self, state: &State) -> Vec<(NamespaceRef, NamespaceState)> {
-        let all =
-            self.desired_with(|sandbox| plans::sandbox(state, &self.around, sandbox).plan()).into_iter();
-        all.map(|(place, want)| match place {
-            Place::Host => (NamespaceRef::host(), want),
-            Place::Pinned(path) => (NamespaceRef::at(path), want),
-        })
-        .collect()
+    /// The part of [`HelperState::audit`] that a change concerns.
+    pub(super) fn touched_wish(
+        &self,
+        state: &State,
+        touched: &Touched,
+        host: bool,
+    ) -> Vec<(NamespaceRef, NamespaceState)> {
+        let (peers, paths) = (self.peers.load(), &self.around.paths);
+        let overlays = touched.overlays.iter().filter_map(|id| state.network(id)).filter_map(|network| {
+            let plan = plans::overlay(state, &self.around, network, &peers)?;
+            Some((NamespaceRef::at(paths.overlay_netns(&network.id)), plan.plan()))
+        });
+        let host = host.then(|| (NamespaceRef::host(), self.host_plan(state, self.mesh_plan(state))));
+        let sandboxes = touched.sandboxes.iter().filter_map(|container| state.sandboxes.get(container));
+        let sandboxes = sandboxes.filter(|sandbox| sandbox.has_namespace()).map(|sandbox| {
+            (paths.sandbox_ref(&sandbox.id), plans::sandbox(state, &self.around, sandbox).plan())
+        });
+        overlays.chain(host).chain(sandboxes).collect()
     }
 
     fn resolver_wish(&self, state: &State, sandbox: &Sandbox) -> ResolverWish {
