@@ -1,5 +1,5 @@
-//! The last steps inside the new process, before the user's program takes over: find the program, load the system
-//! call filter, enter the working directory.
+//! The last steps inside the new process, before the user's program takes over: find the program, forget what shim and
+//! daemon do on signals, load the system call filter, enter the working directory.
 //!
 //! Runs in the forked child inside the container; its errors travel to the user as text, between [`FAILURE_MARK`]s.
 
@@ -82,6 +82,8 @@ impl Executor for WeftExecutor {
         let environment = process.and_then(|process| process.env().as_deref()).unwrap_or_default();
         let path = environment.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
         find_program(program, path).map_err(|(code, text)| refused(code, &text))?;
+        // Before the filter, which may refuse it.
+        weft_kernel::reset_signals().map_err(|error| refused(128, &format!("reset signals: {error}")))?;
         self.load_filter()
     }
 

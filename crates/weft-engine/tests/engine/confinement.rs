@@ -1,6 +1,6 @@
 //! What a container may not do.
 
-use bollard_stubs::models::DeviceMapping;
+use bollard_stubs::models::{ContainerCreateBody, DeviceMapping};
 use weft_types::{Classified, ErrorKind};
 
 use crate::Test;
@@ -8,6 +8,7 @@ use crate::support::{Lab, host, run};
 
 pub(crate) const TESTS: &[Test] = &[
     ("default_confinement_holds", || run(default_confinement_holds)),
+    ("programs_find_signals_as_new", || run(programs_find_signals_as_new)),
     ("execs_are_confined_too", || run(execs_are_confined_too)),
     ("capabilities_can_be_added_and_dropped", || run(capabilities_can_be_added_and_dropped)),
     ("privileged_is_dockers", || run(privileged_is_dockers)),
@@ -83,7 +84,7 @@ fn refused_calls() -> String {
     "/probe/probe".to_owned()
 }
 
-fn with_probe(lab: &Lab) -> impl FnOnce(&mut bollard_stubs::models::ContainerCreateBody) + use<> {
+fn with_probe(lab: &Lab) -> impl FnOnce(&mut ContainerCreateBody) + use<> {
     let dir = lab.dir.path().join("probe");
     if !dir.exists() {
         std::fs::create_dir(&dir).unwrap();
@@ -94,6 +95,26 @@ fn with_probe(lab: &Lab) -> impl FnOnce(&mut bollard_stubs::models::ContainerCre
     }
     let bind = format!("{}:/probe:ro", dir.display());
     move |body| host(body).binds.get_or_insert_default().push(bind)
+}
+
+/// Neither what the daemon was started with nor what the shim needs for itself.
+async fn programs_find_signals_as_new(lab: Lab) {
+    let as_new = |status: &str| {
+        for set in ["SigBlk", "SigIgn"] {
+            assert_eq!(field(status, set), "0000000000000000", "{status}");
+        }
+    };
+    // Without a shell, which has signals of its own.
+    let status = ["grep", "^Sig", "/proc/self/status"];
+    for privileged in [false, true] {
+        let ask = |body: &mut ContainerCreateBody| {
+            body.cmd = Some(status.map(str::to_owned).into());
+            host(body).privileged = Some(privileged);
+        };
+        as_new(&lab.run("", ask).await.1);
+    }
+    let id = lab.start("sleep 100", |_| {}).await;
+    as_new(&lab.exec(&id, &status).await.1);
 }
 
 async fn execs_are_confined_too(lab: Lab) {
@@ -164,7 +185,7 @@ async fn profiles_of_the_user(lab: Lab) {
 }
 
 async fn no_new_privileges_is_set(lab: Lab) {
-    let option = |body: &mut bollard_stubs::models::ContainerCreateBody| {
+    let option = |body: &mut ContainerCreateBody| {
         host(body).security_opt = Some(vec!["no-new-privileges".into()]);
     };
     let (_, out, _) = lab.run(STATUS, option).await;
