@@ -12,7 +12,7 @@ use crate::{Host, LabError, until};
 /// Time for a daemon to answer at its socket.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// Time for a daemon to end after SIGTERM.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const STOP_DEADLINE: Duration = Duration::from_secs(120);
 /// Lines of the log that an error shows.
 const LOG_LINES: usize = 15;
 
