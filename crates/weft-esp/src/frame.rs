@@ -114,7 +114,7 @@ pub fn read_proof(payload: &[u8]) -> Option<Proof> {
     is_one.then_some(Proof { completes_checksums })
 }
 
-/// Network and frame of what came out of a packet, and the frame's checksum that is left to complete; `None` where it is
+/// Network and frame of what came out of a packet, padded or not (RFC 4303, section 2.7), and the frame's checksum that is left to complete; `None` where it is
 /// not such a datagram.
 pub fn take(payload: &[u8]) -> Option<(Vni, Option<RemoteChecksum>, &[u8])> {
     let (header, rest) = payload.split_first_chunk::<UDP_HEADER_LEN>()?;
@@ -187,6 +187,8 @@ mod tests {
                     let mut out = Vec::new();
                     way.put(Piece { head, data, left }, &mut out);
                     prop_assert_eq!(take(&out), Some((way.vni, left, &frame[..])));
+                    out.resize(out.len() + 7, 0);
+                    prop_assert_eq!(take(&out), Some((way.vni, left, &frame[..])), "padded");
                 }
             }
         }

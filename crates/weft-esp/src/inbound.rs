@@ -62,7 +62,8 @@ impl Inbound {
     /// [`DockerPeer`](crate::DockerPeer) need not.
     pub fn note_heard(&self, now: Duration) -> bool {
         self.heard_ms.store(now.as_millis() as u64, Ordering::Relaxed);
-        !self.proven.swap(true, Ordering::AcqRel)
+        // Looked at first: to exchange it takes as long as to look at the packet.
+        !self.is_proven() && !self.proven.swap(true, Ordering::AcqRel)
     }
 
     /// An authentic proof came: what the other node can do counts for as long as these keys do.

@@ -41,7 +41,7 @@ pub use inbound::Inbound;
 pub use join::{Frame, Joiner, Takes};
 pub use packet::{
     Association, DOCKER_ICV_LEN, HEADER_LEN, ICV_LEN, NEXT_UDP, NON_ESP_MARKER, Opened, Opener, Sealer,
-    spi_of,
+    payload_of, spi_of,
 };
 pub use pairing::{Fresh, ManagerKey};
 pub use peer::{Effect, Peer, PeerView};

@@ -38,6 +38,11 @@ pub fn spi_of(datagram: &[u8]) -> Option<u32> {
     (spi != 0 && datagram.len() > HEADER_LEN + DOCKER_ICV_LEN).then_some(spi)
 }
 
+/// The longest payload of a packet of `len` bytes between Weft's nodes, which are as many as such a packet can have.
+pub const fn payload_of(len: usize) -> usize {
+    len.saturating_sub(HEADER_LEN + ICV_LEN + 2)
+}
+
 /// A security association as an engine that is not this crate's gets it.
 #[derive(Debug, Clone, Copy)]
 pub struct Association<'a> {

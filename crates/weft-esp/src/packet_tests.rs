@@ -41,6 +41,14 @@ fn docker() -> Pair {
 }
 
 #[test]
+fn the_longest_payload_fills_a_packet() {
+    for len in (40..1500).step_by(ALIGN) {
+        let of = |payload| sealed(&Sealer::new(5, &key(1)), &vec![0; payload]).len();
+        assert_eq!((of(payload_of(len)), of(payload_of(len) + 1)), (len, len + ALIGN));
+    }
+}
+
+#[test]
 fn sequence_number_and_vector_go_on_as_each_scheme_says() {
     for (sealer, first_iv) in [(native().0, 1), (docker().0, FIRST_IV)] {
         for number in 1..6u32 {

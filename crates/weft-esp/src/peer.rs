@@ -6,6 +6,8 @@
 //!   when that takes long.
 //! - Make before break: who asked sends with new keys once the answer came, and proves it at once by a packet; who
 //!   answered sends with them once such a packet came. Old keys are still received with while anything comes by them.
+//! - Of two questions that cross, the lower address's counts: both ways have the keys of one pairing, so that each side
+//!   hears of what the other one can do by the keys that it sends with.
 //! - Only the managers' keys of now begin a pairing. What was paired under a key that they took back ends soon after.
 
 use std::net::IpAddr;
@@ -61,6 +63,8 @@ struct Session {
     orphan_since: Option<Duration>,
     /// What was answered, and with what, where the other side asked.
     answered: Option<Box<(Message, Message)>>,
+    /// The SPI here that this side was asking for itself when it was asked.
+    crossed: Option<u32>,
 }
 
 /// A question under way.
@@ -91,6 +95,7 @@ pub struct Peer {
     own: IpAddr,
     remote: IpAddr,
     keys: Vec<ManagerKey>,
+    /// In the order in which they were made.
     sessions: Vec<Session>,
     /// SPI here of the session that is sent with.
     used: Option<u32>,
@@ -188,9 +193,13 @@ impl Peer {
 
     /// The first authentic packet came by this SPI: the other side has the keys.
     pub fn on_proven(&mut self, now: Duration, spi: u32, out: &mut Vec<Effect>) {
-        let newer = |a: &Session, b: Option<&Session>| b.is_none_or(|b| a.since >= b.since);
-        let Some(session) = self.sessions.iter().find(|session| session.inbound.spi() == spi) else { return };
-        if self.used != Some(spi) && newer(session, self.in_use()) {
+        let place = |spi| self.sessions.iter().position(|session| Some(session.inbound.spi()) == spi);
+        let Some(at) = place(Some(spi)) else { return };
+        let session = &self.sessions[at];
+        // Asked for while this side asked for what it uses now: the other one leaves it.
+        let is_left = session.crossed.is_some() && session.crossed == self.used;
+        let is_newer = place(self.used).is_none_or(|used| at > used);
+        if is_newer && !is_left {
             out.push(Effect::Use(Some(session.outbound.clone())));
             self.used = Some(spi);
             self.stale_since = None;
@@ -300,6 +309,10 @@ impl Peer {
         let (spi, tag) = (attempt.side.spi(), attempt.question.tag);
         self.attempt = None;
         self.add(now, spi, answer.spi, tag, &keys, None, out);
+        // The other side's question counts; should it come to nothing, this one asks again.
+        if self.remote < self.own && self.sessions.iter().any(|session| session.crossed == Some(spi)) {
+            return Ok(());
+        }
         self.used = Some(spi);
         self.stale_since = None;
         out.extend(self.in_use().map(|session| Effect::Use(Some(session.outbound.clone()))));
@@ -328,6 +341,7 @@ impl Peer {
             tag,
             since: now,
             orphan_since: None,
+            crossed: answered.as_ref().and(self.attempt.as_ref()).map(|attempt| attempt.side.spi()),
             answered: answered.map(Box::new),
         });
     }

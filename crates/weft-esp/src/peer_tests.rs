@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::offload::Checksums;
 
 /// Two nodes and the wire between them, one instant after the other.
 struct Pair {
@@ -94,11 +95,15 @@ impl Pair {
             self.call(to, |peer, now, fresh, out| peer.on_unknown_spi(now, fresh, out));
             return false;
         };
-        let opened = inbound.opener().open(&mut datagram).is_ok();
-        if opened && inbound.note_heard(self.now) {
+        let mut opener = inbound.opener();
+        let Ok(opened) = opener.open(&mut datagram) else { return false };
+        if inbound.note_heard(self.now) {
             self.call(to, |peer, now, _, out| peer.on_proven(now, spi, out));
         }
-        opened
+        if let Some(proof) = crate::frame::read_proof(opened.payload) {
+            inbound.note_proof(proof);
+        }
+        true
     }
 
     fn tick(&mut self, step: Duration) {
@@ -138,6 +143,30 @@ fn two_nodes_find_keys_under_the_primary_one() {
     pair.run(1);
     assert_eq!(pair.talk(), [true, true]);
     assert_eq!(pair.tags(), [Some(2), Some(2)]);
+}
+
+/// Each side learns what the other one can do by the keys that it sends with.
+#[test]
+fn questions_that_cross_end_in_one_pairing() {
+    for arrivals in 0..1u32 << 12 {
+        let mut pair = Pair::new();
+        pair.tick(Duration::from_millis(100));
+        assert_eq!(pair.wire.len(), 2, "both ask");
+        // In whichever order what is on the wire arrives.
+        for turn in 0..12 {
+            if pair.wire.is_empty() {
+                break;
+            }
+            let at = if arrivals >> turn & 1 == 0 { 0 } else { pair.wire.len() - 1 };
+            let (to, datagram) = pair.wire.remove(at);
+            pair.receive(to, datagram);
+        }
+        pair.deliver(|| true);
+        let used = [0, 1].map(|at| pair.nodes[at].peer.in_use().unwrap());
+        assert_eq!(used[0].inbound.spi(), used[1].outbound.spi(), "{arrivals:b}");
+        assert_eq!(used[1].inbound.spi(), used[0].outbound.spi(), "{arrivals:b}");
+        assert!(used.iter().all(|session| session.outbound.checksums() == Checksums::Left), "{arrivals:b}");
+    }
 }
 
 #[test]

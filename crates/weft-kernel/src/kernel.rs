@@ -181,12 +181,15 @@ impl Interest {
 }
 
 fn observe_all(sockets: &mut Sockets, netns: &Netns, interest: &Interest) -> Result<Observed, KernelError> {
-    let mut observed = observe::observe(&mut sockets.route)?;
+    let mut observed = observe::observe(&mut sockets.route, &interest.sysctls)?;
     observed.ipvs = match interest.ipvs {
         true => ipvs::observe(&mut sockets.ipvs, netns)?,
         false => Ipvs::default(),
     };
     for key in &interest.sysctls {
+        if observed.sysctls.contains_key(key) {
+            continue;
+        }
         if let Some(value) = sysctl::read(key)? {
             observed.sysctls.insert(key.clone(), value);
         }

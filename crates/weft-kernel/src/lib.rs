@@ -23,6 +23,7 @@ mod elements;
 mod error;
 mod ipvs;
 mod kernel;
+mod link_settings;
 mod message;
 mod monitor;
 mod netfilter;

@@ -27,16 +27,17 @@ use weft_types::{EndpointAddress, MacAddr, Mtu};
 use crate::KernelError;
 use crate::message::link_indexed;
 use crate::socket::NetlinkSocket;
-use crate::sub_interface;
+use crate::{link_settings, sub_interface};
 
 /// The kernel's table of local and broadcast addresses; not for routing policy.
 const LOCAL_TABLE: u32 = 255;
 
-/// Everything but settings and nftables.
-pub(crate) fn observe(socket: &mut NetlinkSocket) -> Result<Observed, KernelError> {
+/// Everything but nftables, and of the settings in `sysctls` those of interfaces.
+pub(crate) fn observe(socket: &mut NetlinkSocket, sysctls: &[String]) -> Result<Observed, KernelError> {
     let messages = links(socket)?;
     let names = names(&messages);
     let mut observed = Observed { links: seen_links(&messages, &names), ..Observed::default() };
+    observed.sysctls = link_settings::values(&messages, sysctls);
     observed.addresses = addresses(socket, &names)?;
     observed.routes = routes(socket, &names)?;
     observed.rules = rules(socket)?;

@@ -110,3 +110,36 @@ async fn the_async_side_works_on_a_runtime() {
     assert_eq!(kernel.sysctl("net/ipv4/ip_forward").await.unwrap().map(|v| v.len()), Some(1));
     assert_eq!(kernel.link_mtu(&LinkName::lo()).await.unwrap(), None, "65536 is more than IP can use");
 }
+
+#[test]
+fn settings_of_interfaces_are_what_their_files_say() {
+    let netns = Netns::anonymous().unwrap();
+    let kernel = Kernel::open_blocking(netns.clone()).unwrap();
+    let mut wish = NamespaceState::empty();
+    let names = [
+        ("ipv4", ["arp_ignore", "route_localnet", "src_valid_mark", "forwarding"].as_slice()),
+        ("ipv6", &["accept_dad", "accept_ra", "addr_gen_mode", "disable_ipv6", "no_such_setting"]),
+    ];
+    for link in ["lo", "all", "default", "none"] {
+        for (family, settings) in names {
+            wish.sysctls.extend(
+                settings.iter().map(|name| (format!("net/{family}/conf/{link}/{name}"), String::new())),
+            );
+        }
+    }
+    for value in ["0", "1"] {
+        netns
+            .run_in(|| {
+                for key in wish.sysctls.keys() {
+                    // Those that are not there cannot be written.
+                    let _ = std::fs::write(format!("/proc/sys/{key}"), value);
+                }
+            })
+            .unwrap();
+        let seen = kernel.observe_blocking(&wish).unwrap().sysctls;
+        assert_eq!(seen["net/ipv6/conf/lo/disable_ipv6"], value);
+        for key in wish.sysctls.keys() {
+            assert_eq!(seen.get(key).cloned(), kernel.sysctl_blocking(key).unwrap(), "{key}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ const LOOK_UP_MS: u16 = 100;
 /// The kernel joins datagrams of one sender up to this size.
 pub(super) const BUFFER_LEN: usize = 65_536;
 /// So many of these are opened before the first is delivered, where they wait: who reads what they carry is woken once for all.
-pub(super) const BUFFERS: usize = 4;
+pub(super) const BUFFERS: usize = 8;
 /// So many bytes that come at once are a part of something larger; what is less is delivered at once.
 const LARGE: usize = 16 << 10;
 /// What one packet with its IP header takes at most on any underlay.

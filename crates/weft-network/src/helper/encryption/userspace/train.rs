@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use weft_esp::frame::{Encapsulation, Piece};
-use weft_esp::{HEADER_LEN, NEXT_UDP, Sealer};
+use weft_esp::{HEADER_LEN, NEXT_UDP, Sealer, payload_of};
 use weft_types::Vni;
 
 use super::engine::Shared;
@@ -19,6 +19,9 @@ use crate::helper::encryption::counters::Drop;
 const MAX_PACKETS: usize = 64;
 /// A UDP datagram over IPv4 has no more, and over IPv6 we want none.
 const MAX_BYTES: usize = 65_000;
+/// A packet that is shorter than the others is padded to their size while all padding is no more than this part of the
+/// train: to begin another train costs more. What is padded says its length itself (RFC 4303, section 2.7).
+const PADDING_PART: usize = 16;
 
 /// See the module. All packets have the first one's size, but for the last one, which may be shorter.
 pub(super) struct Train<'a> {
@@ -30,6 +33,8 @@ pub(super) struct Train<'a> {
     to: Option<Arc<Node>>,
     size: usize,
     count: usize,
+    /// Bytes of padding.
+    padding: usize,
     /// A shorter packet was the last one.
     closed: bool,
 }
@@ -45,6 +50,7 @@ impl<'a> Train<'a> {
             to: None,
             size: 0,
             count: 0,
+            padding: 0,
             closed: false,
         }
     }
@@ -66,6 +72,7 @@ impl<'a> Train<'a> {
         let (from, port) = (self.shared.own, self.shared.vxlan_port);
         let around = Encapsulation { from, to: to.address, port, vni };
         around.put(piece, &mut self.bytes);
+        self.pad(begin + HEADER_LEN);
         // In use until here: keys may have changed since the train began, receivers do not mind.
         if sealer.seal(&mut self.bytes, begin, NEXT_UDP).is_err() {
             self.bytes.truncate(begin);
@@ -87,6 +94,16 @@ impl<'a> Train<'a> {
         self.count += 1;
     }
 
+    /// Lets the train go on after the payload that begins here.
+    fn pad(&mut self, begin: usize) {
+        if self.to.as_ref().is_none_or(|to| to.scheme != Scheme::Paired) {
+            return;
+        }
+        let padding = padding(payload_of(self.size), self.bytes.len() - begin, begin, self.padding);
+        self.bytes.resize(self.bytes.len() + padding, 0);
+        self.padding += padding;
+    }
+
     /// Sends what there is.
     pub(super) fn leave(&mut self) {
         if let Some(to) = self.to.take().filter(|_| self.count > 0)
@@ -95,7 +112,7 @@ impl<'a> Train<'a> {
             self.shared.counters.count(Drop::NotSent);
         }
         self.bytes.clear();
-        (self.count, self.size, self.closed) = (0, 0, false);
+        (self.count, self.size, self.padding, self.closed) = (0, 0, 0, false);
     }
 
     fn send(&self, to: &Node) -> bool {
@@ -112,6 +129,13 @@ impl<'a> Train<'a> {
     }
 }
 
+/// Bytes to add to a payload of `len` so that it has the `wanted` length, behind `before` bytes of which `padded` are
+/// padding; none where that is too many.
+fn padding(wanted: usize, len: usize, before: usize, padded: usize) -> usize {
+    let missing = wanted.saturating_sub(len);
+    if padded + missing <= before / PADDING_PART { missing } else { 0 }
+}
+
 fn send(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], size: usize) -> bool {
     if bytes.len() <= size {
         return socket.send_to(bytes, to).is_ok();
@@ -126,4 +150,19 @@ fn send(socket: &UdpSocket, to: SocketAddr, bytes: &[u8], size: usize) -> bool {
     );
     // Where the kernel, or the way there, cannot cut.
     sent.is_ok() || bytes.chunks(size).all(|packet| socket.send_to(packet, to).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::padding;
+
+    #[test]
+    fn padding_is_a_small_part_of_a_train() {
+        assert_eq!(padding(1400, 1400, 16, 0), 0);
+        assert_eq!(padding(1400, 1392, 1450, 0), 8);
+        assert_eq!(padding(1400, 900, 10_000, 0), 500);
+        assert_eq!(padding(1400, 900, 10_000, 500), 0, "that would be a tenth");
+        assert_eq!(padding(1400, 52, 1450, 0), 0, "an acknowledgement");
+        assert_eq!(padding(1400, 1404, 10_000, 0), 0, "it is longer, and begins another train");
+    }
 }
