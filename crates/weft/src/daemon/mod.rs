@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::signal::SigSet;
 use tokio::signal::unix::{SignalKind, signal};
 use weft_api::{ApiState, Listener, Server, SystemSettings};
 use weft_engine::{Engine, EngineConfig, Reexec};
@@ -57,7 +58,9 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
     if only_check {
         return valid();
     }
-    // Before there are threads: it is taken out of the environment.
+    // Before there are threads, which have what this one has: starters may have signals blocked, and programs keep that.
+    let _ = SigSet::empty().thread_set_mask();
+    // The same: it is taken out of the environment.
     let activation = Activation::take();
     logging::start(if config.debug { tracing::Level::DEBUG } else { config.log_level }, config.log_json);
     // It holds keys of the swarm: no core dumps, and nobody but root looks into it.

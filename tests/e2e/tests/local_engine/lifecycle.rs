@@ -120,3 +120,14 @@ fn without_live_restore_a_stop_ends_containers() {
     assert_eq!(hosts.inspect("h1", "c1", "{{.State.Status}} {{.State.ExitCode}}").unwrap(), "exited 0");
     assert_eq!(docker(&hosts, ["logs", "c1"]), "ready\nbye");
 }
+
+#[test]
+fn a_daemon_hears_signals_that_its_starter_blocked() {
+    // A thread of its own: signals are blocked by threads, and what these start inherits it.
+    let starter = std::thread::spawn(|| {
+        nix::sys::signal::SigSet::all().thread_block().unwrap();
+        let hosts = up("sigmask");
+        hosts.daemon("h1").stop().unwrap();
+    });
+    starter.join().unwrap();
+}
